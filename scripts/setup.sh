@@ -1,0 +1,125 @@
+#!/bin/sh
+# exitpath setup: makes this machine ready: installs what is missing, configures, builds.
+# run, check and list call it first (--for); then it says nothing when there is nothing to do.
+
+set -u
+. "${0%/*}/common.sh"
+. "${0%/*}/packages.sh"
+
+usage()
+{
+	cat <<END
+usage: exitpath setup [--on PLATFORM]...
+       exitpath setup --bochs trixie|sid
+
+Finds out what is missing here, installs it with apt-get (as root, or when sudo asks for
+no password; else prints the command), runs configure and make. exitpath run and
+exitpath check do this by themselves.
+
+  --on PLATFORM   make this platform ready (default: bochs)
+  --bochs SUITE   fetch the Bochs of Debian trixie or sid, and the libraries that it needs,
+                  into $EXITPATH_STATE/bochs-SUITE; nothing on the system
+                  changes. exitpath run --bochs SUITE uses it.
+  --for PURPOSE   what for: run (default), check, list
+
+Exit status: 0 ready, 2 not ready (a message says why and what to do).
+END
+}
+
+# build: configures when nobody has yet, then makes. Quiet when there is nothing to do.
+build()
+{
+	if [ ! -f "$EXITPATH_BUILD/config.mk" ]; then
+		mkdir -p "$EXITPATH_BUILD" || exit 2
+		say "configuring"
+		if [ "$EXITPATH_BUILD" = "$EXITPATH_TOP/build" ]; then
+			(cd "$EXITPATH_TOP" && ./configure) >&2
+		else
+			(cd "$EXITPATH_BUILD" && "$EXITPATH_TOP/configure") >&2
+		fi || die "configure failed"
+	fi
+	make_log=$EXITPATH_BUILD/make.log
+	set -- -s -C "$EXITPATH_TOP" "SRC=$EXITPATH_TOP" "B=$EXITPATH_BUILD"
+	# An up-to-date tree must not cost a message, nor a log.
+	! make -q "$@" >/dev/null 2>&1 || return 0
+	say "building in $EXITPATH_BUILD"
+	make -j "$(processors)" "$@" >"$make_log" 2>&1 || {
+		tail -n 40 "$make_log" >&2
+		die "the build failed (all of its output: $make_log)"
+	}
+}
+
+# need_installed_images: the installed copy has no sources to build from.
+need_installed_images()
+{
+	[ -d "$EXITPATH_BUILD/images" ] || die "$EXITPATH_BUILD/images is absent; install exitpath again"
+}
+
+purpose=run
+on=
+bochs=
+while [ $# -gt 0 ]; do
+	case $1 in
+	--help | -h)
+		usage
+		exit 0
+		;;
+	--on)
+		need_value "$1" $#
+		need_platform "$2"
+		on="$on $2"
+		shift 2
+		;;
+	--bochs)
+		need_value "$1" $#
+		bochs=$2
+		shift 2
+		;;
+	--for)
+		need_value "$1" $#
+		purpose=$2
+		shift 2
+		;;
+	*)
+		die "setup: unknown argument '$1' (see exitpath setup --help)"
+		;;
+	esac
+done
+
+case $bochs in
+'') ;;
+trixie | sid) exec "$EXITPATH_TOP/scripts/fetch-bochs.sh" "$bochs" ;;
+*) die "setup --bochs takes trixie or sid, not '$bochs'" ;;
+esac
+
+check=no
+case $purpose in
+run) ;;
+check) check=yes ;;
+list) [ -n "$on" ] || on=none ;;
+*) die "setup --for takes run, check or list, not '$purpose'" ;;
+esac
+: "${on:=bochs}"
+[ "$on" != none ] || on=
+building=yes
+[ ! -e "$EXITPATH_TOP/installed" ] || building=no
+
+find_missing "$building" "$check" ""
+for platform in $on; do
+	find_missing_platform "$platform"
+done
+if [ -n "$missing" ]; then
+	install_missing
+	wanted=$missing
+	find_missing "$building" "$check" ""
+	[ -z "$missing" ] || die "after installing $wanted, this is still missing: $missing"
+fi
+if [ "$building" = yes ]; then
+	build
+else
+	need_installed_images
+fi
+for platform in $on; do
+	# Its message says what to do.
+	"$EXITPATH_RUNNERS/$platform/boot" --probe >/dev/null || exit 2
+done
