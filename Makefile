@@ -1,0 +1,110 @@
+# exitpath: builds the images (freestanding, x86-64) and the host tools.
+#
+#   make            everything          make images     the images
+#   make tools      the host programs   make trees      the device trees
+#   make install DESTDIR=... PREFIX=...
+#
+# SRC is the source folder, B the build folder; configure writes $(B)/config.mk.
+
+SRC ?= $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+B   ?= $(SRC)/build
+
+CC      = gcc
+HOSTCC  = gcc
+OBJCOPY = objcopy
+DTC     = dtc
+PREFIX  = /usr/local
+-include $(B)/config.mk
+
+LIBFDT_A ?= $(shell $(CC) -print-file-name=libfdt.a)
+
+WARN = -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wvla
+
+# No SSE and no red zone: interrupt handlers share the stack of what they interrupt.
+# Constants such as physical addresses are dereferenced on purpose.
+IMAGE_CFLAGS = -std=gnu11 -O2 -g $(WARN) -ffreestanding -fno-pic -fno-pie -mno-red-zone \
+	-mgeneral-regs-only -fno-asynchronous-unwind-tables -fno-stack-protector \
+	-fno-strict-aliasing -fno-delete-null-pointer-checks -fcf-protection=none \
+	-ffile-prefix-map=$(SRC)/= $(CASE_ORDER_CFLAGS) -I$(SRC)/lib -I$(SRC)/lib/x86 -I$(B)/gen
+IMAGE_LDFLAGS = -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack \
+	-Wl,-z,max-page-size=4096 -Wl,--no-warn-rwx-segments -Wl,--gc-sections
+HOST_CFLAGS = -std=c11 -D_GNU_SOURCE -O2 -g $(WARN)
+
+IMAGES   := $(sort $(patsubst $(SRC)/x86/%.c,%,$(wildcard $(SRC)/x86/*/*.c)))
+LIB_SRC  := $(sort $(wildcard $(SRC)/lib/*.c $(SRC)/lib/x86/*/*.c))
+LIB_ASM  := $(sort $(filter-out %/rom.S,$(wildcard $(SRC)/lib/x86/*/*.S)))
+LIB_OBJ  := $(patsubst $(SRC)/%.c,$(B)/obj/%.o,$(LIB_SRC)) \
+	    $(patsubst $(SRC)/%.S,$(B)/obj/%.S.o,$(LIB_ASM))
+LDS      := $(SRC)/lib/x86/boot/image.lds
+TOOLS    := $(sort $(patsubst $(SRC)/tools/%.c,%,$(wildcard $(SRC)/tools/*.c)) \
+	    $(patsubst $(SRC)/tools/%/,%,$(dir $(wildcard $(SRC)/tools/*/*.c))))
+TREES    := $(sort $(patsubst $(SRC)/runners/%.dts,$(B)/runners/%.dtb,$(wildcard $(SRC)/runners/*/machine.dts)))
+VMM_OBJ  := $(patsubst $(SRC)/%.c,$(B)/obj/%.o,$(wildcard $(SRC)/runners/kvm/*.c))
+
+IMAGE_FILES := $(patsubst %,$(B)/images/%,$(IMAGES))
+
+.PHONY: all images tools trees install clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+all: images tools trees
+images: $(IMAGE_FILES) $(IMAGE_FILES:=.tsv)
+tools: $(patsubst %,$(B)/tools/%,$(TOOLS)) $(B)/boot/rom.bin $(if $(VMM_OBJ),$(B)/runners/kvm/vmm)
+trees: $(TREES)
+
+# --- images -----------------------------------------------------------------
+
+$(B)/obj/lib/%.o: $(SRC)/lib/%.c
+	@mkdir -p $(@D)
+	$(CC) $(IMAGE_CFLAGS) -ffunction-sections -MMD -MP -c -o $@ $<
+$(B)/obj/lib/%.S.o: $(SRC)/lib/%.S
+	@mkdir -p $(@D)
+	$(CC) $(IMAGE_CFLAGS) -MMD -MP -c -o $@ $<
+$(B)/obj/x86/%.o: $(SRC)/x86/%.c
+	@mkdir -p $(@D)
+	$(CC) $(IMAGE_CFLAGS) -MMD -MP -c -o $@ $<
+
+# Linked twice: the second time with the SDM section titles of its own cases.
+$(B)/obj/images/%.pass1: $(B)/obj/x86/%.o $(LIB_OBJ) $(LDS)
+	@mkdir -p $(@D)
+	$(CC) $(IMAGE_LDFLAGS) -T $(LDS) -o $@ $< $(LIB_OBJ) $(LIBFDT_A)
+$(B)/obj/images/%.sections.c: $(B)/obj/images/%.pass1 $(B)/tools/imageinfo $(wildcard $(SRC)/spec/*.csv)
+	$(B)/tools/imageinfo --spec $(SRC)/spec --sections $< > $@
+$(B)/obj/images/%.sections.o: $(B)/obj/images/%.sections.c
+	$(CC) $(IMAGE_CFLAGS) -c -o $@ $<
+$(B)/images/%: $(B)/obj/x86/%.o $(B)/obj/images/%.sections.o $(LIB_OBJ) $(LDS)
+	@mkdir -p $(@D)
+	$(CC) $(IMAGE_LDFLAGS) -T $(LDS) -o $@ $< $(B)/obj/images/$*.sections.o $(LIB_OBJ) $(LIBFDT_A)
+$(B)/images/%.tsv: $(B)/images/% $(B)/tools/imageinfo
+	$(B)/tools/imageinfo --spec $(SRC)/spec --image $* $< > $@
+
+$(B)/boot/rom.bin: $(SRC)/lib/x86/boot/rom.S
+	@mkdir -p $(@D)
+	$(CC) -m32 -c -o $(B)/boot/rom.o $<
+	$(OBJCOPY) -O binary -j .text $(B)/boot/rom.o $@
+
+# --- host -------------------------------------------------------------------
+
+$(B)/tools/%: $(SRC)/tools/%.c
+	@mkdir -p $(@D)
+	$(HOSTCC) $(HOST_CFLAGS) -MMD -MP -MF $@.d -o $@ $< -lfdt
+# A tool of several files has a folder of its own.
+.SECONDEXPANSION:
+$(B)/tools/%: $$(wildcard $(SRC)/tools/%/*.c) $$(wildcard $(SRC)/tools/%/*.h)
+	@mkdir -p $(@D)
+	$(HOSTCC) $(HOST_CFLAGS) -o $@ $(filter %.c,$^) -lfdt
+
+$(B)/obj/runners/%.o: $(SRC)/runners/%.c
+	@mkdir -p $(@D)
+	$(HOSTCC) $(HOST_CFLAGS) -pthread -MMD -MP -c -o $@ $<
+$(B)/runners/kvm/vmm: $(VMM_OBJ)
+	@mkdir -p $(@D)
+	$(HOSTCC) -pthread -o $@ $^ -lfdt
+
+$(B)/runners/%.dtb: $(SRC)/runners/%.dts
+	@mkdir -p $(@D)
+	$(DTC) -q -I dts -O dtb -o $@ $<
+
+clean:
+	rm -rf $(B)/obj $(B)/images $(B)/tools $(B)/boot $(B)/runners $(B)/gen
+
+-include $(shell find $(B)/obj $(B)/tools -name '*.d' 2>/dev/null)
