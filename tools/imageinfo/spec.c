@@ -1,10 +1,4 @@
-/*
- * imageinfo-spec.h - the part of imageinfo that reads the tables of spec/.
- *
- * Functions that meet bad input end the program with die(): a message and exit status 2.
- */
-#ifndef IMAGEINFO_SPEC_H
-#define IMAGEINFO_SPEC_H
+#include "spec.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -18,29 +12,7 @@
 #define MAX_COLUMNS 64
 #define MAX_HINT 128		/* longest id for which a similar one is looked up */
 
-struct fact {
-	const char *id;		/* FILE:KEY */
-	const char *section;	/* number only; empty when the row has none */
-};
-
-struct title {
-	const char *section;
-	const char *title;
-};
-
-struct spec {
-	const char *dir;
-	struct fact *facts;	/* sorted by id */
-	size_t fact_count;
-	struct title *titles;
-	size_t title_count;
-	void **owned;		/* what the strings above point into */
-	size_t owned_count;
-};
-
-static _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static _Noreturn void die(const char *format, ...)
+void die(const char *format, ...)
 {
 	va_list arguments;
 
@@ -72,8 +44,7 @@ static void *keep(struct spec *spec, void *memory)
 	return memory;
 }
 
-/* Reads a whole file; a NUL follows the last byte. Dies when it cannot. */
-static char *read_file(const char *path, size_t *size)
+char *read_file(const char *path, size_t *size)
 {
 	FILE *file = fopen(path, "rb");
 	char *data = NULL;
@@ -218,8 +189,7 @@ static int compare_facts(const void *left, const void *right)
 	return strcmp(((const struct fact *)left)->id, ((const struct fact *)right)->id);
 }
 
-/* Reads every table of DIR. Dies on a table that it cannot read and on an id used twice. */
-static void spec_load(struct spec *spec, const char *path)
+void spec_load(struct spec *spec, const char *path)
 {
 	DIR *dir = opendir(path);
 	struct dirent *entry;
@@ -248,7 +218,7 @@ static void spec_load(struct spec *spec, const char *path)
 			    spec->facts[i].id);
 }
 
-static void spec_free(struct spec *spec)
+void spec_free(struct spec *spec)
 {
 	while (spec->owned_count)
 		free(spec->owned[--spec->owned_count]);
@@ -257,15 +227,14 @@ static void spec_free(struct spec *spec)
 	free(spec->titles);
 }
 
-static const struct fact *spec_find(const struct spec *spec, const char *id)
+const struct fact *spec_find(const struct spec *spec, const char *id)
 {
 	struct fact key = { .id = id };
 
 	return bsearch(&key, spec->facts, spec->fact_count, sizeof(key), compare_facts);
 }
 
-/* The title of a section, NULL when sections.csv does not have it. */
-static const char *spec_title(const struct spec *spec, const char *section)
+const char *spec_title(const struct spec *spec, const char *section)
 {
 	size_t i;
 
@@ -304,8 +273,7 @@ static unsigned int distance(const char *left, const char *right)
 	return row[width];
 }
 
-/* The fact whose id looks most like this one. */
-static const char *spec_similar(const struct spec *spec, const char *id)
+const char *spec_similar(const struct spec *spec, const char *id)
 {
 	const char *similar = spec->facts[0].id;
 	unsigned int least = UINT32_MAX;
@@ -322,4 +290,3 @@ static const char *spec_similar(const struct spec *spec, const char *id)
 	return similar;
 }
 
-#endif

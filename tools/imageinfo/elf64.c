@@ -1,23 +1,11 @@
-/*
- * imageinfo-elf.h - the part of imageinfo that reads an ELF64 image.
- *
- * The file is input: every offset, size and address in it is checked before it is used.
- */
-#ifndef IMAGEINFO_ELF_H
-#define IMAGEINFO_ELF_H
+#include "elf64.h"
 
 #include <elf.h>
-#include <stddef.h>
+#include <string.h>
 
-#include "imageinfo-spec.h"
+#include "spec.h"
 
-struct elf {
-	const char *name;
-	uint8_t *data;
-	size_t size;
-};
-
-static uint64_t little(const uint8_t *from, unsigned int bytes)
+uint64_t little(const uint8_t *from, unsigned int bytes)
 {
 	uint64_t value = 0;
 
@@ -67,7 +55,7 @@ static const uint8_t *elf_at(const struct elf *elf, uint64_t address, uint64_t *
 	return NULL;
 }
 
-static const uint8_t *elf_bytes(const struct elf *elf, uint64_t address, uint64_t size)
+const uint8_t *elf_bytes(const struct elf *elf, uint64_t address, uint64_t size)
 {
 	uint64_t left = 0;
 	const uint8_t *bytes = elf_at(elf, address, &left);
@@ -75,8 +63,7 @@ static const uint8_t *elf_bytes(const struct elf *elf, uint64_t address, uint64_
 	return left < size ? NULL : bytes;
 }
 
-/* The C string at an address; NULL when it is not in the image or not one printable line. */
-static const char *elf_string(const struct elf *elf, uint64_t address)
+const char *elf_string(const struct elf *elf, uint64_t address)
 {
 	uint64_t left = 0;
 	const uint8_t *text = elf_at(elf, address, &left);
@@ -103,8 +90,7 @@ static bool elf_section_in_file(const struct elf *elf, const uint8_t *section)
 	return offset <= elf->size && FIELD(section, Elf64_Shdr, sh_size) <= elf->size - offset;
 }
 
-/* Looks a symbol up; false when there is none of that name. */
-static bool elf_symbol(const struct elf *elf, const char *name, uint64_t *value)
+bool elf_symbol(const struct elf *elf, const char *name, uint64_t *value)
 {
 	const uint8_t *table = NULL;
 	const uint8_t *strings, *symbol, *end;
@@ -135,7 +121,7 @@ static bool elf_symbol(const struct elf *elf, const char *name, uint64_t *value)
 	return false;
 }
 
-static void elf_load(struct elf *elf, const char *path, const char *name)
+void elf_load(struct elf *elf, const char *path, const char *name)
 {
 	static const uint8_t magic[] = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB };
 
@@ -147,4 +133,3 @@ static void elf_load(struct elf *elf, const char *path, const char *name)
 		die("%s: not a static executable; link it with -static -no-pie", path);
 }
 
-#endif

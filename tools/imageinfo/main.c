@@ -11,11 +11,15 @@
  *
  * Exit status: 0, or 2 with a message on standard error and nothing on standard output.
  */
-#define _POSIX_C_SOURCE 200809L
+#include <errno.h>
 #include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-#include "imageinfo-elf.h"
-#include "imageinfo-spec.h"
+#include "elf64.h"
+#include "spec.h"
 
 #define RECORD_SIZE 64
 #define NEED_SIZE 32
