@@ -1,0 +1,257 @@
+#include <libfdt.h>
+#include "io.h"
+#include "platform.h"
+#include "string.h"
+
+#define TREE_MAX	0x100000	/* larger than any ROM: a wild size, not a tree */
+#define UART_SPIN	100000
+
+static bool read_cell(const void *tree, int node, const char *name, u32 *value)
+{
+	int size;
+	const fdt32_t *cell = fdt_getprop(tree, node, name, &size);
+
+	if (!cell || size != 4)
+		return false;
+	*value = fdt32_to_cpu(*cell);
+	return true;
+}
+
+static bool read_text(const void *tree, int node, const char *name, char *to, size_t size)
+{
+	int length;
+	const char *text = fdt_getprop(tree, node, name, &length);
+
+	if (!text || length < 1 || (size_t)length > size || text[length - 1])
+		return false;
+	memcpy(to, text, length);
+	return true;
+}
+
+static bool is_compatible(const void *tree, int node, const char *with)
+{
+	return fdt_node_check_compatible(tree, node, with) == 0;
+}
+
+static const char *read_console(struct platform *platform, const void *tree)
+{
+	int node = fdt_path_offset(tree, "/console");
+	u32 port;
+
+	if (node < 0)
+		return "no node /console";
+	if (!read_cell(tree, node, "exitpath,port", &port) || port > 0xffff)
+		return "/console: no 16-bit number in exitpath,port";
+	platform->console_port = port;
+	if (is_compatible(tree, node, "exitpath,port-e9"))
+		platform->console = CONSOLE_PORT_E9;
+	else if (is_compatible(tree, node, "ns16550a"))
+		platform->console = CONSOLE_NS16550A;
+	else
+		return "/console: compatible is neither exitpath,port-e9 nor ns16550a";
+	return NULL;
+}
+
+static const char *read_poweroff(struct platform *platform, const void *tree)
+{
+	int node = fdt_path_offset(tree, "/poweroff");
+	u32 port, value;
+
+	if (node < 0)
+		return "no node /poweroff";
+	if (!read_cell(tree, node, "exitpath,port", &port) || port > 0xffff)
+		return "/poweroff: no 16-bit number in exitpath,port";
+	platform->poweroff_port = port;
+	if (is_compatible(tree, node, "exitpath,port-text")) {
+		if (!read_text(tree, node, "exitpath,text", platform->poweroff_text,
+			       sizeof(platform->poweroff_text)))
+			return "/poweroff: no text in exitpath,text";
+		platform->poweroff = POWEROFF_PORT_TEXT;
+	} else if (is_compatible(tree, node, "exitpath,port-value")) {
+		if (!read_cell(tree, node, "exitpath,value", &value) || value > 0xff)
+			return "/poweroff: no 8-bit number in exitpath,value";
+		platform->poweroff_value = value;
+		platform->poweroff = POWEROFF_PORT_VALUE;
+	} else {
+		return "/poweroff: compatible is neither exitpath,port-text nor exitpath,port-value";
+	}
+	return NULL;
+}
+
+static const char *read_memory(struct platform *platform, const void *tree)
+{
+	const fdt32_t *cell;
+	int node, size, i;
+
+	fdt_for_each_subnode(node, tree, 0) {
+		const char *type = fdt_getprop(tree, node, "device_type", &size);
+
+		if (!type || size != 7 || memcmp(type, "memory", 7))
+			continue;
+		cell = fdt_getprop(tree, node, "reg", &size);
+		if (!cell || size <= 0 || size % 16)
+			return "a memory node whose reg is not pairs of two cells";
+		for (i = 0; i < size / 16; i++, cell += 4) {
+			if (platform->memory_count == PLATFORM_MAX_MEMORY)
+				return "more than 8 memory ranges";
+			platform->memory[platform->memory_count++] = (struct memory_range){
+				.start = (u64)fdt32_to_cpu(cell[0]) << 32 | fdt32_to_cpu(cell[1]),
+				.size = (u64)fdt32_to_cpu(cell[2]) << 32 | fdt32_to_cpu(cell[3]),
+			};
+		}
+	}
+	return platform->memory_count ? NULL : "no memory node";
+}
+
+static const char *read_cpus(struct platform *platform, const void *tree)
+{
+	int cpus = fdt_path_offset(tree, "/cpus"), node;
+
+	if (cpus < 0)
+		return "no node /cpus";
+	fdt_for_each_subnode(node, tree, cpus) {
+		if (platform->cpu_count == PLATFORM_MAX_CPUS)
+			return "/cpus: more than 8 processors";
+		if (!read_cell(tree, node, "reg", &platform->apic_id[platform->cpu_count++]))
+			return "/cpus: a processor without reg (its APIC ID)";
+	}
+	return platform->cpu_count ? NULL : "/cpus: no processor";
+}
+
+static const char *read_chosen(struct platform *platform, const void *tree)
+{
+	int node = fdt_path_offset(tree, "/chosen"), size, i;
+	const fdt32_t *cells;
+
+	platform->first = 1;
+	platform->seed = 1;
+	if (node < 0)
+		return NULL;
+	read_cell(tree, node, "exitpath,first", &platform->first);
+	read_cell(tree, node, "exitpath,plan", &platform->plan);
+	read_text(tree, node, "exitpath,image", platform->image, sizeof(platform->image));
+	cells = fdt_getprop(tree, node, "exitpath,seed", &size);
+	if (cells && size == 8)
+		platform->seed = (u64)fdt32_to_cpu(cells[0]) << 32 | fdt32_to_cpu(cells[1]);
+	else if (cells)
+		return "/chosen: exitpath,seed is not two cells";
+	cells = fdt_getprop(tree, node, "exitpath,cases", &size);
+	if (!cells)
+		return NULL;
+	if (size % 4 || size / 4 > PLATFORM_MAX_CASES)
+		return "/chosen: exitpath,cases is not a list of at most 8192 cells";
+	for (i = 0; i < size / 4; i++) {
+		if (fdt32_to_cpu(cells[i]) > 0xffff)
+			return "/chosen: exitpath,cases holds a number above 65535";
+		platform->cases[platform->case_count++] = fdt32_to_cpu(cells[i]);
+	}
+	return NULL;
+}
+
+const char *platform_read(struct platform *platform, const void *tree)
+{
+	static const char *(*const readers[])(struct platform *, const void *) = {
+		read_console, read_poweroff, read_memory, read_cpus, read_chosen,
+	};
+	const char *problem = NULL;
+	u32 i;
+
+	memset(platform, 0, sizeof(*platform));
+	if (!tree)
+		return "the loader passed none";
+	if (fdt_check_header(tree))
+		return "bad header";
+	if (fdt_totalsize(tree) > TREE_MAX)
+		return "it claims more than 1 MiB";
+	if (fdt_check_full(tree, fdt_totalsize(tree)))
+		return "bad structure";
+	read_text(tree, 0, "model", platform->model, sizeof(platform->model));
+	/* All of it, so that a console is found even when another node is bad. */
+	for (i = 0; i < ARRAY_SIZE(readers); i++) {
+		const char *why = readers[i](platform, tree);
+
+		problem = problem ? problem : why;
+	}
+	return problem;
+}
+
+static void write_uart(u16 port, char c)
+{
+	u32 spin;
+
+	for (spin = 0; spin < UART_SPIN && !(inb(port + 5) & 0x20); spin++)
+		;
+	outb(port, c);
+}
+
+void platform_write(const struct platform *platform, const char *text, size_t length)
+{
+	u16 port = platform->console_port;
+
+	switch (platform->console) {
+	case CONSOLE_PORT_E9:
+		asm volatile("rep outsb" : "+S" (text), "+c" (length) : "d" (port) : "memory");
+		break;
+	case CONSOLE_NS16550A:
+		while (length--)
+			write_uart(port, *text++);
+		break;
+	case CONSOLE_NONE:
+		break;
+	}
+}
+
+static __noreturn void triple_fault(void)
+{
+	struct {
+		u16 limit;
+		u64 base;
+	} __attribute__((packed)) none = { 0, 0 };
+
+	asm volatile("lidt %0; int3" : : "m" (none));
+	for (;;)
+		asm volatile("cli; hlt");
+}
+
+void platform_off(const struct platform *platform)
+{
+	const char *text = platform->poweroff_text;
+
+	if (platform->poweroff == POWEROFF_PORT_TEXT)
+		while (*text)
+			outb(platform->poweroff_port, *text++);
+	if (platform->poweroff == POWEROFF_PORT_VALUE)
+		outb(platform->poweroff_port, platform->poweroff_value);
+	triple_fault();
+}
+
+static void say(const struct platform *platform, const char *why)
+{
+	static const char before[] = "Bail out! device tree: ";
+
+	platform_write(platform, before, sizeof(before) - 1);
+	platform_write(platform, why, strlen(why));
+	platform_write(platform, "\n", 1);
+}
+
+void platform_die(struct platform *platform, const char *why)
+{
+	enum poweroff_kind own = platform->poweroff;
+
+	say(platform, why);
+	if (platform->console != CONSOLE_PORT_E9) {
+		platform->console = CONSOLE_PORT_E9;
+		platform->console_port = 0xe9;
+		say(platform, why);
+	}
+	platform->console = CONSOLE_NS16550A;
+	platform->console_port = 0x3f8;
+	say(platform, why);
+	if (own == POWEROFF_NONE) {
+		outb(0xf4, 0);		/* QEMU: isa-debug-exit */
+		platform->poweroff = POWEROFF_PORT_TEXT;
+		platform->poweroff_port = 0x8900;	/* Bochs */
+		memcpy(platform->poweroff_text, "Shutdown", 9);
+	}
+	platform_off(platform);
+}

@@ -1,0 +1,59 @@
+/*
+ * The machine as the device tree describes it: docs/design.md, "What the image is told".
+ * Nothing else in an image knows which platform it runs on.
+ */
+#ifndef LIB_PLATFORM_H
+#define LIB_PLATFORM_H
+
+#include "types.h"
+
+#define PLATFORM_MAX_CPUS	8
+#define PLATFORM_MAX_MEMORY	8
+#define PLATFORM_MAX_CASES	8192
+
+enum console_kind { CONSOLE_NONE, CONSOLE_PORT_E9, CONSOLE_NS16550A };
+enum poweroff_kind { POWEROFF_NONE, POWEROFF_PORT_TEXT, POWEROFF_PORT_VALUE };
+
+struct memory_range {
+	u64 start, size;		/* bytes */
+};
+
+struct platform {
+	char model[32];
+	char image[64];
+
+	enum console_kind console;
+	u16 console_port;
+
+	enum poweroff_kind poweroff;
+	u16 poweroff_port;
+	u8 poweroff_value;
+	char poweroff_text[32];
+
+	struct memory_range memory[PLATFORM_MAX_MEMORY];
+	u32 memory_count;
+	u32 apic_id[PLATFORM_MAX_CPUS];
+	u32 cpu_count;
+
+	u16 cases[PLATFORM_MAX_CASES];	/* numbers from 1; none: run all */
+	u32 case_count;
+	u32 first, plan;		/* TAP numbers; plan 0: as many as there are */
+	u64 seed;
+};
+
+/* Reads the tree at `tree` into `platform`. Returns NULL, or what is wrong with the tree. */
+const char *platform_read(struct platform *platform, const void *tree);
+
+/* Writes to the platform's console, at once. */
+void platform_write(const struct platform *platform, const char *text, size_t length);
+
+/* Switches the machine off. */
+__noreturn void platform_off(const struct platform *platform);
+
+/*
+ * For an image without a usable tree: says `why` on every console that can be reached, those
+ * in `platform` and the usual ones, then tries every power-off, at last a triple fault.
+ */
+__noreturn void platform_die(struct platform *platform, const char *why);
+
+#endif
