@@ -1,0 +1,34 @@
+/* The devices on I/O ports: consoles and power-off. */
+#ifndef VMM_DEVICES_H
+#define VMM_DEVICES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "machine.h"
+#include "text.h"
+
+/* A UART without interrupts, whose line is always idle. */
+struct uart {
+	uint8_t interrupt_enable, line_control, modem_control, scratch;
+	uint8_t divisor[2];
+};
+
+struct device {
+	struct device_description is;
+	struct uart uart;
+	uint8_t matched;	/* DEVICE_PORT_TEXT: characters of the text seen so far */
+};
+
+struct devices {
+	struct device list[MACHINE_MAX_DEVICES];
+	size_t count;
+	struct text *console;
+	bool off;		/* the guest has switched the machine off */
+};
+
+void devices_init(struct devices *devices, const struct machine *machine, struct text *console);
+void devices_write(struct devices *devices, uint16_t port, uint8_t value);
+uint8_t devices_read(struct devices *devices, uint16_t port);
+
+#endif
