@@ -6,8 +6,13 @@
 #
 # SRC is the source folder, B the build folder; configure writes $(B)/config.mk.
 
-SRC ?= $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
-B   ?= $(SRC)/build
+# Simple variables: config.mk, included below, would become the last makefile.
+ifndef SRC
+SRC := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+endif
+ifndef B
+B := $(SRC)/build
+endif
 
 CC      = gcc
 HOSTCC  = gcc
