@@ -1,0 +1,80 @@
+#include "deviations.h"
+#include "files.h"
+
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ID, IDENTITY, SECTION, UPSTREAM, WHAT, COLUMNS };
+
+static bool parse_line(struct deviation_list *list, char *line, const char *identity)
+{
+	char *columns[COLUMNS];
+
+	if (split_tabs(line, columns, COLUMNS) != COLUMNS)
+		return false;
+	for (int i = 0; i < COLUMNS; i++)
+		if (!*columns[i])
+			return false;
+	if (fnmatch(columns[IDENTITY], identity, 0) != 0)
+		return true;
+	list->items = must_realloc(list->items, (list->count + 1) * sizeof(*list->items));
+	list->items[list->count++] = (struct deviation){
+		.id_glob = columns[ID],
+		.section = columns[SECTION],
+		.upstream = columns[UPSTREAM],
+		.what = columns[WHAT],
+	};
+	return true;
+}
+
+bool deviation_list_read(struct deviation_list *list, const char *path, const char *identity,
+			 struct text *error)
+{
+	struct text content = { 0 };
+	unsigned int number = 0;
+	char *line, *next;
+
+	*list = (struct deviation_list){ 0 };
+	text_add(&content, "", 0);
+	if (!file_read(&content, path, error)) {
+		text_free(&content);
+		return false;
+	}
+	list->storage = content.data;
+	for (line = content.data; *line; line = next) {
+		next = line + strcspn(line, "\n");
+		if (*next)
+			*next++ = '\0';
+		number++;
+		if (!*line || *line == '#')
+			continue;
+		if (!parse_line(list, line, identity)) {
+			text_printf(error, "%s:%u: not %d columns with a tab between them: id glob, identity glob, SDM section, upstream reference or -, what the machine does",
+				    path, number, COLUMNS);
+			return false;
+		}
+	}
+	return true;
+}
+
+void deviation_list_free(struct deviation_list *list)
+{
+	free(list->items);
+	free(list->storage);
+	*list = (struct deviation_list){ 0 };
+}
+
+const struct deviation *deviation_find(const struct deviation_list *list, const char *image,
+				       const char *name)
+{
+	const struct deviation *found = NULL;
+	struct text id = { 0 };
+
+	text_printf(&id, "%s:%s", image, name);
+	for (size_t i = 0; i < list->count && !found; i++)
+		if (fnmatch(list->items[i].id_glob, id.data, 0) == 0)
+			found = &list->items[i];
+	text_free(&id);
+	return found;
+}

@@ -1,0 +1,133 @@
+#include "report.h"
+#include "files.h"
+
+#include <string.h>
+
+void report_text(struct report *r, const char *text)
+{
+	size_t len = strlen(text);
+
+	if (r->holding) {
+		text_add(&r->held, text, len);
+		return;
+	}
+	if (!r->out_lost && !write_all(r->out, text, len))
+		r->out_lost = true;
+	if (r->tap >= 0 && !write_all(r->tap, text, len))
+		r->tap = -1;
+}
+
+void report_begin(struct report *r, size_t plan)
+{
+	struct text t = { 0 };
+
+	text_printf(&t, "TAP version 13\n1..%zu\n", plan);
+	report_text(r, t.data);
+	text_free(&t);
+}
+
+void report_comment(struct report *r, const char *bytes, size_t len)
+{
+	struct text t = { 0 };
+
+	while (len) {
+		const char *newline = memchr(bytes, '\n', len);
+		size_t line = newline ? (size_t)(newline - bytes) : len;
+		size_t used = newline ? line + 1 : len;
+
+		text_printf(&t, "%s", line && *bytes == '#' ? "" : "# ");
+		text_add_escaped(&t, bytes, line && bytes[line - 1] == '\r' ? line - 1 : line);
+		text_add(&t, "\n", 1);
+		bytes += used;
+		len -= used;
+	}
+	report_text(r, text_string(&t));
+	text_free(&t);
+}
+
+static void add_description(struct text *t, const struct result *result)
+{
+	const struct case_info *info = result->info;
+
+	if (result->description) {
+		text_printf(t, "%s", result->description);
+	} else if (*info->section) {
+		text_printf(t, " [");
+		text_add_description(t, info->section, strlen(info->section));
+		text_printf(t, " ");
+		text_add_description(t, info->title, strlen(info->title));
+		text_printf(t, "]");
+	}
+}
+
+static void add_todo(struct text *t, const struct deviation *known)
+{
+	text_printf(t, " # TODO SDM ");
+	text_add_escaped(t, known->section, strlen(known->section));
+	text_printf(t, ": ");
+	text_add_escaped(t, known->what, strlen(known->what));
+	if (strcmp(known->upstream, "-") != 0) {
+		text_printf(t, " (");
+		text_add_escaped(t, known->upstream, strlen(known->upstream));
+		text_printf(t, ")");
+	}
+}
+
+void report_result(struct report *r, const struct result *result)
+{
+	const struct deviation *known = NULL;
+	struct text t = { 0 };
+
+	if (!result->never_ran && !result->skipped)
+		known = deviation_find(r->deviations, r->image, result->info->name);
+	if (!result->ok && !known)
+		r->unexpected = true;
+	text_printf(&t, "%sok %zu - %s", result->ok ? "" : "not ", result->number,
+		    result->info->name);
+	add_description(&t, result);
+	if (result->skipped)
+		text_printf(&t, " # SKIP %s", result->skipped);
+	else if (known)
+		add_todo(&t, known);
+	text_printf(&t, "\n%s", result->yaml ? result->yaml : "");
+	report_text(r, t.data);
+	text_free(&t);
+}
+
+void report_bail_out(struct report *r, const char *bytes, size_t len)
+{
+	struct text t = { 0 };
+
+	text_printf(&t, "Bail out! ");
+	text_add_escaped(&t, bytes, len);
+	text_add(&t, "\n", 1);
+	report_text(r, t.data);
+	text_free(&t);
+}
+
+void report_hold(struct report *r)
+{
+	r->holding = true;
+	r->unexpected_before = r->unexpected;
+}
+
+void report_release(struct report *r)
+{
+	if (!r->holding)
+		return;
+	r->holding = false;
+	report_text(r, text_string(&r->held));
+	text_clear(&r->held);
+}
+
+void report_discard(struct report *r)
+{
+	r->holding = false;
+	r->unexpected = r->unexpected_before;
+	text_clear(&r->held);
+}
+
+void report_end(struct report *r)
+{
+	text_free(&r->held);
+}

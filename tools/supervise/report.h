@@ -1,0 +1,56 @@
+/*
+ * The TAP stream that supervise prints: to standard output, and to a file as well. Each line
+ * goes out as soon as it is complete. Whatever is printed here was made safe before.
+ */
+#ifndef SUPERVISE_REPORT_H
+#define SUPERVISE_REPORT_H
+
+#include "cases.h"
+#include "deviations.h"
+
+struct report {
+	int out;
+	int tap; /* -1: none */
+	const char *image;
+	const struct deviation_list *deviations;
+	bool out_lost;	 /* nobody reads standard output any more */
+	bool unexpected; /* some case was not ok and is not listed */
+	bool holding;
+	bool unexpected_before;
+	struct text held;
+};
+
+/* How one case ended. */
+struct result {
+	size_t number;
+	const struct case_info *info;
+	bool ok;
+	bool never_ran;		 /* then no deviation can excuse it */
+	const char *description; /* what follows the name, escaped; NULL: as IMAGE.tsv says */
+	const char *skipped;	 /* the reason, escaped; NULL: not skipped */
+	const char *yaml;	 /* a whole block, or NULL */
+};
+
+void report_begin(struct report *r, size_t plan);
+
+/* Prints text, one or more whole lines. */
+void report_text(struct report *r, const char *text);
+
+/* Prints each line of bytes as a comment. */
+void report_comment(struct report *r, const char *bytes, size_t len);
+
+/* Prints a result; a listed deviation becomes TODO. */
+void report_result(struct report *r, const struct result *result);
+
+void report_bail_out(struct report *r, const char *bytes, size_t len);
+
+/* From report_hold on, nothing is printed until report_release; report_discard forgets what was
+ * to be printed, and what it meant for the exit status. */
+void report_hold(struct report *r);
+void report_release(struct report *r);
+void report_discard(struct report *r);
+
+/* Releases memory. */
+void report_end(struct report *r);
+
+#endif
