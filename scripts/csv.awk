@@ -60,3 +60,31 @@ function csv_die(text)
 	csv_dead = 1
 	exit 2
 }
+
+# glob_ere(GLOB): the extended regular expression that matches the whole of what a shell glob
+# (*, ?, [abc], [!abc]) matches.
+function glob_ere(glob,    out, c, end)
+{
+	out = "^"
+	while (glob != "") {
+		c = substr(glob, 1, 1)
+		end = c == "[" ? index(substr(glob, 3), "]") : 0
+		if (end) {
+			c = substr(glob, 1, end + 2)
+			glob = substr(glob, end + 3)
+			sub(/^\[!/, "[^", c)
+			out = out c
+			continue
+		}
+		glob = substr(glob, 2)
+		if (c == "*")
+			out = out ".*"
+		else if (c == "?")
+			out = out "."
+		else if (index(".^$+(){}|[]\\", c))
+			out = out "\\" c
+		else
+			out = out c
+	}
+	return out "$"
+}
