@@ -23,6 +23,9 @@ PREFIX  = /usr/local
 
 LIBFDT_A ?= $(shell $(CC) -print-file-name=libfdt.a)
 
+# `make V=1` prints the commands.
+Q = $(if $(V),,@)
+
 WARN = -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wvla
 
 # No SSE and no red zone: interrupt handlers share the stack of what they interrupt.
@@ -60,54 +63,54 @@ trees: $(TREES)
 
 $(B)/obj/lib/%.o: $(SRC)/lib/%.c
 	@mkdir -p $(@D)
-	$(CC) $(IMAGE_CFLAGS) -ffunction-sections -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(IMAGE_CFLAGS) -ffunction-sections -MMD -MP -c -o $@ $<
 $(B)/obj/lib/%.S.o: $(SRC)/lib/%.S
 	@mkdir -p $(@D)
-	$(CC) $(IMAGE_CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(IMAGE_CFLAGS) -MMD -MP -c -o $@ $<
 $(B)/obj/x86/%.o: $(SRC)/x86/%.c
 	@mkdir -p $(@D)
-	$(CC) $(IMAGE_CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(IMAGE_CFLAGS) -MMD -MP -c -o $@ $<
 
 # Linked twice: the second time with the SDM section titles of its own cases.
 $(B)/obj/images/%.pass1: $(B)/obj/x86/%.o $(LIB_OBJ) $(LDS)
 	@mkdir -p $(@D)
-	$(CC) $(IMAGE_LDFLAGS) -T $(LDS) -o $@ $< $(LIB_OBJ) $(LIBFDT_A)
+	$(Q)$(CC) $(IMAGE_LDFLAGS) -T $(LDS) -o $@ $< $(LIB_OBJ) $(LIBFDT_A)
 $(B)/obj/images/%.sections.c: $(B)/obj/images/%.pass1 $(B)/tools/imageinfo $(wildcard $(SRC)/spec/*.csv)
-	$(B)/tools/imageinfo --spec $(SRC)/spec --sections $< > $@
+	$(Q)$(B)/tools/imageinfo --spec $(SRC)/spec --sections $< > $@
 $(B)/obj/images/%.sections.o: $(B)/obj/images/%.sections.c
-	$(CC) $(IMAGE_CFLAGS) -c -o $@ $<
+	$(Q)$(CC) $(IMAGE_CFLAGS) -c -o $@ $<
 $(B)/images/%: $(B)/obj/x86/%.o $(B)/obj/images/%.sections.o $(LIB_OBJ) $(LDS)
 	@mkdir -p $(@D)
-	$(CC) $(IMAGE_LDFLAGS) -T $(LDS) -o $@ $< $(B)/obj/images/$*.sections.o $(LIB_OBJ) $(LIBFDT_A)
+	$(Q)$(CC) $(IMAGE_LDFLAGS) -Wl,--strip-debug -T $(LDS) -o $@ $< $(B)/obj/images/$*.sections.o $(LIB_OBJ) $(LIBFDT_A)
 $(B)/images/%.tsv: $(B)/images/% $(B)/tools/imageinfo
-	$(B)/tools/imageinfo --spec $(SRC)/spec --image $* $< > $@
+	$(Q)$(B)/tools/imageinfo --spec $(SRC)/spec --image $* $< > $@
 
 $(B)/boot/rom.bin: $(SRC)/lib/x86/boot/rom.S
 	@mkdir -p $(@D)
-	$(CC) -m32 -c -o $(B)/boot/rom.o $<
-	$(OBJCOPY) -O binary -j .text $(B)/boot/rom.o $@
+	$(Q)$(CC) -m32 -c -o $(B)/boot/rom.o $<
+	$(Q)$(OBJCOPY) -O binary -j .text $(B)/boot/rom.o $@
 
 # --- host -------------------------------------------------------------------
 
 $(B)/tools/%: $(SRC)/tools/%.c
 	@mkdir -p $(@D)
-	$(HOSTCC) $(HOST_CFLAGS) -MMD -MP -MF $@.d -o $@ $< -lfdt
+	$(Q)$(HOSTCC) $(HOST_CFLAGS) -MMD -MP -MF $@.d -o $@ $< -lfdt
 # A tool of several files has a folder of its own.
 .SECONDEXPANSION:
 $(B)/tools/%: $$(wildcard $(SRC)/tools/%/*.c) $$(wildcard $(SRC)/tools/%/*.h)
 	@mkdir -p $(@D)
-	$(HOSTCC) $(HOST_CFLAGS) -o $@ $(filter %.c,$^) -lfdt
+	$(Q)$(HOSTCC) $(HOST_CFLAGS) -o $@ $(filter %.c,$^) -lfdt
 
 $(B)/obj/runners/%.o: $(SRC)/runners/%.c
 	@mkdir -p $(@D)
-	$(HOSTCC) $(HOST_CFLAGS) -pthread -MMD -MP -c -o $@ $<
+	$(Q)$(HOSTCC) $(HOST_CFLAGS) -pthread -MMD -MP -c -o $@ $<
 $(B)/runners/kvm/vmm: $(VMM_OBJ)
 	@mkdir -p $(@D)
-	$(HOSTCC) -pthread -o $@ $^ -lfdt
+	$(Q)$(HOSTCC) -pthread -o $@ $^ -lfdt
 
 $(B)/runners/%.dtb: $(SRC)/runners/%.dts
 	@mkdir -p $(@D)
-	$(DTC) -q -I dts -O dtb -o $@ $<
+	$(Q)$(DTC) -q -I dts -O dtb -o $@ $<
 
 clean:
 	rm -rf $(B)/obj $(B)/images $(B)/tools $(B)/boot $(B)/runners $(B)/gen

@@ -72,7 +72,7 @@ void case_fail(const char *file, u32 line, const char *what, const char *expecte
 		return;
 	if (run.failures == 1)
 		run.yaml_length = format(run.yaml, YAML_SIZE, "  failures:\n");
-	format(at, sizeof(at), "%s:%u", file, line);
+	format(at, sizeof(at), "%s:%u", file ? file : run.def->file, file ? line : run.def->line);
 	yaml(run.yaml, &run.yaml_length, "  - what", what);
 	yaml(run.yaml, &run.yaml_length, "    expected", expected);
 	yaml(run.yaml, &run.yaml_length, "    got", got);

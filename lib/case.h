@@ -72,7 +72,10 @@ extern void (*const before_each_case)(void);
 bool case_expect_equal(const char *file, u32 line, const char *what, u64 got, u64 want);
 bool case_expect_true(const char *file, u32 line, const char *what, bool condition);
 
-/* Notes one failure: what was looked at, in words what was expected and what came. */
+/*
+ * Notes one failure: what was looked at, in words what was expected and what came.
+ * `file` NULL: the line of the case.
+ */
 void case_fail(const char *file, u32 line, const char *what, const char *expected,
 	       const char *got);
 

@@ -56,4 +56,7 @@ __noreturn void platform_off(const struct platform *platform);
  */
 __noreturn void platform_die(struct platform *platform, const char *why);
 
+/* The machine this image runs on; valid once cases run. */
+const struct platform *this_platform(void);
+
 #endif

@@ -22,7 +22,7 @@ typedef int64_t s64;
 #define __maybe_unused		__attribute__((unused))
 #define __noreturn		__attribute__((noreturn))
 #define __returns_twice		__attribute__((returns_twice))
-#define __printf(format, first)	__attribute__((format(printf, format, first)))
+#define __printf(text, first)	__attribute__((format(printf, text, first)))
 #define barrier()		asm volatile("" : : : "memory")
 
 #define PAGE_SIZE		4096ull

@@ -1,0 +1,177 @@
+#include "cpu/cpu.h"
+#include "cpu/safe.h"
+#include "platform.h"
+#include "string.h"
+
+#define GATE_SIZE	16	/* bytes per stub in cpu/trap_entry.S */
+#define GATE_INTERRUPT	0x8e
+#define GATE_USER	0xee
+
+extern const u8 trap_stubs[];
+
+static union cpu_block blocks[PLATFORM_MAX_CPUS]
+	__attribute__((aligned(CPU_BLOCK_SIZE), section(".bss.block")));
+
+_Static_assert(sizeof(struct cpu) <= CPU_BLOCK_SIZE, "a processor's block must hold it all");
+_Static_assert(sizeof(struct tss) == 104, "SDM 10.7 Task Management in 64-Bit Mode");
+
+struct cpu *cpu_block(u32 index)
+{
+	return &blocks[index].cpu;
+}
+
+static void fill_gdt(struct cpu *cpu)
+{
+	static const struct {
+		u16 selector;
+		u64 descriptor;
+	} rows[] = {
+		{ SELECTOR_CODE64,	0x00af9b000000ffff },
+		{ SELECTOR_DATA,	0x00cf93000000ffff },
+		{ SELECTOR_CODE32,	0x00cf9b000000ffff },
+		{ SELECTOR_CODE16,	0x00009b000000ffff },
+		{ SELECTOR_DATA16,	0x000093000000ffff },
+		{ SELECTOR_USER_CODE32,	0x00cffb000000ffff },
+		{ SELECTOR_USER_DATA,	0x00cff3000000ffff },
+		{ SELECTOR_USER_CODE64,	0x00affb000000ffff },
+		{ SELECTOR_CODE64_CPL1,	0x00afbb000000ffff },
+		{ SELECTOR_DATA_CPL1,	0x00cfb3000000ffff },
+		{ SELECTOR_CODE64_CPL2,	0x00afdb000000ffff },
+		{ SELECTOR_DATA_CPL2,	0x00cfd3000000ffff },
+	};
+	u32 i;
+
+	memset(cpu->gdt, 0, sizeof(cpu->gdt));
+	for (i = 0; i < ARRAY_SIZE(rows); i++)
+		cpu->gdt[rows[i].selector / 8] = rows[i].descriptor;
+	cpu_set_tss(cpu);
+}
+
+void cpu_set_tss(struct cpu *cpu)
+{
+	u64 base = (u64)&cpu->tss, limit = sizeof(cpu->tss) - 1;
+
+	/* An available 64-bit TSS: LTR makes it busy. */
+	cpu->gdt[SELECTOR_TSS / 8] = limit | FIELD(base, 23, 0) << 16 | 0x89ull << 40 |
+				     FIELD(base, 31, 24) << 56;
+	cpu->gdt[SELECTOR_TSS / 8 + 1] = base >> 32;
+}
+
+void cpu_set_descriptor(u16 selector, u64 descriptor)
+{
+	this_cpu()->gdt[selector / 8] = descriptor;
+}
+
+static void fill_tss(struct cpu *cpu)
+{
+	u32 i;
+
+	memset(&cpu->tss, 0, sizeof(cpu->tss));
+	for (i = 0; i < 3; i++)
+		cpu->tss.rsp[i] = (u64)cpu->trap_stack + sizeof(cpu->trap_stack);
+	for (i = 0; i < ARRAY_SIZE(cpu->ist); i++)
+		cpu->tss.ist[i] = (u64)cpu->ist[i] + CPU_IST_SIZE;
+	cpu->tss.io_map_base = sizeof(cpu->tss);
+}
+
+static void fill_idt(struct cpu *cpu)
+{
+	static const u8 ist[256] = {
+		[VECTOR_DF] = IST_DF, [VECTOR_NMI] = IST_NMI, [VECTOR_MC] = IST_MC,
+	};
+	u32 i;
+
+	for (i = 0; i < 256; i++) {
+		u64 offset = (u64)trap_stubs + i * GATE_SIZE;
+
+		cpu->idt[i] = (struct gate){
+			.offset_low = offset, .offset_middle = offset >> 16,
+			.offset_high = offset >> 32, .selector = SELECTOR_CODE64,
+			/* User mode may INT3, INTO and use the vectors from 32 on. */
+			.type = i == VECTOR_BP || i == VECTOR_OF || i >= 32 ? GATE_USER :
+				GATE_INTERRUPT,
+			.ist = ist[i],
+		};
+	}
+}
+
+static void load_tables(struct cpu *cpu)
+{
+	write_gdtr((struct table_pointer){ sizeof(cpu->gdt) - 1, (u64)cpu->gdt });
+	write_idtr((struct table_pointer){ sizeof(cpu->idt) - 1, (u64)cpu->idt });
+	asm volatile("pushq %0\n\tleaq 1f(%%rip), %%rax\n\tpushq %%rax\n\tlretq\n1:"
+		     : : "i" (SELECTOR_CODE64) : "rax", "memory");
+	write_ds(SELECTOR_DATA);
+	write_es(SELECTOR_DATA);
+	write_ss(SELECTOR_DATA);
+	write_fs(0);
+	write_gs(0);
+	asm volatile("lldt %w0" : : "r" (0));
+	asm volatile("ltr %w0" : : "r" (SELECTOR_TSS));
+}
+
+void cpu_init(struct cpu *cpu, u32 index, u32 apic_id)
+{
+	cpu->self = cpu;
+	cpu->index = index;
+	cpu->apic_id = apic_id;
+	fill_gdt(cpu);
+	fill_tss(cpu);
+	fill_idt(cpu);
+	load_tables(cpu);
+}
+
+/* MSRs that cases may change; those that do not exist here are left out. */
+static const u32 baseline_msrs[] = {
+	IA32_EFER, IA32_PAT, IA32_DEBUGCTL, IA32_SYSENTER_CS, IA32_SYSENTER_ESP, IA32_SYSENTER_EIP,
+	IA32_STAR, IA32_LSTAR, IA32_CSTAR, IA32_FMASK, IA32_FS_BASE, IA32_GS_BASE,
+	IA32_KERNEL_GS_BASE, IA32_TSC_AUX, IA32_XSS, IA32_PKRS, IA32_S_CET,
+};
+
+static struct {
+	u64 cr0, cr3, cr4;
+	u64 msr[ARRAY_SIZE(baseline_msrs)];
+	bool msr_exists[ARRAY_SIZE(baseline_msrs)];
+} baseline;
+
+void cpu_remember_baseline(void)
+{
+	u32 i;
+
+	baseline.cr0 = read_cr0();
+	baseline.cr3 = read_cr3();
+	baseline.cr4 = read_cr4();
+	for (i = 0; i < ARRAY_SIZE(baseline_msrs); i++)
+		baseline.msr_exists[i] =
+			rdmsr_safe(baseline_msrs[i], &baseline.msr[i]) == OUTCOME_DONE;
+}
+
+void cpu_restore_baseline(void)
+{
+	struct cpu *cpu = this_cpu();
+	u64 value;
+	u32 i;
+
+	asm volatile("cli; cld");
+	cpu->in_guest = cpu->guest_died = false;
+	cpu->catcher = NULL;
+	memset(cpu->handlers, 0, sizeof(cpu->handlers));
+	fill_gdt(cpu);
+	fill_tss(cpu);
+	fill_idt(cpu);
+	load_tables(cpu);
+	if (read_cr4() & CR4_VMXE)
+		ATTEMPT("vmxoff", : : "cc");
+	write_cr0(baseline.cr0);
+	write_cr4(baseline.cr4);
+	write_cr3(baseline.cr3);
+	write_cr8(0);
+	write_dr7(DR7_FIXED);
+	write_dr6(DR6_FIXED);
+	for (i = 0; i < ARRAY_SIZE(baseline_msrs); i++)
+		if (baseline.msr_exists[i] &&
+		    rdmsr_safe(baseline_msrs[i], &value) == OUTCOME_DONE &&
+		    value != baseline.msr[i])
+			wrmsr_safe(baseline_msrs[i], baseline.msr[i]);
+	asm volatile("push %0; popfq" : : "i" (RFLAGS_FIXED) : "cc", "memory");
+}

@@ -1,0 +1,40 @@
+/* Accesses that may fault: the outcome says how they ended. */
+#ifndef CPU_SAFE_H
+#define CPU_SAFE_H
+
+#include "cpu/traps.h"
+
+static inline outcome_t rdmsr_safe(u32 msr, u64 *value)
+{
+	u32 low = 0, high = 0;
+	outcome_t outcome = ATTEMPT("rdmsr", "+a" (low), "+d" (high) : "c" (msr));
+
+	*value = (u64)high << 32 | low;
+	return outcome;
+}
+
+static inline outcome_t wrmsr_safe(u32 msr, u64 value)
+{
+	return ATTEMPT("wrmsr", : "c" (msr), "a" ((u32)value), "d" ((u32)(value >> 32)) : "memory");
+}
+
+static inline outcome_t xsetbv_safe(u32 index, u64 value)
+{
+	return ATTEMPT("xsetbv", : "c" (index), "a" ((u32)value), "d" ((u32)(value >> 32)));
+}
+
+#define SAFE_WRITE(name)							\
+	static inline outcome_t write_##name##_safe(u64 value)			\
+	{									\
+		return ATTEMPT("mov %0, %%" #name, : "r" (value) : "memory");	\
+	}
+SAFE_WRITE(cr0)
+SAFE_WRITE(cr3)
+SAFE_WRITE(cr4)
+SAFE_WRITE(cr8)
+SAFE_WRITE(dr0)
+SAFE_WRITE(dr6)
+SAFE_WRITE(dr7)
+#undef SAFE_WRITE
+
+#endif
