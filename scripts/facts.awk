@@ -2,7 +2,7 @@
 #
 #	awk -f scripts/csv.awk -f scripts/facts.awk spec/*.csv
 #
-# sections.csv is left out. Exit status 2, with a message, on a malformed row.
+# sections.csv is left out. Exit status 2, with a message and no output, on a malformed row.
 
 FNR == 1 {
 	table = csv_table(FILENAME)
@@ -24,10 +24,12 @@ table == "sections" {
 	if (csv_split($0, row) != columns)
 		csv_die(FILENAME ":" FNR ": not a CSV row of " columns \
 			" columns; quote fields with a comma in them")
-	print table ":" row[1] "\t" csv_section(row[section])
+	fact[++facts] = table ":" row[1] "\t" csv_section(row[section])
 }
 
 END {
 	if (csv_dead)
 		exit 2
+	for (i = 1; i <= facts; i++)
+		print fact[i]
 }

@@ -27,6 +27,9 @@ struct record {
 #ifndef NAME
 #define NAME "second"
 #endif
+#ifndef NEED
+#define NEED "secondary processor-based control \"enable EPT\""
+#endif
 #ifndef SOURCE
 #define SOURCE "x86/vmx/demo.c"
 #endif
@@ -39,7 +42,7 @@ void start(void)
 static const char *const facts[] = { "nonroot-behavior:cpuid", FACT, 0 };
 static const struct need needs[] = {
 	{ "VMX operation", start, 0, 0 },
-	{ "secondary processor-based control \"enable EPT\"", start, 1, 0 },
+	{ NEED, start, 1, 0 },
 	{ 0, 0, 0, 0 },
 };
 #ifdef BAD_LIST
