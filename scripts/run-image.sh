@@ -6,6 +6,7 @@
 #
 #	EXITPATH_TOP      the source folder; default: the one that holds this script
 #	EXITPATH_BUILD    the build folder; default: build in the source folder
+#	EXITPATH_RUNNERS  the folder of the platforms; default: runners in the source folder
 #	EXITPATH_RESULTS  where AREA/IMAGE.tap, .log and .tsv go; default: nowhere
 #	EXITPATH_SELECT   globs for cases, one per line; empty: all cases
 #	EXITPATH_SILENCE  EXITPATH_LIMIT  seconds; empty: the defaults of supervise
@@ -42,12 +43,13 @@ if [ -z "${EXITPATH_TOP-}" ]; then
 	esac
 fi
 EXITPATH_BUILD=${EXITPATH_BUILD:-$EXITPATH_TOP/build}
-export EXITPATH_TOP EXITPATH_BUILD
+EXITPATH_RUNNERS=${EXITPATH_RUNNERS:-$EXITPATH_TOP/runners}
+export EXITPATH_TOP EXITPATH_BUILD EXITPATH_RUNNERS
 
-boot=$EXITPATH_TOP/runners/$platform/boot
+boot=$EXITPATH_RUNNERS/$platform/boot
 elf=$EXITPATH_BUILD/images/$image
 dtb=$EXITPATH_BUILD/runners/$platform/machine.dtb
-deviations=$EXITPATH_TOP/runners/$platform/deviations.tsv
+deviations=$EXITPATH_RUNNERS/$platform/deviations.tsv
 supervise=$EXITPATH_BUILD/tools/supervise
 
 [ -f "$boot" ] || die "there is no platform '$platform': $boot is missing"

@@ -1,0 +1,68 @@
+#!/bin/sh
+# Known deviations: a listed case that is not ok is TODO.
+. "${0%/*}/lib.sh"
+. "${0%/*}/fake/supervise.sh"
+
+list=$tmp/deviations.tsv
+tab='	'
+
+# lists LINE...: writes the file; each | becomes a tab.
+lists()
+{
+	printf '%s\n' "$@" | tr '|' "$tab" >"$list"
+}
+
+lists '# id|identity|SDM|upstream|what' '' \
+	'vmx/fake:charlie|2.7/*|28.1.3|bug#12|does not exit'
+supervise 'charlie:notok' --deviations "$list" --identity 2.7/corei7
+is "a listed case: exit status 0" "$status" 0
+like "a listed case: TODO" "$out" \
+	'^not ok 3 - charlie \[28\.1\.3 Section of charlie\] # TODO SDM 28\.1\.3: does not exit \(bug#12\)$'
+parses "a listed case: prove reads it" 7
+like "a listed case: prove is content" "$(cd "$tmp" && prove --exec cat tap)" '^Result: PASS$'
+
+supervise '' --deviations "$list" --identity 2.7/corei7
+is "it passes: exit status 0" "$status" 0
+like "it passes: TODO" "$out" '^ok 3 - charlie .* # TODO SDM 28\.1\.3: does not exit'
+like "it passes: prove says so" "$(cd "$tmp" && prove --exec cat tap)" 'TODO passed: *3'
+
+supervise 'charlie:notok' --deviations "$list" --identity 3.0/corei7
+is "another machine: exit status 1" "$status" 1
+is "another machine: no TODO" "$(results)" "ok ok not ok ok ok ok"
+supervise 'charlie:notok delta:notok' --deviations "$list" --identity 2.7/corei7
+is "another case too: exit status 1" "$status" 1
+is "another case too: only the listed is TODO" "$(results)" "ok ok not-todo not ok ok ok"
+
+supervise 'charlie:off' --deviations "$list" --identity 2.7/corei7
+is "a listed case that crashes: exit status 0" "$status" 0
+is "a listed case that crashes: TODO" "$(results)" "ok ok not-todo ok ok ok ok"
+like "a listed case that crashes: the message" "$(message 3)" '^crashed: '
+supervise 'alpha:hang' --limit 0.5 --deviations "$list" --identity 2.7/corei7
+is "a listed case that never ran is not excused" "$(results)" "not not not not not not not"
+supervise 'charlie:skip' --deviations "$list" --identity 2.7/corei7
+is "a listed case that is skipped" "$(results)" "ok ok skip ok ok ok ok"
+supervise 'end:off golf:notok' --deviations "$list" --identity 2.7/corei7
+is "the last case is not listed: exit status 1" "$status" 1
+
+lists '*:golf|*|29|-|powers off' 'vmx/*:[ab]*|*|30|-|all wrong # TODO'
+supervise 'end:kill alpha:notok bravo:notok' --deviations "$list" --identity 3.0/x
+is "globs" "$(results)" "not-todo not-todo ok ok ok ok not-todo"
+is "globs: exit status 0" "$status" 0
+like "no upstream reference" "$out" '# TODO SDM 29: powers off$'
+parses "globs: prove reads it" 7
+
+lists '*|*|28.1|-'
+supervise '' --deviations "$list" --identity x
+is "a malformed file: exit status 2" "$status" 2
+like "a malformed file: where" "$err" 'deviations.tsv:1: not 5 columns'
+lists 'a|b|c|-|e' 'a|b||-|e'
+supervise '' --deviations "$list" --identity x
+is "an empty column: exit status 2" "$status" 2
+like "an empty column: where" "$err" 'deviations.tsv:2: not 5 columns'
+supervise '' --deviations "$tmp/none" --identity x
+is "no such file: exit status 2" "$status" 2
+: >"$list"
+supervise '' --deviations "$list" --identity x
+is "an empty file" "$status" 0
+
+done_testing
