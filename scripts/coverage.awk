@@ -31,9 +31,9 @@ function load_cases(file, image, list, built,    line, column, facts, i, n, id, 
 	return status == 0
 }
 
-function load_unprovable(    line, column)
+function load_unprovable(    line, column, status)
 {
-	while ((getline line < unprovable) > 0) {
+	while ((status = (getline line < unprovable)) > 0) {
 		if (line ~ /^#/ || line == "")
 			continue
 		if (split(line, column, "\t") != 2)
@@ -41,6 +41,8 @@ function load_unprovable(    line, column)
 		glob[++globs] = glob_ere(column[1])
 		reason[globs] = column[2]
 	}
+	if (status < 0)
+		csv_die(unprovable ": cannot read it")
 	close(unprovable)
 }
 
@@ -211,11 +213,6 @@ BEGIN {
 		load_tap(newest[key_of[k]], column[2], column[1])
 		images_of[column[1]]++
 	}
-	for (i = 1; i <= platforms; i++)
-		printf "%s: %d results of %d images\n", platform_of[i], ran[platform_of[i]], \
-			images_of[platform_of[i]]
-	if (!platforms)
-		print "no run is recorded yet; ./exitpath run makes one"
 }
 
 FNR == 1 {
@@ -251,6 +248,11 @@ table == "sections" || (tables && !(table in wanted)) {
 END {
 	if (csv_dead)
 		exit 2
+	for (i = 1; i <= platforms; i++)
+		printf "%s: %d results of %d images\n", platform_of[i], ran[platform_of[i]], \
+			images_of[platform_of[i]]
+	if (!platforms)
+		print "no run is recorded yet; ./exitpath run makes one"
 	printf "\n%-24s %5s", "table", "rows"
 	for (i = 1; i <= states; i++)
 		printf " %10s", state_name[i]

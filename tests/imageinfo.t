@@ -14,7 +14,7 @@ image()
 	"$cc" -std=c11 -Wall -Wextra -Werror -Wno-unused -ffreestanding -fno-pic -fno-pie -fno-stack-protector \
 		-fno-asynchronous-unwind-tables -nostdlib -static \
 		-Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,max-page-size=4096 -Wl,-T \
-		"-Wl,$top/tests/guests/imageinfo.lds" "$@" \
+		"-Wl,$top/tests/guests/imageinfo.lds" ${1+"$@"} \
 		-o "$tmp/image" "$top/tests/guests/imageinfo.c" >"$tmp/cc.log" 2>&1 && return
 	diag "cannot build the image:" "$(cat "$tmp/cc.log")"
 	exit 1
@@ -23,7 +23,7 @@ image()
 # info [ARGUMENT...]: runs imageinfo on the image.
 info()
 {
-	run_cmd "$tool" --spec "$top/spec" --image vmx/demo "$@" "$tmp/image"
+	run_cmd "$tool" --spec "$top/spec" --image vmx/demo ${1+"$@"} "$tmp/image"
 }
 
 # refused NAME ERE: the last command ended with status 2, no output, and such a message.
