@@ -72,6 +72,12 @@ platforms()
 	done
 }
 
+# configured VARIABLE: what configure wrote for it; nothing when it wrote none.
+configured()
+{
+	[ ! -f "$EXITPATH_BUILD/config.mk" ] || sed -n "s/^$1 = *//p" "$EXITPATH_BUILD/config.mk"
+}
+
 # need_platform NAME: dies, listing the platforms, unless NAME is one.
 need_platform()
 {

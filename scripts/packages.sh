@@ -9,7 +9,7 @@
 compiler()
 {
 	if [ -f "$EXITPATH_BUILD/config.mk" ]; then
-		compiler_name=$(sed -n 's/^CC *= *//p' "$EXITPATH_BUILD/config.mk")
+		compiler_name=$(configured CC)
 		# shellcheck disable=SC2086	# CC may have options
 		set -- $compiler_name
 		command -v "${1:-gcc}" >/dev/null && {

@@ -26,20 +26,38 @@ Exit status: 0 ready, 2 not ready (a message says why and what to do).
 END
 }
 
-# build: configures when nobody has yet, then makes. Quiet when there is nothing to do.
+# configure: (re)configures unless there is a config.mk that is newer than configure, for compilers
+# that are still there. The options of the last time stay.
+configure()
+{
+	configure_arguments=
+	if [ -f "$EXITPATH_BUILD/config.mk" ]; then
+		[ "$(configured CC)" != "$(compiler)" ] ||
+			[ -n "$(find "$EXITPATH_TOP/configure" -newer "$EXITPATH_BUILD/config.mk")" ] ||
+			return 0
+		configure_arguments=$(configured CONFIGURE_ARGUMENTS)
+	fi
+	say "configuring"
+	configure_folder=$EXITPATH_BUILD
+	[ "$EXITPATH_BUILD" != "$EXITPATH_TOP/build" ] || configure_folder=$EXITPATH_TOP
+	mkdir -p "$configure_folder" || exit 2
+	(
+		cd "$configure_folder" || exit 2
+		# configure has quoted them.
+		eval "\"\$EXITPATH_TOP/configure\" $configure_arguments"
+	) >&2 || die "configure failed"
+}
+
+# build: makes what is not up to date. Quiet when there is nothing to do.
 build()
 {
-	if [ ! -f "$EXITPATH_BUILD/config.mk" ]; then
-		mkdir -p "$EXITPATH_BUILD" || exit 2
-		say "configuring"
-		if [ "$EXITPATH_BUILD" = "$EXITPATH_TOP/build" ]; then
-			(cd "$EXITPATH_TOP" && ./configure) >&2
-		else
-			(cd "$EXITPATH_BUILD" && "$EXITPATH_TOP/configure") >&2
-		fi || die "configure failed"
-	fi
 	make_log=$EXITPATH_BUILD/make.log
-	set -- -s -C "$EXITPATH_TOP" "SRC=$EXITPATH_TOP" "B=$EXITPATH_BUILD"
+	# A build folder elsewhere has a Makefile of its own, made by configure.
+	make_folder=$EXITPATH_BUILD
+	[ "$EXITPATH_BUILD" != "$EXITPATH_TOP/build" ] || make_folder=$EXITPATH_TOP
+	set -- -s -C "$make_folder"
+	# Called by make itself, its options must not get here.
+	unset MAKEFLAGS MFLAGS MAKELEVEL
 	# An up-to-date tree must not cost a message, nor a log.
 	! make -q "$@" >/dev/null 2>&1 || return 0
 	say "building in $EXITPATH_BUILD"
@@ -115,6 +133,7 @@ if [ -n "$missing" ]; then
 	[ -z "$missing" ] || die "after installing $wanted, this is still missing: $missing"
 fi
 if [ "$building" = yes ]; then
+	configure
 	build
 else
 	need_installed_images

@@ -1,0 +1,109 @@
+#!/bin/sh
+# exitpath bench boot: what one boot of an image costs on each platform.
+
+set -u
+. "${0%/*}/common.sh"
+. "${0%/*}/select.sh"
+
+usage()
+{
+	cat <<END
+usage: exitpath bench boot [--on PLATFORM]... [--runs N] [AREA/IMAGE]
+
+Boots one image (default: guest/cpuid-basic) so many times on each platform that can run here,
+from the start of the process to its end, and prints the CPU time (user and system, of all
+processes) beside the bar that is set for it.
+
+  --on PLATFORM   only there; here: $(platforms | tr '\n' ' ')
+  --runs N        how often (default: 11)
+
+Exit status: 0 all bars met, 1 a bar not met, 2 the set-up or the command line is wrong.
+END
+}
+
+# bar PLATFORM: the most CPU seconds that a boot may cost; nothing where no bar is set.
+bar()
+{
+	case $1 in
+	bochs) echo 0.5 ;;
+	kvm) echo 0.02 ;;
+	esac
+}
+
+on=
+runs=11
+image=guest/cpuid-basic
+what=
+while [ $# -gt 0 ]; do
+	case $1 in
+	--help | -h)
+		usage
+		exit 0
+		;;
+	--on)
+		need_value "$1" $#
+		need_platform "$2"
+		on="$on $2"
+		shift 2
+		;;
+	--runs)
+		need_value "$1" $#
+		need_number "$1" "$2"
+		[ "$2" -le 1000 ] || die "--runs: at most 1000"
+		runs=$2
+		shift 2
+		;;
+	-*)
+		die "bench: unknown option '$1' (see exitpath bench --help)"
+		;;
+	*)
+		if [ -z "$what" ]; then
+			what=$1
+		else
+			image=$1
+		fi
+		shift
+		;;
+	esac
+done
+[ "$what" = boot ] || die "there is no benchmark '$what'; there is: exitpath bench boot"
+
+run_child "$EXITPATH_TOP/scripts/setup.sh" --for list || exit 2
+elf=$EXITPATH_BUILD/images/$image
+[ -f "$elf.tsv" ] || no_match "$image"
+
+printf 'one boot of %s, %d runs\n' "$image" "$runs"
+printf '%-10s %-28s %9s %9s %9s %9s %9s\n' platform identity \
+	'CPU ms' smallest largest clock bar
+status=0
+for platform in ${on:-$(platforms)}; do
+	boot=$EXITPATH_RUNNERS/$platform/boot
+	if ! why=$("$boot" --probe 2>&1); then
+		# Asked for by name, it must run.
+		[ -z "$on" ] || die "$why"
+		printf '%-10s cannot run here: %s\n' "$platform" "$why"
+		continue
+	fi
+	identity=$("$boot" --identify) || exit 2
+	# The output of run_child's child, through a file: a substitution would be a shell of its own.
+	out=$(mktemp "${TMPDIR:-/tmp}/exitpath-bench.XXXXXX") || exit 2
+	run_child "$EXITPATH_BUILD/tools/cputime" "$runs" "$boot" "$elf" \
+		"$EXITPATH_BUILD/runners/$platform/machine.dtb" >"$out"
+	measured=$?
+	read -r median least most clock <"$out"
+	rm -f "$out"
+	[ "$measured" -eq 0 ] || die "platform $platform does not boot $image"
+	awk -v name="$platform" -v identity="$identity" -v median="$median" \
+		-v least="$least" -v most="$most" -v clock="$clock" -v bar="$(bar "$platform")" '
+		BEGIN {
+			printf "%-10s %-28s %9.1f %9.1f %9.1f %9.1f ", name, identity, median * 1000,
+				least * 1000, most * 1000, clock * 1000
+			if (bar == "") {
+				printf "%9s\n", "-"
+				exit 0
+			}
+			printf "%9.1f  %s\n", bar * 1000, median <= bar ? "met" : "NOT MET"
+			exit median > bar
+		}' || status=1
+done
+exit "$status"

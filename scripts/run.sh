@@ -1,0 +1,167 @@
+#!/bin/sh
+# exitpath run: boots the images on a platform, under prove, and says what came out.
+
+set -u
+. "${0%/*}/common.sh"
+. "${0%/*}/select.sh"
+
+usage()
+{
+	cat <<END
+usage: exitpath run [OPTION...] [GLOB...] [-- PROVE-OPTION...]
+
+Boots every image, or those that a GLOB matches, and prints what does not behave as the SDM
+says. Sets up what it needs first. GLOB: AREA/IMAGE or AREA/IMAGE:CASE, for instance
+'mmu/*' or 'vmx/exit-basic:cpuid*'; exitpath list shows them.
+
+  --on PLATFORM     where to boot (default: bochs); here: $(platforms | tr '\n' ' ')
+  --cpu MODEL       the CPU model (default: the platform's own)
+  --bochs WHICH     which Bochs: a path, or trixie or sid for Debian's newer ones
+  -j N              so many images at a time (default: one per CPU)
+  --shuffle[=SEED]  images and cases in another order
+  --silence SECONDS a machine that prints nothing for so long has hung (default: 20)
+  --limit SECONDS   for one image as a whole (default: 300)
+  -- OPTION...      for prove: -v, --timer, --formatter TAP::Formatter::JUnit, ...
+
+Exit status: 0 all as expected (ok, skipped, known deviation), 1 something unexpected,
+2 the set-up or the command line is wrong.
+END
+}
+
+# choose_bochs WHICH: sets EXITPATH_BOCHS; fetches trixie's or sid's when it is not there yet.
+choose_bochs()
+{
+	case $1 in
+	trixie | sid)
+		EXITPATH_BOCHS=$EXITPATH_STATE/bochs-$1/bochs
+		[ -x "$EXITPATH_BOCHS" ] || run_child "$EXITPATH_TOP/scripts/fetch-bochs.sh" "$1" || exit 2
+		;;
+	*/*)
+		[ -e "$1" ] || die "--bochs: there is no $1"
+		case $1 in
+		/*) EXITPATH_BOCHS=$1 ;;
+		*) EXITPATH_BOCHS=$PWD/$1 ;;
+		esac
+		;;
+	*)
+		EXITPATH_BOCHS=$(command -v "$1") ||
+			die "--bochs: there is no command '$1'; give a path, or trixie or sid"
+		;;
+	esac
+}
+
+# shuffled SEED: its input lines in an order that depends on nothing but SEED.
+shuffled()
+{
+	awk -v seed="$1" 'BEGIN { srand(seed) } { printf "%.9f\t%s\n", rand(), $0 }' | sort | cut -f 2-
+}
+
+# new_run: makes the folder of this run and names it in $run.
+new_run()
+{
+	run=$EXITPATH_STATE/results/$(date +%Y%m%d-%H%M%S)-$on-$$
+	mkdir -p "$run" || die "cannot make $run"
+	printf '%s %s\n' "$on" "$identity" >"$run/platform" || exit 2
+	rm -f "$EXITPATH_STATE/results/latest"
+	ln -s "${run##*/}" "$EXITPATH_STATE/results/latest"
+}
+
+on=bochs
+bochs=
+jobs=$(processors)
+EXITPATH_CPU=${EXITPATH_CPU:-}
+EXITPATH_SHUFFLE=
+EXITPATH_SILENCE=20
+EXITPATH_LIMIT=300
+globs=
+newline='
+'
+while [ $# -gt 0 ]; do
+	case $1 in
+	--help | -h)
+		usage
+		exit 0
+		;;
+	--on | --cpu | --bochs | --silence | --limit | -j)
+		need_value "$1" $#
+		option=$1
+		value=$2
+		shift 2
+		;;
+	--on=* | --cpu=* | --bochs=* | --silence=* | --limit=* | --shuffle=*)
+		option=${1%%=*}
+		value=${1#*=}
+		shift
+		;;
+	-j*)
+		option=-j
+		value=${1#-j}
+		shift
+		;;
+	--shuffle)
+		option=$1
+		value=$(awk 'BEGIN { srand(); print srand() }')
+		shift
+		;;
+	--)
+		shift
+		break
+		;;
+	-*)
+		die "run: unknown option '$1' (see exitpath run --help)"
+		;;
+	*)
+		globs=$globs$1$newline
+		shift
+		continue
+		;;
+	esac
+	case $option in
+	--on) on=$value ;;
+	--cpu) EXITPATH_CPU=$value ;;
+	--bochs) bochs=$value ;;
+	-j) need_number -j "$value" && jobs=$value ;;
+	--silence) need_number --silence "$value" && EXITPATH_SILENCE=$value ;;
+	--limit) need_number --limit "$value" && EXITPATH_LIMIT=$value ;;
+	--shuffle) need_number --shuffle "$value" && EXITPATH_SHUFFLE=$value ;;
+	esac
+done
+# What is left is for prove.
+
+need_platform "$on"
+platform=$EXITPATH_RUNNERS/$on
+EXITPATH_BOCHS=${EXITPATH_BOCHS:-$(configured BOCHS)}
+EXITPATH_QEMU=${EXITPATH_QEMU:-$(configured QEMU)}
+if [ -n "$bochs" ]; then
+	[ "$on" = bochs ] || die "--bochs is for the platform bochs, not for $on"
+	choose_bochs "$bochs"
+fi
+export EXITPATH_CPU EXITPATH_SHUFFLE EXITPATH_SILENCE EXITPATH_LIMIT EXITPATH_BOCHS EXITPATH_QEMU
+run_child "$EXITPATH_TOP/scripts/setup.sh" --on "$on" || exit 2
+
+ids=$(select_ids "$globs") || exit 2
+EXITPATH_SELECT=$(id_globs "$globs")
+images=$(printf '%s\n' "$ids" | sed 's/:.*//' | uniq)
+[ -n "$images" ] || die "there are no images in $EXITPATH_BUILD/images"
+if [ -n "$EXITPATH_SHUFFLE" ]; then
+	images=$(printf '%s\n' "$images" | shuffled "$EXITPATH_SHUFFLE")
+	say "shuffled; to repeat the order: --shuffle=$EXITPATH_SHUFFLE"
+fi
+identity=$("$platform/boot" --identify) || die "platform $on does not say what it is"
+new_run
+EXITPATH_RESULTS=$run
+EXITPATH_IDENTITY=$identity
+export EXITPATH_RESULTS EXITPATH_IDENTITY EXITPATH_SELECT
+
+interrupted_note="what ran until then is in $run"
+cd "$EXITPATH_BUILD/images" || exit 2
+# shellcheck disable=SC2086	# $images is a list
+run_child prove --norc --exec "$platform/run" -j "$jobs" ${1+"$@"} $images
+prove_status=$?
+# A formatter owns standard output: the summary must not spoil its XML.
+case " $* " in
+*" --formatter"* | *" --junit"*) exec >&2 ;;
+esac
+# shellcheck disable=SC2086	# $images is a list
+awk -v run="$run" -v platform="$on $identity" -v deviations="$platform/deviations.tsv" \
+	-v prove_status="$prove_status" -f "$EXITPATH_TOP/scripts/summary.awk" $images

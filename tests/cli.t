@@ -1,0 +1,139 @@
+#!/bin/sh
+# exitpath: help, version, unknown names, selection, exit statuses, what run prints.
+. "${0%/*}/lib.sh"
+. "${0%/*}/fake/platform.sh"
+
+exitpath=$top/exitpath
+fake_image vmx/good ''
+fake_image mmu/good 'bravo:skip'
+fake_image mmu/bad 'bravo:notok bravo:yaml delta:off'
+
+run_cmd "$exitpath" --help
+is "--help: exit status 0" "$status" 0
+like "--help: says what to start with" "$out" 'Start with: exitpath run'
+run_cmd "$exitpath" --version
+is "--version" "$out" "exitpath $(cat "$top/VERSION")"
+run_cmd "$exitpath"
+is "no command: exit status 2" "$status" 2
+like "no command: usage on standard error" "$err" '^usage: exitpath'
+run_cmd "$exitpath" fly
+is "unknown command: exit status 2" "$status" 2
+like "unknown command: lists the commands" "$err" "'fly'.*run check list"
+for command in run check list setup bench coverage; do
+	run_cmd "$exitpath" "$command" --help
+	is "$command --help: exit status 0" "$status" 0
+	like "$command --help: usage" "$out" "^usage: .*$command"
+	run_cmd "$exitpath" "$command" --no-such-option
+	is "$command with an unknown option: exit status 2" "$status" 2
+	like "$command with an unknown option: says which" "$err" "no-such-option"
+done
+ln -s "$exitpath" "$tmp/link"
+run_cmd "$tmp/link" --version
+is "through a symbolic link" "$status" 0
+
+run_cmd "$exitpath" run --on mars
+is "unknown platform: exit status 2" "$status" 2
+like "unknown platform: lists the platforms" "$err" "'mars'.*broken fake"
+run_cmd "$exitpath" run --on broken
+is "a platform that cannot run: exit status 2" "$status" 2
+like "a platform that cannot run: its own message" "$err" '^broken: .*buy one'
+run_cmd "$exitpath" run --on fake 'ept/*'
+is "no match: exit status 2" "$status" 2
+like "no match: lists the images" "$err" '^  vmx/good$'
+run_cmd "$exitpath" run --on fake vmx/good:zulu
+is "no match in an image: exit status 2" "$status" 2
+like "no match in an image: lists its cases" "$err" '^  charlie$'
+for option in -j --silence --limit --shuffle=; do
+	case $option in
+	*=) run_cmd "$exitpath" run --on fake "${option}x1" ;;
+	*) run_cmd "$exitpath" run --on fake "$option" 0 ;;
+	esac
+	is "$option, not a number: exit status 2" "$status" 2
+done
+run_cmd "$exitpath" run --on fake --limit
+is "an option without its value: exit status 2" "$status" 2
+run_cmd "$exitpath" run --on fake --bochs trixie
+is "--bochs for another platform: exit status 2" "$status" 2
+not_ok "nothing of these has made a run" test -e "$tmp/build/results"
+
+run_cmd "$exitpath" run --on fake vmx/good
+is "all ok: exit status 0" "$status" 0
+like "prove's line" "$out" '^vmx/good \.\. ok$'
+like "summary: platform and counts" "$out" '^fake 1\.0/fake: 7 cases in 1 image$'
+like "summary: what became of them" "$out" '7 ok, 0 not ok, 0 skipped, 0 known deviations, 0 unexpected passes'
+like "result" "$out" '^result: as expected$'
+is "nothing on standard error" "$err" ""
+run=$tmp/build/results/latest
+ok "results: .tap" grep -q '^ok 7 - golf' "$run/vmx/good.tap"
+ok "results: .log" test -s "$run/vmx/good.log"
+ok "results: .tsv" cmp "$run/vmx/good.tsv" "$top/tests/fake/cases.tsv"
+is "results: platform" "$(cat "$run/platform")" "fake 1.0/fake"
+
+run_cmd "$exitpath" run --on fake -j 2 --cpu old
+is "a case not ok: exit status 1" "$status" 1
+like "--cpu reaches the platform" "$out" '^fake 1\.0/old: 21 cases in 3 images$'
+like "a bad case: its id and section" "$out" '^not ok mmu/bad:bravo \[28\.1\.2 Section of bravo\]$'
+like "a bad case: the message" "$out" '^    message: .*expected this: got that'
+like "a bad case: where" "$out" '^    at: x86/vmx/fake.c:57$'
+like "a machine that died: that case" "$out" '^not ok mmu/bad:delta '
+like "skips, with the reason" "$out" '^ +1  needs "a#b"$'
+like "counts" "$out" '18 ok, 2 not ok, 1 skipped'
+like "result, unexpected" "$out" '^result: NOT AS EXPECTED$'
+
+run_cmd "$exitpath" run --on fake 'mmu/*' 'vmx/good:[bc]*'
+like "globs of images and cases" "$out" ': 16 cases in 3 images$'
+is "only the cases that match" "$(sed -n 's/^ok [0-9]* - \([a-z]*\).*/\1/p' "$run/vmx/good.tap" | tr '\n' ' ')" "bravo charlie "
+
+run_cmd "$exitpath" run --on fake --shuffle=7 vmx/good
+is "--shuffle: exit status 0" "$status" 0
+like "--shuffle: how to repeat it" "$err" 'shuffle=7'
+first=$(grep '^ok' "$run/vmx/good.tap")
+unlike "--shuffle: another order" "$(echo "$first" | sed -n 1,2p | tr '\n' ' ')" 'alpha.*bravo'
+run_cmd "$exitpath" run --on fake --shuffle=7 vmx/good
+is "--shuffle: the same seed, the same order" "$(grep '^ok' "$run/vmx/good.tap")" "$first"
+
+printf 'vmx/*:alpha\t1.*\t28.1.1\t-\tit forgets alpha\nmmu/bad:*\t1.0/fake\t28.1\tbug 1\tit is bad\n' \
+	>"$tmp/runners/fake/deviations.tsv"
+fake_image vmx/good 'alpha:notok'
+run_cmd "$exitpath" run --on fake vmx/good
+is "a known deviation: exit status 0" "$status" 0
+like "a known deviation: named, with its reference" "$out" '^  vmx/good:alpha  SDM 28\.1\.1: it forgets alpha'
+like "a known deviation: counted" "$out" '6 ok, 0 not ok, 0 skipped, 1 known deviation,'
+run_cmd "$exitpath" run --on fake mmu/bad
+is "an unexpected pass: exit status 1" "$status" 1
+like "an unexpected pass: named" "$out" '^  mmu/bad:alpha  SDM 28\.1'
+like "an unexpected pass: counted" "$out" '0 ok, 0 not ok, 0 skipped, 2 known deviations, 5 unexpected passes'
+rm "$tmp/runners/fake/deviations.tsv"
+
+fake_image vmx/good 'start:status2'
+run_cmd "$exitpath" run --on fake vmx/good
+is "a machine that cannot be started: exit status 2" "$status" 2
+like "a machine that cannot be started: why" "$out" 'no such device'
+like "result, broken" "$out" '^result: BROKEN SET-UP$'
+fake_image vmx/good 'bravo:bail'
+run_cmd "$exitpath" run --on fake
+is "Bail out!: exit status 2" "$status" 2
+like "Bail out!: the reason" "$out" 'vmx/good: .*the tree is broken'
+mv "$tmp/build/tools/supervise" "$tmp/build/tools/gone"
+run_cmd "$exitpath" run --on fake mmu/good
+is "no supervise: exit status 2" "$status" 2
+mv "$tmp/build/tools/gone" "$tmp/build/tools/supervise"
+
+fake_image vmx/good ''
+run_cmd "$exitpath" run --on fake vmx/good -- -v
+like "options after -- are prove's" "$out" '^ok 3 - charlie'
+run_cmd "$exitpath" run --on fake -j2 vmx/good --silence=2 --limit=9
+is "options with = and without a blank" "$status" 0
+
+run_cmd "$exitpath" list vmx/good
+is "list: exit status 0" "$status" 0
+is "list: id, section, title" "$(echo "$out" | sed -n 2p)" "vmx/good:bravo	28.1.2	Section of bravo"
+run_cmd "$exitpath" list --by image
+is "list --by image" "$out" "mmu/bad	7
+mmu/good	7
+vmx/good	7"
+run_cmd "$exitpath" list --by moon
+is "list by what is not there: exit status 2" "$status" 2
+run_cmd "$exitpath" list 'x*'
+is "list, no match: exit status 2" "$status" 2
+done_testing

@@ -1,0 +1,138 @@
+/*
+ * cputime RUNS COMMAND [ARGUMENT...]
+ *
+ * Runs COMMAND so many times, one after another, without input, its output thrown away, and
+ * prints one line: median, smallest and largest CPU time (user and system, of the command and
+ * everything it started), and the median time on the clock; all in seconds.
+ *
+ * Exit status: 0; 1 when the command cannot be run or ends with status 2, which is how a platform's
+ * boot says that it cannot start the machine; 2 for a wrong command line.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { RUNS_MAX = 1000 };
+
+struct sample {
+	double cpu;
+	double clock;
+};
+
+static double seconds(struct timeval t)
+{
+	return (double)t.tv_sec + (double)t.tv_usec / 1e6;
+}
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* CPU time of all children that have been waited for. */
+static double children_cpu(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_CHILDREN, &usage);
+	return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+/* Never returns: becomes the command. 126 and 127 mean what they mean in a shell. */
+static void become(char **command)
+{
+	int null = open("/dev/null", O_RDWR);
+
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
+		_exit(126);
+	execvp(command[0], command);
+	fprintf(stderr, "cputime: %s: %s\n", command[0], strerror(errno));
+	_exit(127);
+}
+
+/* Runs the command once, to its end and that of all it started. Returns false when it failed. */
+static bool measure(char **command, struct sample *sample)
+{
+	double cpu = children_cpu();
+	double start = now();
+	pid_t pid = fork();
+	int status = 0;
+	int other;
+
+	if (pid < 0) {
+		perror("cputime: fork");
+		return false;
+	}
+	if (pid == 0)
+		become(command);
+	while (waitpid(pid, &status, 0) < 0) {
+		if (errno != EINTR)
+			return false;
+	}
+	sample->clock = now() - start;
+	/* What the command left behind is ours now, as we are its subreaper. */
+	while (wait(&other) > 0)
+		;
+	sample->cpu = children_cpu() - cpu;
+	if (WIFEXITED(status) && (WEXITSTATUS(status) == 2 || WEXITSTATUS(status) >= 126)) {
+		fprintf(stderr, "cputime: %s ended with status %d\n", command[0],
+			WEXITSTATUS(status));
+		return false;
+	}
+	return true;
+}
+
+static int by_cpu(const void *a, const void *b)
+{
+	double x = ((const struct sample *)a)->cpu;
+	double y = ((const struct sample *)b)->cpu;
+
+	return (x > y) - (x < y);
+}
+
+static int by_clock(const void *a, const void *b)
+{
+	double x = ((const struct sample *)a)->clock;
+	double y = ((const struct sample *)b)->clock;
+
+	return (x > y) - (x < y);
+}
+
+int main(int argc, char **argv)
+{
+	static struct sample samples[RUNS_MAX];
+	char *end = NULL;
+	long runs = argc > 2 ? strtol(argv[1], &end, 10) : 0;
+	double clock;
+
+	if (runs < 1 || runs > RUNS_MAX || *end != '\0') {
+		fprintf(stderr, "usage: cputime RUNS COMMAND [ARGUMENT...]; RUNS: 1 to %d\n",
+			RUNS_MAX);
+		return 2;
+	}
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) {
+		perror("cputime: prctl");
+		return 1;
+	}
+	for (long i = 0; i < runs; i++) {
+		if (!measure(argv + 2, &samples[i]))
+			return 1;
+	}
+	qsort(samples, (size_t)runs, sizeof(samples[0]), by_clock);
+	clock = samples[runs / 2].clock;
+	qsort(samples, (size_t)runs, sizeof(samples[0]), by_cpu);
+	printf("%.4f %.4f %.4f %.4f\n", samples[runs / 2].cpu, samples[0].cpu,
+	       samples[runs - 1].cpu, clock);
+	return 0;
+}
