@@ -10,7 +10,7 @@
 extern const u8 trap_stubs[];
 
 static union cpu_block blocks[PLATFORM_MAX_CPUS]
-	__attribute__((aligned(CPU_BLOCK_SIZE), section(".bss.block")));
+	__section(".bss.block");	/* aligned by boot/image.lds */
 
 _Static_assert(sizeof(struct cpu) <= CPU_BLOCK_SIZE, "a processor's block must hold it all");
 _Static_assert(sizeof(struct tss) == 104, "SDM 10.7 Task Management in 64-Bit Mode");

@@ -1,0 +1,75 @@
+/*
+ * What this processor's VMX offers: Appendix A, VMX Capability Reporting Facility. Read once; never a
+ * list of what some processor had.
+ */
+#ifndef VMX_CAPABILITIES_H
+#define VMX_CAPABILITIES_H
+
+#include "vmx/controls.h"
+
+struct capabilities {
+	u64 basic;		/* IA32_VMX_BASIC */
+	u64 misc;		/* IA32_VMX_MISC */
+	u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
+	u64 vmcs_enum;
+	u64 ept_vpid_cap;	/* 0 where the MSR does not exist */
+	u64 must_be_1[CONTROL_FIELDS], may_be_1[CONTROL_FIELDS];	/* TRUE MSRs where they exist */
+};
+
+/* Valid where VMX is supported. */
+const struct capabilities *capabilities(void);
+
+/* CPUID.1:ECX.VMX[bit 5]. */
+bool vmx_supported(void);
+
+/* Whether a control may be 1. */
+bool control_allowed(enum control control);
+
+/* 27.2 Format of the VMCS Region: bits 30:0 of IA32_VMX_BASIC. */
+static inline u32 vmcs_revision(void)
+{
+	return capabilities()->basic & BITS(30, 0);
+}
+
+/* Bits of IA32_VMX_EPT_VPID_CAP: A.10 VPID and EPT Capabilities. */
+#define EPT_CAP_EXECUTE_ONLY		BIT(0)
+#define EPT_CAP_WALK_4			BIT(6)
+#define EPT_CAP_WALK_5			BIT(7)
+#define EPT_CAP_UC			BIT(8)
+#define EPT_CAP_WB			BIT(14)
+#define EPT_CAP_2M			BIT(16)
+#define EPT_CAP_1G			BIT(17)
+#define EPT_CAP_INVEPT			BIT(20)
+#define EPT_CAP_AD			BIT(21)
+#define EPT_CAP_ADVANCED_EXIT_INFO	BIT(22)
+#define EPT_CAP_SUPERVISOR_SHADOW_STACK	BIT(23)
+#define EPT_CAP_INVEPT_SINGLE		BIT(25)
+#define EPT_CAP_INVEPT_ALL		BIT(26)
+#define VPID_CAP_INVVPID		BIT(32)
+#define VPID_CAP_INVVPID_ADDRESS	BIT(40)
+#define VPID_CAP_INVVPID_SINGLE		BIT(41)
+#define VPID_CAP_INVVPID_ALL		BIT(42)
+#define VPID_CAP_INVVPID_SINGLE_GLOBAL	BIT(43)
+
+/* --- needs: NEEDS(VMX, PROC2(ENABLE_EPT), EPT_AD) ---------------------------- */
+
+bool need_vmx(u64 unused);
+bool need_control(u64 control);
+bool need_ept_vpid_cap(u64 bits);
+bool need_misc(u64 bits);
+
+#define VMX		{ "VMX operation", need_vmx, 0, 0 }
+#define PIN(name)	{ "pin-based control " #name, need_control, CONTROL_PIN_##name, 0 }
+#define PROC1(name)	{ "primary processor-based control " #name, need_control, \
+			  CONTROL_PROC1_##name, 0 }
+#define PROC2(name)	{ "secondary processor-based control " #name, need_control, \
+			  CONTROL_PROC2_##name, 0 }
+#define PROC3(name)	{ "tertiary processor-based control " #name, need_control, \
+			  CONTROL_PROC3_##name, 0 }
+#define EXIT_CTL(name)	{ "VM-exit control " #name, need_control, CONTROL_EXIT_##name, 0 }
+#define ENTRY_CTL(name)	{ "VM-entry control " #name, need_control, CONTROL_ENTRY_##name, 0 }
+#define EPT_CAP(name)	{ "IA32_VMX_EPT_VPID_CAP: " #name, need_ept_vpid_cap, EPT_CAP_##name, 0 }
+#define VPID_CAP(name)	{ "IA32_VMX_EPT_VPID_CAP: " #name, need_ept_vpid_cap, VPID_CAP_##name, 0 }
+#define EPT_AD		EPT_CAP(AD)
+
+#endif

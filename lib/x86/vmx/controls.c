@@ -1,0 +1,40 @@
+#include "vmx/controls.h"
+#include "vmx/vmcs.h"
+
+static const struct {
+	u32 encoding;
+	const char *words;
+} fields[CONTROL_FIELDS] = {
+	[CONTROL_FIELD_PIN]	= { PIN_BASED_VM_EXECUTION_CONTROLS, "pin-based" },
+	[CONTROL_FIELD_PROC1]	= { PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,
+				    "primary processor-based" },
+	[CONTROL_FIELD_PROC2]	= { SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,
+				    "secondary processor-based" },
+	[CONTROL_FIELD_PROC3]	= { TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,
+				    "tertiary processor-based" },
+	[CONTROL_FIELD_EXIT]	= { PRIMARY_VM_EXIT_CONTROLS, "primary VM-exit" },
+	[CONTROL_FIELD_EXIT2]	= { SECONDARY_VM_EXIT_CONTROLS, "secondary VM-exit" },
+	[CONTROL_FIELD_ENTRY]	= { VM_ENTRY_CONTROLS, "VM-entry" },
+	[CONTROL_FIELD_VMFUNC]	= { VM_FUNCTION_CONTROLS, "VM-function" },
+};
+
+const char *control_words(enum control control)
+{
+	switch (control) {
+#define CONTROL(field, bit, name, default_class, words)				\
+	case CONTROL_##field##_##name: return words;
+#include "sdm/controls.def"
+#undef CONTROL
+	}
+	return "reserved";
+}
+
+const char *control_field_words(enum control_field field)
+{
+	return fields[field].words;
+}
+
+u32 control_field_encoding(enum control_field field)
+{
+	return fields[field].encoding;
+}

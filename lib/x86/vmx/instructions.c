@@ -1,0 +1,65 @@
+#include "vmx/vmcs.h"
+#include "vmx/vmx.h"
+
+static const struct bit_name status_flags[] = {
+	{ RFLAGS_CF, "CF" }, { RFLAGS_PF, "PF" }, { RFLAGS_AF, "AF" }, { RFLAGS_ZF, "ZF" },
+	{ RFLAGS_SF, "SF" }, { RFLAGS_OF, "OF" }, { 0, NULL },
+};
+
+static const char *flag_words(char *to, size_t size, u64 flags)
+{
+	if (!flags)
+		format(to, size, "CF PF AF ZF SF OF all 0");
+	else
+		format_bits(to, size, flags, status_flags);
+	return to;
+}
+
+/* VMREAD by itself, without a check of flags that could ask for the error number again. */
+static u64 read_instruction_error(void)
+{
+	u64 value;
+
+	asm volatile("vmread %1, %0" : "=r" (value) : "r" ((u64)VM_INSTRUCTION_ERROR) : "cc");
+	return value;
+}
+
+outcome_t vmx_outcome(const char *instruction, outcome_t trap, u64 rflags)
+{
+	char what[80], expected[60], got[60];
+	u64 flags = rflags & RFLAGS_STATUS, want = 0;
+	outcome_t outcome = OUTCOME_DONE;
+
+	if (trap != OUTCOME_DONE)
+		return trap;
+	if (flags & RFLAGS_CF) {
+		want = RFLAGS_CF;
+		outcome = OUTCOME_VMFAIL_INVALID;
+	} else if (flags & RFLAGS_ZF) {
+		want = RFLAGS_ZF;
+		outcome = OUTCOME_VMFAIL_VALID(read_instruction_error());
+	}
+	if (flags != want) {
+		format(what, sizeof(what), "flags after %s", instruction);
+		case_fail(NULL, 0, what, flag_words(expected, sizeof(expected), want),
+			  flag_words(got, sizeof(got), flags));
+	}
+	return outcome;
+}
+
+/* Enters with the given instruction; a guest that starts anyway comes back by its first exit. */
+static outcome_t raw_entry(bool launch)
+{
+	this_vmx()->launched = !launch;
+	return resume();
+}
+
+outcome_t vmlaunch(void)
+{
+	return raw_entry(true);
+}
+
+outcome_t vmresume(void)
+{
+	return raw_entry(false);
+}

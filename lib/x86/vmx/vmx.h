@@ -1,0 +1,63 @@
+/*
+ * VMX operation on this processor, and guests in it.
+ *
+ *	vmx_start();				VMXON, a VMCS with defaults
+ *	vmcs_set_control(CONTROL_PROC1_HLT_EXITING);
+ *	EXPECT(enter(guest), OUTCOME_EXIT(EXIT_HLT));
+ *	skip_instruction();
+ *	EXPECT(resume(), GUEST_DONE);
+ */
+#ifndef VMX_VMX_H
+#define VMX_VMX_H
+
+#include "vmx/audit.h"
+#include "vmx/capabilities.h"
+#include "vmx/vmcs.h"
+
+/* The guest function returned: its caller in the guest executes VMCALL. */
+#define GUEST_DONE	OUTCOME_EXIT(EXIT_VMCALL)
+
+/* What the world switch saves and loads: vmx/switch.S. */
+struct vmx_switch {
+	struct general_registers regs;	/* guest's, in and out */
+	u64 host_rsp, host_rflags;	/* as found right after the exit */
+};
+
+struct vmx {
+	u8 *vmxon_region, *vmcs_region;		/* one page each; physical = linear address */
+	u8 *io_bitmap_a, *io_bitmap_b, *msr_bitmap;
+	struct vmx_switch state;
+	bool launched;				/* VMRESUME is the way in */
+	struct context *guest_catcher;
+	struct audit audit;
+};
+
+/* The boot processor's. */
+struct vmx *this_vmx(void);
+
+/* Makes VMXON succeed: CR0 and CR4 fixed bits, CR4.VMXE, IA32_FEATURE_CONTROL, revision word. */
+void vmx_prepare(void);
+
+/* vmx_prepare(), VMXON, VMCLEAR, VMPTRLD, vmcs_set_defaults(). A failure ends the case. */
+void vmx_start(void);
+
+/* Starts `guest` as a function in the guest, with registers zero; returns how it came back. */
+outcome_t enter(void (*guest)(void));
+
+/* Enters again with guest state and registers as they are. */
+outcome_t resume(void);
+
+/* Moves the guest's RIP over the instruction that exited. */
+void skip_instruction(void);
+
+static inline struct general_registers *guest_regs(void)
+{
+	return &this_vmx()->state.regs;
+}
+
+/* Bits of the I/O bitmaps and of the MSR bitmaps: 27.6.4 and 27.6.9. The control is not touched. */
+void intercept_port(u16 port, bool on);
+enum msr_access { MSR_READ, MSR_WRITE };
+void intercept_msr(u32 msr, enum msr_access access, bool on);
+
+#endif
