@@ -3,6 +3,7 @@
  *
  * Console bytes go to standard output; so do lines that start with "# vmm: " when the machine
  * stops in another way than by switching itself off.
+ * vmm --probe: tries whether KVM can run a guest here.
  * Exit status: 0 switched off; 1 stopped or killed; 2 could not be started (words on stderr).
  */
 #include <errno.h>
@@ -16,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "probe.h"
 #include "report.h"
 #include "vm.h"
 
@@ -181,54 +183,76 @@ static void end_by_signal(struct host *h)
 	vm_note(&h->vm);
 	text_print(console, REPORT_PREFIX "ended by signal %u (%s)\n", (unsigned int)h->signal,
 		   strsignal(h->signal));
-	for (size_t i = 0; i < h->vm.vcpu_count; i++) {
+	/* The first CPU last: a reader may see but the end of a long console. */
+	for (size_t i = h->vm.vcpu_count; i-- > 0;) {
 		text_print(console, REPORT_PREFIX "CPU %u\n", h->vm.vcpus[i].apic_id);
-		vm_report_state(&h->vm, &h->vm.vcpus[i]);
+		vm_report_state(&h->vm, &h->vm.vcpus[i], i > 0);
 	}
 	finish(h, EXIT_STOPPED);
 }
 
-/* Prints why vm_create() returned `result`. */
-static void explain(const struct vm *vm, int result, const char *elf, const char *tree,
-		    const char *words)
+static void explain_backend(const struct backend *backend, int result)
 {
-	if (result == VM_BAD_TREE)
-		fprintf(stderr, "vmm: %s: %s\n", tree, words);
-	else if (result == VM_BAD_IMAGE)
-		fprintf(stderr, "vmm: %s: %s\n", elf, words);
-	else
-		fprintf(stderr, "vmm: %s: %s%s%s\n", vm->backend.failed, strerror(-result),
-			*vm->backend.advice ? "; " : "", vm->backend.advice);
+	fprintf(stderr, "vmm: %s: %s%s%s\n", backend->failed, strerror(-result),
+		*backend->advice ? "; " : "", backend->advice);
 }
 
-int main(int argc, char **argv)
+/* vmm --probe */
+static int probe(void)
 {
-	static char console_bytes[CONSOLE_BUFFER], error_bytes[ERROR_BUFFER];
-	struct text console, error;
+	struct backend backend = { .functions = &kvm_functions };
+	const int result = probe_guest(&backend);
+
+	if (result)
+		explain_backend(&backend, result);
+	return result ? EXIT_SET_UP : 0;
+}
+
+/* vmm ELF DTB */
+static int boot(struct host *h, const char *elf_name, const char *tree_name)
+{
+	static char console_bytes[CONSOLE_BUFFER];
+	static struct text console;
+	char error_bytes[ERROR_BUFFER];
+	struct text error;
 	struct blob elf, tree;
 	int result;
 
-	if (argc != 3) {
-		fputs("usage: vmm ELF DTB\n"
-		      "Boots the image ELF in a KVM virtual machine that the flattened device tree\n"
-		      "DTB describes; its console is standard output.\n", stderr);
-		return EXIT_SET_UP;
-	}
-	if (map_file(argv[1], &elf) || map_file(argv[2], &tree))
+	if (map_file(elf_name, &elf) || map_file(tree_name, &tree))
 		return EXIT_SET_UP;
 	text_init(&console, console_bytes, sizeof(console_bytes));
 	text_init(&error, error_bytes, sizeof(error_bytes));
 	console.flush = write_stdout;
-	pthread_mutex_init(&host.lock, NULL);
+	pthread_mutex_init(&h->lock, NULL);
 
-	result = vm_create(&host.vm, &kvm_functions, elf, tree, &console, &error);
-	if (result) {
-		explain(&host.vm, result, argv[1], argv[2], error.bytes);
+	result = vm_create(&h->vm, &kvm_functions, elf, tree, &console, &error);
+	if (result == VM_BAD_TREE)
+		fprintf(stderr, "vmm: no machine can be built from %s: %s; correct the tree\n",
+			tree_name, error.bytes);
+	else if (result == VM_BAD_IMAGE)
+		fprintf(stderr, "vmm: cannot load %s: %s; build it again\n", elf_name, error.bytes);
+	else if (result)
+		explain_backend(&h->vm.backend, result);
+	if (result)
 		return EXIT_SET_UP;
-	}
+
 	catch_signals();
-	if (start_others(&host))
+	if (start_others(h))
 		return EXIT_SET_UP;
-	run_vcpu(&host, &host.vm.vcpus[0]);
-	end_by_signal(&host);
+	run_vcpu(h, &h->vm.vcpus[0]);
+	end_by_signal(h);
+	return EXIT_STOPPED;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && strcmp(argv[1], "--probe") == 0)
+		return probe();
+	if (argc == 3 && argv[1][0] != '-')
+		return boot(&host, argv[1], argv[2]);
+	fputs("usage: vmm ELF DTB    boots the image ELF in a KVM virtual machine that the\n"
+	      "                      flattened device tree DTB describes; its console is\n"
+	      "                      standard output\n"
+	      "       vmm --probe    exits 0 when KVM can run a guest here\n", stderr);
+	return EXIT_SET_UP;
 }

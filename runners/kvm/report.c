@@ -43,7 +43,7 @@ static const char *exit_words(uint32_t reason)
 		if (known[i].reason == reason)
 			return known[i].words;
 	}
-	return "exit that this VMM has no word for";
+	return NULL;
 }
 
 static const char *internal_error_words(uint32_t suberror)
@@ -116,11 +116,19 @@ static void report_system_event(struct text *text, const struct kvm_run *run)
 						     : "no word for it");
 }
 
-/* Lines that say why `run` came back, decoded, each with REPORT_PREFIX. */
+/*
+ * Says why `run` came back, decoded: the end of a line that the caller has begun, then
+ * perhaps more lines, each with REPORT_PREFIX.
+ */
 void report_exit(struct text *text, const struct kvm_run *run)
 {
-	text_print(text, REPORT_PREFIX "exit reason %u: %s\n", run->exit_reason,
-		   exit_words(run->exit_reason));
+	const char *words = exit_words(run->exit_reason);
+
+	if (words)
+		text_print(text, "%s\n", words);
+	else
+		text_print(text, "exit reason %u, for which there is no word here\n",
+			   run->exit_reason);
 	switch (run->exit_reason) {
 	case KVM_EXIT_UNKNOWN:
 		text_print(text, REPORT_PREFIX "hardware exit reason 0x%llx\n",
@@ -144,14 +152,6 @@ void report_exit(struct text *text, const struct kvm_run *run)
 
 static void report_general(struct text *text, const struct kvm_regs *regs)
 {
-	static const struct text_bit rflags[] = {
-		{ 1u << 0, "CF" },   { 1u << 1, "1" },	  { 1u << 2, "PF" },  { 1u << 4, "AF" },
-		{ 1u << 6, "ZF" },   { 1u << 7, "SF" },	  { 1u << 8, "TF" },  { 1u << 9, "IF" },
-		{ 1u << 10, "DF" },  { 1u << 11, "OF" },  { 3u << 12, "IOPL=3" },
-		{ 2u << 12, "IOPL=2" }, { 1u << 12, "IOPL=1" },
-		{ 1u << 14, "NT" },  { 1u << 16, "RF" },  { 1u << 17, "VM" }, { 1u << 18, "AC" },
-		{ 1u << 19, "VIF" }, { 1u << 20, "VIP" }, { 1u << 21, "ID" },
-	};
 	const struct {
 		const char *name;
 		u64 value;
@@ -167,15 +167,36 @@ static void report_general(struct text *text, const struct kvm_regs *regs)
 	for (size_t i = 0; i < COUNT(all); i++)
 		text_print(text, "%s%s %016llx%s", i % 4 ? " " : REPORT_PREFIX, all[i].name,
 			   all[i].value, i % 4 == 3 ? "\n" : "");
+}
+
+/* Where a CPU is: RIP, RFLAGS in words; one line with REPORT_PREFIX. */
+void report_place(struct text *text, const struct kvm_regs *regs)
+{
+	static const struct text_bit rflags[] = {
+		{ 1u << 0, "CF" },   { 1u << 1, "1" },	  { 1u << 2, "PF" },  { 1u << 4, "AF" },
+		{ 1u << 6, "ZF" },   { 1u << 7, "SF" },	  { 1u << 8, "TF" },  { 1u << 9, "IF" },
+		{ 1u << 10, "DF" },  { 1u << 11, "OF" },  { 3u << 12, "IOPL=3" },
+		{ 2u << 12, "IOPL=2" }, { 1u << 12, "IOPL=1" },
+		{ 1u << 14, "NT" },  { 1u << 16, "RF" },  { 1u << 17, "VM" }, { 1u << 18, "AC" },
+		{ 1u << 19, "VIF" }, { 1u << 20, "VIP" }, { 1u << 21, "ID" },
+	};
+
 	text_print(text, REPORT_PREFIX "RIP %016llx RFLAGS %08llx (", (u64)regs->rip,
 		   (u64)regs->rflags);
 	text_bits(text, regs->rflags, rflags, COUNT(rflags));
 	text_print(text, ")\n");
 }
 
-static void report_segment(struct text *text, const char *name, const struct kvm_segment *segment)
+static bool same_segment(const struct kvm_segment *a, const struct kvm_segment *b)
 {
-	text_print(text, REPORT_PREFIX "%s %04x base %016llx limit %08x ", name, segment->selector,
+	return a->selector == b->selector && a->base == b->base && a->limit == b->limit &&
+	       a->type == b->type && a->dpl == b->dpl && a->present == b->present &&
+	       a->s == b->s && a->db == b->db && a->l == b->l && a->unusable == b->unusable;
+}
+
+static void report_segment(struct text *text, const struct kvm_segment *segment)
+{
+	text_print(text, " %04x base %016llx limit %08x ", segment->selector,
 		   (u64)segment->base, segment->limit);
 	if (segment->unusable) {
 		text_print(text, "unusable\n");
@@ -190,6 +211,26 @@ static void report_segment(struct text *text, const char *name, const struct kvm
 		text_print(text, "data%s%s", segment->type & 2 ? "" : ", read-only",
 			   segment->type & 4 ? ", expand-down" : "");
 	text_print(text, ", DPL %u%s\n", segment->dpl, segment->present ? "" : ", not present");
+}
+
+/* One line for all that are alike: the reader sees but the end of a long report. */
+static void report_segments(struct text *text, const struct kvm_sregs *sregs)
+{
+	const struct {
+		const char *name;
+		const struct kvm_segment *segment;
+	} all[] = {
+		{ "CS", &sregs->cs }, { "DS", &sregs->ds }, { "ES", &sregs->es },
+		{ "FS", &sregs->fs }, { "GS", &sregs->gs }, { "SS", &sregs->ss },
+		{ "TR", &sregs->tr }, { "LDTR", &sregs->ldt },
+	};
+
+	for (size_t i = 0; i < COUNT(all); i++) {
+		text_print(text, REPORT_PREFIX "%s", all[i].name);
+		while (i + 1 < COUNT(all) && same_segment(all[i].segment, all[i + 1].segment))
+			text_print(text, " %s", all[++i].name);
+		report_segment(text, all[i].segment);
+	}
 }
 
 static void report_control(struct text *text, const struct kvm_sregs *sregs)
@@ -238,18 +279,11 @@ static void report_control(struct text *text, const struct kvm_sregs *sregs)
 void report_state(struct text *text, const struct kvm_regs *regs, const struct kvm_sregs *sregs)
 {
 	report_general(text, regs);
-	report_segment(text, "CS", &sregs->cs);
-	report_segment(text, "DS", &sregs->ds);
-	report_segment(text, "ES", &sregs->es);
-	report_segment(text, "FS", &sregs->fs);
-	report_segment(text, "GS", &sregs->gs);
-	report_segment(text, "SS", &sregs->ss);
-	report_segment(text, "TR", &sregs->tr);
-	report_segment(text, "LDTR", &sregs->ldt);
-	text_print(text, REPORT_PREFIX "GDTR base %016llx limit %04x\n", (u64)sregs->gdt.base,
-		   sregs->gdt.limit);
-	text_print(text, REPORT_PREFIX "IDTR base %016llx limit %04x\n", (u64)sregs->idt.base,
-		   sregs->idt.limit);
+	report_place(text, regs);
+	report_segments(text, sregs);
+	text_print(text,
+		   REPORT_PREFIX "GDTR base %016llx limit %04x IDTR base %016llx limit %04x\n",
+		   (u64)sregs->gdt.base, sregs->gdt.limit, (u64)sregs->idt.base, sregs->idt.limit);
 	report_control(text, sregs);
 }
 

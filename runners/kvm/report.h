@@ -10,6 +10,7 @@
 #define REPORT_PREFIX "# vmm: "
 
 void report_exit(struct text *text, const struct kvm_run *run);
+void report_place(struct text *text, const struct kvm_regs *regs);
 void report_state(struct text *text, const struct kvm_regs *regs, const struct kvm_sregs *sregs);
 void report_bytes(struct text *text, uint64_t address, const uint8_t *bytes, unsigned int count);
 

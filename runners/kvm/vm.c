@@ -175,10 +175,10 @@ enum vm_next vm_handle_exit(struct vm *vm, struct vcpu *vcpu)
 		return VM_GO_ON;
 	default:
 		vm_note(vm);
-		text_print(vm->devices.console, REPORT_PREFIX "the machine stopped: CPU %u\n",
+		text_print(vm->devices.console, REPORT_PREFIX "the machine stopped: CPU %u: ",
 			   vcpu->apic_id);
 		report_exit(vm->devices.console, run);
-		vm_report_state(vm, vcpu);
+		vm_report_state(vm, vcpu, false);
 		return VM_BROKEN;
 	}
 }
@@ -190,7 +190,7 @@ void vm_report_failure(struct vm *vm, struct vcpu *vcpu, int problem, const char
 	text_print(vm->devices.console,
 		   REPORT_PREFIX "the machine stopped: CPU %u: %s failed with error %u (%s)\n",
 		   vcpu->apic_id, vm->backend.failed, (unsigned int)problem, words);
-	vm_report_state(vm, vcpu);
+	vm_report_state(vm, vcpu, false);
 }
 
 /* Starts a new line on the console, unless the guest has just ended one. */
@@ -228,8 +228,11 @@ static bool is_reset_state(const struct kvm_regs *regs, const struct kvm_sregs *
 	return regs->rip == 0xfff0 && sregs->cs.base == 0xffff0000;
 }
 
-/* Prints registers and instruction bytes of a CPU that does not run to the console. */
-void vm_report_state(struct vm *vm, struct vcpu *vcpu)
+/*
+ * Prints registers and instruction bytes of a CPU that does not run to the console; only
+ * where it is when `brief`.
+ */
+void vm_report_state(struct vm *vm, struct vcpu *vcpu, bool brief)
 {
 	struct text *console = vm->devices.console;
 	uint8_t bytes[MAX_INSTRUCTION];
@@ -242,9 +245,14 @@ void vm_report_state(struct vm *vm, struct vcpu *vcpu)
 			   vm->backend.failed);
 		return;
 	}
-	if (is_reset_state(&regs, &sregs))
-		text_print(console, REPORT_PREFIX "the registers are those after a reset\n");
-	report_state(console, &regs, &sregs);
+	if (is_reset_state(&regs, &sregs)) {
+		text_print(console, REPORT_PREFIX "CPU %u is as after a reset\n", vcpu->apic_id);
+		return;
+	}
+	if (brief)
+		report_place(console, &regs);
+	else
+		report_state(console, &regs, &sregs);
 	address = regs.rip + (sregs.cs.l ? 0 : sregs.cs.base);
 	report_bytes(console, address, bytes,
 		     read_linear(vm, vcpu, address, bytes, sizeof(bytes)));

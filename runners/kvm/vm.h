@@ -42,7 +42,7 @@ int vm_create(struct vm *vm, const struct backend_functions *functions, struct b
 	      struct blob tree, struct text *console, struct text *error);
 enum vm_next vm_handle_exit(struct vm *vm, struct vcpu *vcpu);
 void vm_report_failure(struct vm *vm, struct vcpu *vcpu, int problem, const char *words);
-void vm_report_state(struct vm *vm, struct vcpu *vcpu);
+void vm_report_state(struct vm *vm, struct vcpu *vcpu, bool brief);
 void vm_note(struct vm *vm);
 
 #endif
