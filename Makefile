@@ -34,7 +34,7 @@ IMAGE_CFLAGS = -std=gnu11 -O2 -g $(WARN) -ffreestanding -fno-pic -fno-pie -mno-r
 	-mgeneral-regs-only -fno-asynchronous-unwind-tables -fno-stack-protector \
 	-fno-strict-aliasing -fno-delete-null-pointer-checks -fcf-protection=none \
 	-ffile-prefix-map=$(SRC)/= $(CASE_ORDER_CFLAGS) -I$(SRC)/lib -I$(SRC)/lib/x86 -I$(B)/gen
-IMAGE_LDFLAGS = -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack \
+IMAGE_LDFLAGS = -nostdlib -static -Wl,--build-id=none -Wl,-z,noexecstack \
 	-Wl,-z,max-page-size=4096 -Wl,--no-warn-rwx-segments -Wl,--gc-sections
 HOST_CFLAGS = -std=c11 -D_GNU_SOURCE -O2 -g $(WARN)
 
