@@ -2,14 +2,22 @@
 #include "case.h"
 #include "cpu/cpu.h"
 #include "cpu/traps.h"
+#include "mmu/pages.h"
 #include "platform.h"
 
 static struct platform platform;
 
+/* What a case has done to the processor and to memory ends with it. */
+static void restore(void)
+{
+	cpu_restore_baseline();
+	pages_free_all();
+}
+
 static const struct case_machine machine = {
 	.guarded = trap_guarded,
 	.leave = trap_leave,
-	.restore = cpu_restore_baseline,
+	.restore = restore,
 };
 
 const struct platform *this_platform(void)

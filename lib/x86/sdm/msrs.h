@@ -32,6 +32,7 @@
 #define IA32_VMX_VMFUNC			0x491
 #define IA32_VMX_PROCBASED_CTLS3	0x492
 #define IA32_VMX_EXIT_CTLS2		0x493
+#define IA32_TME_ACTIVATE		0x982
 #define IA32_XSS			0xda0
 #define IA32_S_CET			0x6a2
 #define IA32_PKRS			0x6e1

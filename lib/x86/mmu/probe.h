@@ -1,0 +1,49 @@
+/*
+ * A page for a case to experiment on: mapped in an address space of its own through one entry of
+ * each level that nothing else uses, and accesses to it as outcomes.
+ */
+#ifndef MMU_PROBE_H
+#define MMU_PROBE_H
+
+#include "cpu/outcome.h"
+#include "mmu/build.h"
+
+/* What every byte of a probe's page is at first: RET, so that the page can be called. */
+#define PROBE_BYTE	0xc3
+#define PROBE_CONTENT	0xc3c3c3c3c3c3c3c3
+
+struct probe {
+	struct address_space space;
+	enum paging_level size;		/* the level of the entry that maps the page */
+	u64 linear;			/* of the first byte */
+	u64 *page;			/* 4 KBytes there, in the boot map */
+	u64 *entry[LEVEL_PML4E + 1];	/* by level, from `size` up */
+};
+
+/*
+ * Maps a fresh page by an entry of `size` with `flags`, and loads the address space. With LEVEL_PDE
+ * and LEVEL_PDPTE the entry maps what is around the page as well.
+ */
+void probe_map(struct probe *probe, enum paging_level size, u64 flags);
+
+/* Maps another fresh page at the linear address behind the (4-KByte) page; returns its PTE. */
+u64 *probe_map_next(struct probe *probe, u64 **page, u64 flags);
+
+/* Changes the entry of `level`: bits to clear, then bits to set; then INVLPG. */
+void probe_change(struct probe *probe, enum paging_level level, u64 clear, u64 set);
+
+enum access {
+	ACCESS_READ,
+	ACCESS_WRITE,
+	ACCESS_FETCH,
+};
+
+/* The words: "read", "write", "fetch". */
+const char *access_words(enum access access);
+
+/* One access at `linear`: 8 bytes read, 8 bytes written, a CALL of the RET that is there. */
+outcome_t read_at(u64 linear, u64 *value);
+outcome_t write_at(u64 linear, u64 value);
+outcome_t fetch_at(u64 linear);
+
+#endif
