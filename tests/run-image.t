@@ -77,7 +77,7 @@ refused()
 {
 	refused_name=$1 refused_wanted=$2
 	shift 2
-	run_cmd "$place/scripts/run-image.sh" "$@"
+	run_cmd "$place/scripts/run-image.sh" ${1+"$@"}
 	is "$refused_name: exit status 2, nothing printed" "$status:$out" "2:"
 	like "$refused_name: says so" "$err" "$refused_wanted"
 }

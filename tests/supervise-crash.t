@@ -69,7 +69,7 @@ broken()
 {
 	broken_name=$1 broken_wanted=$3 broken_behaviours=$2
 	shift 3
-	supervise "$broken_behaviours" "$@"
+	supervise "$broken_behaviours" ${1+"$@"}
 	is "$broken_name: exit status 2" "$status" 2
 	is "$broken_name: no results" "$(results)" ""
 	like "$broken_name: Bail out" "$out" "^Bail out! $broken_wanted"

@@ -30,6 +30,9 @@ soiled "YAML out of place" yamlfar '^garbage on the console: "  ---"'
 
 supervise 'charlie:panic'
 like "the whole panic message is kept" "$out" '^    RIP=0123 second line$'
+supervise 'charlie:flood'
+is "endless comments: only some are passed on" "$(printf '%s\n' "$out" | grep -c '^# the same again')" 200
+like "endless comments: and a word about the others" "$out" '^# more comments of this case are in the log$'
 supervise 'charlie:nul charlie:notok charlie:yaml'
 is "garbage and not ok: one result" "$(results)" "ok ok not ok ok ok ok"
 like "garbage and not ok: both are said" "$(message 3)" '; the case itself then said "not ok"$'
@@ -82,6 +85,15 @@ yaml()
 	like "$1: the content" "$out" "$3"
 	parses "$1: prove reads it" 7
 }
+yaml "a list of mappings" yamlitems '^    - what: "1"$' "ok ok not ok ok ok ok"
+is "a list of mappings: nothing changed" "$(printf '%s\n' "$out" | sed -n '/^  ---/,/^  \.\.\./p')" \
+"  ---
+  failures:
+    - what: \"1\"
+      got: \"a: b\"
+    - what: never
+  trap: none
+  ..."
 yaml "a list" yamllist '^    - "not: this"$' "ok ok not ok ok ok ok"
 yaml "an open quote" yamlbadquote "^  message: '\"open'$" "ok ok not ok ok ok ok"
 yaml "an empty block" yamlempty '^ok 4 - delta' "ok ok not ok ok ok ok"

@@ -61,13 +61,15 @@ folders_gone()
 	ok "$1" wait_until rmdir "$tmp/folders"
 }
 
-for signal in INT TERM HUP QUIT; do
+for signal in HUP:129 INT:130 QUIT:131 TERM:143; do
+	wanted=${signal#*:}
+	signal=${signal%:*}
 	start 'charlie:escape charlie:stubborn' 3
 	kill -"$signal" "$pid"
 	wait "$pid" 2>/dev/null
 	status=$?
 	out=$(cat "$tmp/out")
-	is "SIG$signal: seen by whoever waits" "$(kill -l "$status")" "$signal"
+	is "SIG$signal: seen by whoever waits" "$status" "$wanted"
 	is "SIG$signal: all get a result" "$(results)" "ok ok not not not not not"
 	like "SIG$signal: the running case" "$(message 3)" "^supervise was ended by SIG$signal in the middle of the case$"
 	like "SIG$signal: the others" "$(message 4)" "^not run: supervise was ended by SIG$signal"

@@ -26,7 +26,7 @@ supervise()
 	shift
 	rm -f "$FAKE_STATE"
 	run_cmd "$supervise" --image vmx/fake --elf "$cases" --cases "$cases" --dtb "$dtb" \
-		--tap "$tmp/tap" --log "$tmp/log" "$@" -- "$fake/machine" "$behaviours"
+		--tap "$tmp/tap" --log "$tmp/log" ${1+"$@"} -- "$fake/machine" "$behaviours"
 }
 
 # results: what became of the cases in $out, one word each: "ok", "not", "skip", "todo".

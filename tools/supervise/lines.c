@@ -19,6 +19,8 @@
 #define VERDICT_MS 200
 /* How much is remembered of the comments before the first result. */
 #define HEADER_MAX_BYTES 16384
+/* How many comments of a case are passed on. */
+#define COMMENTS_MAX 200
 
 static void fault_within(struct boot *b, int64_t ms)
 {
@@ -140,6 +142,7 @@ static void take_result(struct boot *b, const struct line *line)
 	run->next++;
 	b->any_result = true;
 	b->since_result = 0;
+	b->comments = 0;
 }
 
 /* Every boot prints the same comments at its beginning; only the first time they are news. */
@@ -159,6 +162,18 @@ static bool is_old_news(struct boot *b, const char *bytes, size_t len)
 		text_add(header, line.data, line.len);
 	text_free(&line);
 	return old;
+}
+
+static void take_comment(struct boot *b, const char *bytes, size_t len)
+{
+	static const char more[] = "# more comments of this case are in the log";
+
+	if (b->comments > COMMENTS_MAX || is_old_news(b, bytes, len))
+		return;
+	if (b->comments++ < COMMENTS_MAX)
+		report_comment(b->run->report, bytes, len);
+	else
+		report_comment(b->run->report, more, sizeof(more) - 1);
 }
 
 static void take_line(struct boot *b, const char *bytes, size_t len)
@@ -182,8 +197,7 @@ static void take_line(struct boot *b, const char *bytes, size_t len)
 		take_result(b, &line);
 		break;
 	case LINE_COMMENT:
-		if (!is_old_news(b, bytes, len))
-			report_comment(b->run->report, bytes, len);
+		take_comment(b, bytes, len);
 		break;
 	case LINE_BAIL_OUT:
 		text_add(&b->bailed, line.reason.bytes, line.reason.len);

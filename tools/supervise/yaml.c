@@ -7,10 +7,13 @@
 
 /* What a block is indented by in TAP. */
 #define BASE 2
+/* The length of "- ". */
+#define ITEM 2
 
 struct yaml {
 	struct text out;
-	size_t levels[DEPTH_MAX]; /* the indentations of the mappings that are open */
+	size_t levels[DEPTH_MAX]; /* the indentations of the mappings and lists that are open */
+	bool lists[DEPTH_MAX];	  /* which of them are lists */
 	size_t depth;
 	bool may_nest;	      /* the last key had no value */
 	bool literal;	      /* inside of a literal, that of a key at levels[depth] */
@@ -47,28 +50,29 @@ static void add_value(struct yaml *y, const char *value, size_t len)
 		text_add_scalar(&y->out, value, len);
 }
 
-/* Opens or closes mappings so that indent is that of the innermost one. */
-static bool set_level(struct yaml *y, size_t indent)
+/* Opens or closes mappings and lists so that the innermost one, of this kind, has indent. */
+static bool set_level(struct yaml *y, size_t indent, bool list)
 {
 	if (indent > y->levels[y->depth]) {
 		if (!y->may_nest || y->depth + 1 == DEPTH_MAX)
 			return false;
 		y->levels[++y->depth] = indent;
+		y->lists[y->depth] = list;
 	}
 	while (indent < y->levels[y->depth])
 		y->depth--;
-	return indent == y->levels[y->depth];
+	return indent == y->levels[y->depth] && list == y->lists[y->depth];
 }
 
-/* A line "key: value". */
-static bool add_pair(struct yaml *y, const char *line, size_t len, size_t indent)
+/* A line "key: value"; an item begins with the mark of a list item. */
+static bool add_pair(struct yaml *y, const char *line, size_t len, size_t indent, bool item)
 {
 	size_t key = 0, value;
 
 	while (indent + key < len && is_key_byte(line[indent + key]))
 		key++;
 	value = indent + key;
-	if (key == 0 || value == len || line[value] != ':' || !set_level(y, indent))
+	if (key == 0 || value == len || line[value] != ':' || !set_level(y, indent, false))
 		return false;
 	/* "---" and "..." are no keys. */
 	if (memchr("-.", line[indent], 2) || (++value < len && line[value] != ' '))
@@ -77,7 +81,8 @@ static bool add_pair(struct yaml *y, const char *line, size_t len, size_t indent
 		value++;
 	while (len > value && line[len - 1] == ' ')
 		len--;
-	text_printf(&y->out, "%*s%.*s:", (int)(BASE + indent), "", (int)key, line + indent);
+	text_printf(&y->out, "%*s%s%.*s:", (int)(BASE + indent - (item ? ITEM : 0)), "",
+		    item ? "- " : "", (int)key, line + indent);
 	y->may_nest = value == len;
 	y->literal = len - value == 1 && line[value] == '|';
 	y->literal_indent = 0;
@@ -109,10 +114,21 @@ static bool add_literal(struct yaml *y, const char *line, size_t len, size_t ind
 	return true;
 }
 
+/* The mark of a list item, which must be a mapping: the first key follows it. */
+static bool add_item(struct yaml *y, const char *line, size_t len, size_t *indent)
+{
+	if (!set_level(y, *indent, true) || line[*indent + ITEM] == ' ')
+		return false;
+	y->may_nest = true;
+	*indent += ITEM;
+	return *indent < len && set_level(y, *indent, false);
+}
+
 /* One line, without what TAP indents it by and without its newline. */
 static bool add_line(struct yaml *y, const char *line, size_t len)
 {
 	size_t indent = 0;
+	bool item = false;
 
 	while (indent < len && line[indent] == ' ')
 		indent++;
@@ -121,7 +137,12 @@ static bool add_line(struct yaml *y, const char *line, size_t len)
 	if (y->literal && y->literal_indent == 0)
 		return false;
 	y->literal = false;
-	return add_pair(y, line, len, indent);
+	if (len - indent > ITEM && memcmp(line + indent, "- ", ITEM) == 0) {
+		if (!add_item(y, line, len, &indent))
+			return false;
+		item = true;
+	}
+	return add_pair(y, line, len, indent, item);
 }
 
 /* Copies lines without the base indentation. */
