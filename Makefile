@@ -112,6 +112,40 @@ $(B)/runners/%.dtb: $(SRC)/runners/%.dts
 	@mkdir -p $(@D)
 	$(Q)$(DTC) -q -I dts -O dtb -o $@ $<
 
+# --- install ----------------------------------------------------------------
+
+# All that exitpath run, list, coverage and bench need, and no source. The empty file `installed`
+# tells the scripts that results do not go here.
+L = $(DESTDIR)$(PREFIX)/lib/exitpath
+install: all
+	$(Q)rm -rf $(L)/scripts $(L)/spec $(L)/runners $(L)/build
+	$(Q)mkdir -p $(DESTDIR)$(PREFIX)/bin $(L)/scripts $(L)/spec $(L)/build/boot $(L)/build/tools
+	$(Q)install -m 755 $(SRC)/exitpath $(L)/exitpath
+	$(Q)install -m 644 $(SRC)/VERSION $(L)/VERSION
+	$(Q): > $(L)/installed
+	$(Q)install -m 755 $(SRC)/scripts/*.sh $(L)/scripts
+	$(Q)install -m 644 $(SRC)/scripts/*.awk $(L)/scripts
+	$(Q)install -m 644 $(SRC)/spec/* $(L)/spec
+	$(Q)install -m 755 $(patsubst %,$(B)/tools/%,$(TOOLS)) $(L)/build/tools
+	$(Q)install -m 644 $(B)/boot/rom.bin $(L)/build/boot
+	$(Q)for boot in $(SRC)/runners/*/boot; do \
+		from=$${boot%/boot}; \
+		name=$${from##*/}; \
+		mkdir -p $(L)/runners/$$name $(L)/build/runners/$$name && \
+		install -m 755 $$from/boot $$from/run $(L)/runners/$$name && \
+		install -m 644 $(B)/runners/$$name/machine.dtb $(L)/build/runners/$$name || exit 1; \
+		[ ! -f $$from/deviations.tsv ] || \
+			install -m 644 $$from/deviations.tsv $(L)/runners/$$name || exit 1; \
+	done
+	$(Q)install -m 755 $(B)/runners/kvm/vmm $(L)/build/runners/kvm
+	$(Q)for image in $(IMAGES); do \
+		mkdir -p $(L)/build/images/$${image%/*} && \
+		install -m 644 $(B)/images/$$image $(B)/images/$$image.tsv \
+			$(L)/build/images/$${image%/*} || exit 1; \
+	done
+	$(Q)printf 'BOCHS = %s\nQEMU = %s\n' '$(BOCHS)' '$(QEMU)' > $(L)/build/config.mk
+	$(Q)ln -sf ../lib/exitpath/exitpath $(DESTDIR)$(PREFIX)/bin/exitpath
+
 clean:
 	rm -rf $(B)/obj $(B)/images $(B)/tools $(B)/boot $(B)/runners $(B)/gen
 
