@@ -17,6 +17,7 @@ static struct {
 	char notes[YAML_SIZE];
 	size_t notes_length;
 	char skip[200];
+	bool boot_again;
 	u64 random;
 } run;
 
@@ -111,6 +112,11 @@ bool case_expect_true(const char *file, u32 line, const char *what, bool conditi
 	if (!condition)
 		case_fail(file, line, what, "true", "false");
 	return condition;
+}
+
+void case_boot_again(void)
+{
+	run.boot_again = true;
 }
 
 void case_end(void)
@@ -223,6 +229,10 @@ void cases_run(const struct platform *platform, const struct case_machine *machi
 		if (!number || number > all)
 			bail_out("exitpath,cases asks for case %u of %u", number, all);
 		run_case(number - 1, platform->first + i);
+		if (run.boot_again && i + 1 < count) {
+			tap_comment("exitpath boot again");
+			break;
+		}
 	}
 	platform_off(platform);
 }

@@ -88,6 +88,12 @@ bool case_failed(void);
 /* Ends the running case here, with what has been noted so far. */
 __noreturn void case_end(void);
 
+/*
+ * Boots the machine again before the next case: what this case has done to the processor cannot
+ * be undone, e.g. it locked IA32_FEATURE_CONTROL. The case itself goes on.
+ */
+void case_boot_again(void);
+
 /* Ends the running case as `# SKIP needs <text>`: for a need that only shows while running. */
 __noreturn void case_skip(const char *text, ...) __printf(1, 2);
 

@@ -24,6 +24,7 @@ struct boot {
 	bool version;
 	bool plan;
 	bool any_result;
+	bool boot_again;     /* the image wants a fresh machine for the next case */
 	int status;	     /* wait status of the boot command */
 	struct text fault;   /* what the running case did wrong, in words */
 	struct text bailed;  /* the reason of Bail out!, or of BOOT_IMPOSSIBLE */

@@ -143,6 +143,7 @@ static void take_result(struct boot *b, const struct line *line)
 	b->any_result = true;
 	b->since_result = 0;
 	b->comments = 0;
+	b->boot_again = false;
 }
 
 /* Every boot prints the same comments at its beginning; only the first time they are news. */
@@ -168,6 +169,7 @@ static void take_comment(struct boot *b, const char *bytes, size_t len)
 {
 	static const char more[] = "# more comments of this case are in the log";
 
+	b->boot_again |= b->any_result && line_asks_for_boot(bytes, len);
 	if (b->comments > COMMENTS_MAX || is_old_news(b, bytes, len))
 		return;
 	if (b->comments++ < COMMENTS_MAX)

@@ -123,6 +123,11 @@ struct line line_parse(const char *bytes, size_t len)
 	return line;
 }
 
+bool line_asks_for_boot(const char *bytes, size_t len)
+{
+	return is_text((struct slice){ bytes, len }, "# exitpath boot again");
+}
+
 bool line_is_yaml_end(const char *bytes, size_t len)
 {
 	return is_text((struct slice){ bytes, len }, "  ...");

@@ -33,6 +33,9 @@ struct line {
 /* What a line, without its newline, is outside of a YAML block. The slices point into it. */
 struct line line_parse(const char *bytes, size_t len);
 
+/* Whether a comment says that the next case needs a machine that was booted for it. */
+bool line_asks_for_boot(const char *bytes, size_t len);
+
 /* Whether a line ends a YAML block, or can stand inside of one. */
 bool line_is_yaml_end(const char *bytes, size_t len);
 bool line_is_yaml(const char *bytes, size_t len);

@@ -1,5 +1,7 @@
+#include "cpu/apic.h"
 #include "cpu/cpu.h"
 #include "cpu/safe.h"
+#include "cpu/smp.h"
 #include "platform.h"
 #include "string.h"
 
@@ -144,9 +146,12 @@ void cpu_remember_baseline(void)
 	for (i = 0; i < ARRAY_SIZE(baseline_msrs); i++)
 		baseline.msr_exists[i] =
 			rdmsr_safe(baseline_msrs[i], &baseline.msr[i]) == OUTCOME_DONE;
+	apic_remember_baseline();
+	apic_restore_baseline();
 }
 
-void cpu_restore_baseline(void)
+/* All but the APIC. */
+static void restore_registers(void)
 {
 	struct cpu *cpu = this_cpu();
 	u64 value;
@@ -174,4 +179,23 @@ void cpu_restore_baseline(void)
 		    value != baseline.msr[i])
 			wrmsr_safe(baseline_msrs[i], baseline.msr[i]);
 	asm volatile("push %0; popfq" : : "i" (RFLAGS_FIXED) : "cc", "memory");
+}
+
+bool cpu_restore_this(void)
+{
+	restore_registers();
+	return apic_restore_baseline();
+}
+
+void cpu_restore_baseline(void)
+{
+	bool restored;
+
+	restore_registers();
+	/* Twice: it must be on to reach the others, and they may be in the mode that it is in now. */
+	restored = apic_is_on() || apic_restore_baseline();
+	if (restored)
+		smp_restore_baseline();
+	if (!restored || !apic_restore_baseline())
+		case_boot_again();
 }

@@ -76,6 +76,7 @@ struct gate {
 
 #define CPU_STACK_SIZE	0x4000
 #define CPU_IST_SIZE	0x1000
+#define CPU_USER_SIZE	0x1000
 
 struct cpu {
 	struct cpu *self;
@@ -89,10 +90,12 @@ struct cpu {
 	struct context *catcher;	/* innermost guarded(), or NULL */
 	bool in_guest;			/* between VM entry and VM exit */
 	bool guest_died;		/* a trap in the guest that nobody expected */
+	bool left;			/* case_end() was called here, and no exception ended the code */
 	trap_handler *handlers[256];
 
 	u8 ist[3][CPU_IST_SIZE] __attribute__((aligned(16)));
 	u8 trap_stack[CPU_STACK_SIZE / 2] __attribute__((aligned(16)));	/* RSP0 to RSP2 */
+	u8 user_stack[CPU_USER_SIZE] __attribute__((aligned(16)));	/* CPL 1 to 3: cpu/user.h */
 	u8 guest_stack[CPU_STACK_SIZE] __attribute__((aligned(16)));
 	u8 stack[CPU_STACK_SIZE] __attribute__((aligned(16)));
 };
@@ -120,7 +123,13 @@ void cpu_init(struct cpu *cpu, u32 index, u32 apic_id);
 /* Remembers the state of control registers and MSRs in which cases begin; once, at boot. */
 void cpu_remember_baseline(void);
 
-/* Brings this processor back to that state, whatever a case has done to it. */
+/*
+ * Brings the processor that runs this, any of them, back to that state, whatever a case has done
+ * to it. False when its APIC cannot be brought back.
+ */
+bool cpu_restore_this(void);
+
+/* On the boot processor, after each case: that, and the others wait for their start again. */
 void cpu_restore_baseline(void);
 
 /* A new descriptor in the GDT of this processor; the two halves of a TSS or LDT need two. */

@@ -33,7 +33,7 @@ static bool fix_up(struct cpu *cpu, struct trap_frame *frame)
 }
 
 /* Back to the saved context by IRET, which also ends the blocking of NMIs. */
-static void return_to(struct trap_frame *frame, const struct context *context)
+void trap_return_to(struct trap_frame *frame, const struct context *context)
 {
 	frame->regs.rax = 1;
 	frame->regs.rbx = context->rbx;
@@ -64,7 +64,7 @@ void trap_dispatch(struct trap_frame *frame)
 		return;
 	cpu->caught = frame_outcome(frame);
 	if (cpu->catcher) {
-		return_to(frame, cpu->catcher);
+		trap_return_to(frame, cpu->catcher);
 		return;
 	}
 	if (cpu->in_guest) {
@@ -98,6 +98,9 @@ outcome_t attempt(void (*function)(void *argument), void *argument)
 		cpu->caught = OUTCOME_DONE;
 	}
 	this_cpu()->catcher = outer;
+	/* case_end() ends the case, not what is attempted. */
+	if (this_cpu()->left && outer)
+		trap_leave();
 	return this_cpu()->caught;
 }
 
@@ -120,14 +123,11 @@ void trap_fail_case(const struct trap *trap)
 	case_note("control_registers", "CR0 %#lx CR3 %#lx CR4 %#lx", read_cr0(), read_cr3(), read_cr4());
 }
 
-/* How trap_leave() tells guarded() that the case ended itself. */
-static bool left;
-
 bool trap_guarded(void (*run)(void))
 {
 	struct context context;
 
-	left = false;
+	this_cpu()->left = false;
 	if (!context_save(&context)) {
 		this_cpu()->catcher = &context;
 		run();
@@ -135,14 +135,14 @@ bool trap_guarded(void (*run)(void))
 		return true;
 	}
 	this_cpu()->catcher = NULL;
-	if (!left)
+	if (!this_cpu()->left)
 		trap_fail_case(last_trap());
 	return false;
 }
 
 void trap_leave(void)
 {
-	left = true;
+	this_cpu()->left = true;
 	asm volatile("ud2");
 	__builtin_unreachable();
 }

@@ -52,10 +52,16 @@ void trap_on(u8 vector, trap_handler *handler);
 u64 context_save(struct context *context) __returns_twice;
 __noreturn void context_restore(struct context *context);
 
+/* Makes the return from the handler of `frame` one to the saved context, at CPL 0. */
+void trap_return_to(struct trap_frame *frame, const struct context *context);
+
 /* Ends the guest that runs on this processor by a VM exit, after a trap nobody expected. */
 #define GUEST_DIED_RAX	0x64656967ull
 
-/* For the loop of cases: see struct case_machine. */
+/*
+ * For the loop of cases: see struct case_machine. trap_leave() ends the innermost attempt() or
+ * guarded() of this processor with struct cpu.left set.
+ */
 bool trap_guarded(void (*run)(void));
 __noreturn void trap_leave(void);
 

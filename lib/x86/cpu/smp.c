@@ -1,0 +1,269 @@
+#include "cpu/apic.h"
+#include "cpu/smp.h"
+#include "cpu/traps.h"
+#include "platform.h"
+#include "string.h"
+
+#define START_STATE	0xf00	/* in step with cpu/trampoline.S */
+#define LOW_FIRST	0x8000ull
+#define LOW_END		0xa0000ull
+
+/*
+ * How long to wait for another processor. Loops, for machines whose clock follows the number of
+ * instructions, or clock ticks, for those where a PAUSE takes long; whichever is over first.
+ */
+#define WAIT_LOOPS	30000000u
+#define WAIT_TICKS	(1ull << 34)
+/* Between INIT and start-up IPI, so that no processor can miss the second. */
+#define INIT_LOOPS	20000u
+/* After the first start-up IPI, before the second; most need no second. */
+#define STARTUP_LOOPS	2000000u
+
+enum state { STOPPED, STARTING, IDLE, BUSY };
+
+/* One per processor; it and the boot processor meet here. */
+static struct processor {
+	volatile u32 state;
+	void (*function)(void *argument);
+	void *argument;
+	outcome_t outcome;
+	bool left;
+} processors[PLATFORM_MAX_CPUS];
+
+/* Of the processor that starts: one after another. */
+__used u64 ap_stack;
+static u32 ap_index;
+
+extern const u8 trampoline_start[], trampoline_end[];
+__noreturn void ap_main(void);
+
+bool smp_has_cpus(u64 n)
+{
+	return smp_cpu_count() >= n;
+}
+
+u32 smp_cpu_count(void)
+{
+	return this_platform()->cpu_count;
+}
+
+/* --- on the other processor -------------------------------------------------- */
+
+static void finish(struct processor *processor, outcome_t outcome)
+{
+	if (processor->state != BUSY)
+		return;
+	processor->outcome = outcome;
+	processor->left = this_cpu()->left;
+	barrier();
+	processor->state = IDLE;
+}
+
+/* Every trap that nothing else takes ends here, also an NMI while there is no work. */
+static __noreturn void serve(void)
+{
+	struct context context;
+
+	for (;;) {
+		struct processor *processor = &processors[this_cpu()->index];
+
+		if (context_save(&context))
+			finish(&processors[this_cpu()->index], this_cpu()->caught);
+		this_cpu()->catcher = &context;
+		processor = &processors[this_cpu()->index];
+		while (processor->state != BUSY)
+			pause();
+		this_cpu()->left = false;
+		processor->function(processor->argument);
+		finish(processor, OUTCOME_DONE);
+	}
+}
+
+void ap_main(void)
+{
+	u32 index = ap_index;
+
+	cpu_init(cpu_block(index), index, this_platform()->apic_id[index]);
+	if (!cpu_restore_this())
+		case_boot_again();
+	processors[index].state = IDLE;
+	serve();
+}
+
+/* --- on the boot processor --------------------------------------------------- */
+
+static void spin(u32 loops)
+{
+	while (loops--)
+		pause();
+}
+
+/* Waits until the processor is not in `state` any more; false when it still is. */
+static bool wait_while(const struct processor *processor, enum state state, u32 loops)
+{
+	u64 start = rdtsc();
+
+	while (processor->state == state) {
+		if (!loops-- || rdtsc() - start > WAIT_TICKS)
+			return false;
+		pause();
+	}
+	return true;
+}
+
+bool smp_wait_for(const volatile u32 *flag)
+{
+	u64 start = rdtsc();
+	u32 loops = WAIT_LOOPS;
+
+	while (!*flag && loops-- && rdtsc() - start <= WAIT_TICKS)
+		pause();
+	return *flag;
+}
+
+static __noreturn void give_up(u32 index, const char *expected, const char *got)
+{
+	char what[60];
+
+	format(what, sizeof(what), "processor %u (APIC ID %u)", index,
+	       this_platform()->apic_id[index]);
+	case_fail(NULL, 0, what, expected, got);
+	case_end();
+}
+
+static bool is_ram(u64 page)
+{
+	const struct platform *platform = this_platform();
+	u32 i;
+
+	for (i = 0; i < platform->memory_count; i++)
+		if (page >= platform->memory[i].start &&
+		    page + PAGE_SIZE <= platform->memory[i].start + platform->memory[i].size)
+			return true;
+	return false;
+}
+
+static u64 low_page(u32 n)
+{
+	u64 page;
+
+	for (page = LOW_FIRST; page < LOW_END; page += PAGE_SIZE)
+		if (is_ram(page) && !n--)
+			return page;
+	bail_out("the tree describes no RAM for the start of processors at 8000H to 9FFFFH");
+}
+
+void smp_init(u32 index)
+{
+	apic_send(this_platform()->apic_id[index], ICR_INIT | ICR_ASSERT);
+	processors[index].state = STOPPED;
+	spin(INIT_LOOPS);
+}
+
+const struct smp_start_state *smp_start_one(u32 index, u32 n, u8 *vector)
+{
+	struct processor *processor = &processors[index];
+	u32 id = this_platform()->apic_id[index];
+	struct cpu *cpu = cpu_block(index);
+	u8 *page = (u8 *)low_page(n);
+
+	*vector = (u64)page / PAGE_SIZE;
+	smp_init(index);
+	memset(cpu, 0, offsetof(struct cpu, ist));
+	memset(page, 0xcc, PAGE_SIZE);
+	memcpy(page, trampoline_start, trampoline_end - trampoline_start);
+	ap_stack = (u64)cpu->stack + sizeof(cpu->stack);
+	ap_index = index;
+	processor->state = STARTING;
+	/* 11.4.4.1 Typical BSP Initialization Sequence: the second is for those that missed one. */
+	apic_send(id, ICR_STARTUP | ICR_ASSERT | *vector);
+	if (!wait_while(processor, STARTING, STARTUP_LOOPS)) {
+		apic_send(id, ICR_STARTUP | ICR_ASSERT | *vector);
+		if (!wait_while(processor, STARTING, WAIT_LOOPS))
+			give_up(index, "it runs after INIT, start-up IPI, start-up IPI",
+				"no sign of life");
+	}
+	return (const struct smp_start_state *)(page + START_STATE);
+}
+
+void smp_start(void)
+{
+	u32 i;
+	u8 vector;
+
+	for (i = 1; i < smp_cpu_count(); i++)
+		if (processors[i].state == STOPPED)
+			smp_start_one(i, 0, &vector);
+}
+
+void smp_begin(u32 index, void (*function)(void *), void *argument)
+{
+	struct processor *processor = &processors[index];
+	u8 vector;
+
+	if (processor->state == STOPPED)
+		smp_start_one(index, 0, &vector);
+	if (processor->state != IDLE)
+		give_up(index, "it waits for work", "it still has work, or it has died");
+	processor->function = function;
+	processor->argument = argument;
+	barrier();
+	processor->state = BUSY;
+}
+
+bool smp_done(u32 index)
+{
+	return processors[index].state != BUSY;
+}
+
+outcome_t smp_wait(u32 index)
+{
+	struct processor *processor = &processors[index];
+
+	if (!wait_while(processor, BUSY, WAIT_LOOPS))
+		give_up(index, "its work ends", "it still works, or it has died");
+	if (processor->left)
+		case_end();
+	return processor->outcome;
+}
+
+outcome_t smp_call(u32 index, void (*function)(void *), void *argument)
+{
+	if (!index)
+		return attempt(function, argument);
+	smp_begin(index, function, argument);
+	return smp_wait(index);
+}
+
+static void restore(void *unused)
+{
+	(void)unused;
+	cpu_restore_this();
+}
+
+/*
+ * Each processor brings itself back, if it can, so that INIT finds it outside VMX operation, where
+ * INIT would be blocked (26.8), and its APIC in the mode of the others. One that still works is
+ * woken by an NMI.
+ */
+void smp_restore_baseline(void)
+{
+	u32 i;
+
+	for (i = 1; i < smp_cpu_count(); i++) {
+		struct processor *processor = &processors[i];
+
+		if (processor->state == STOPPED)
+			continue;
+		if (processor->state == BUSY) {
+			apic_send(this_platform()->apic_id[i], ICR_NMI | ICR_ASSERT);
+			wait_while(processor, BUSY, STARTUP_LOOPS);
+		}
+		if (processor->state == IDLE) {
+			processor->function = restore;
+			processor->state = BUSY;
+			wait_while(processor, BUSY, STARTUP_LOOPS);
+		}
+		smp_init(i);
+	}
+}
