@@ -13,7 +13,7 @@ extern const u8 vmx_exit[], vmx_guest_start[];
 const char *vmcs_field_name(u32 encoding)
 {
 	switch (encoding) {
-#define VMCS_FIELD(encoding, name, width, type) case encoding: return #name;
+#define VMCS_FIELD(encoding, name, lower, width, type, exists) case encoding: return #name;
 #include "sdm/vmcs_fields.def"
 #undef VMCS_FIELD
 	}

@@ -9,7 +9,7 @@
 #include "vmx/instructions.h"
 
 enum vmcs_field {
-#define VMCS_FIELD(encoding, name, width, type) name = encoding,
+#define VMCS_FIELD(encoding, name, lower, width, type, exists) name = encoding,
 #include "sdm/vmcs_fields.def"
 #undef VMCS_FIELD
 };
@@ -19,7 +19,16 @@ enum vmcs_field {
 #define VMCS_FIELD_TYPE(f)	FIELD(f, 11, 10)	/* 0 control, 1 exit information, 2 guest, 3 host */
 #define VMCS_FIELD_WIDTH(f)	FIELD(f, 14, 13)	/* 0 16-bit, 1 64-bit, 2 32-bit, 3 natural */
 
+enum { VMCS_FIELD_CONTROL, VMCS_FIELD_EXIT_INFO, VMCS_FIELD_GUEST, VMCS_FIELD_HOST };
+enum { VMCS_FIELD_WIDTH_16, VMCS_FIELD_WIDTH_64, VMCS_FIELD_WIDTH_32, VMCS_FIELD_WIDTH_NATURAL };
+
 const char *vmcs_field_name(u32 encoding);
+
+/*
+ * Whether this processor must have the field, by Appendix B and the capability MSRs. False for an
+ * encoding that is none of a field.
+ */
+bool vmcs_field_exists(u32 encoding);
 
 u64 vmread_at(const char *file, u32 line, u64 field);
 void vmwrite_at(const char *file, u32 line, u64 field, u64 value);
