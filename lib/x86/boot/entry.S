@@ -64,7 +64,19 @@ entry_32:
 	cli
 	cld
 	movl $boot_stack_end, %esp
-	movl %eax, %ebp		/* which loader; EBX is its argument */
+	movl %eax, %ebp		/* which loader */
+	movl %ebx, %edi		/* and its argument */
+
+	/* No 64-bit mode, no image: CPUID.80000001H:EDX[29]. */
+	movl $0x80000000, %eax
+	cpuid
+	cmpl $0x80000001, %eax
+	jb no_64_bit_mode
+	movl $0x80000001, %eax
+	cpuid
+	btl $29, %edx
+	jnc no_64_bit_mode
+	movl %edi, %ebx		/* CPUID took the loader's argument */
 
 	movl %cr4, %eax
 	orl $0x20, %eax		/* CR4.PAE */
@@ -79,6 +91,25 @@ entry_32:
 	movl %eax, %cr0
 	lgdt boot_gdt_pointer
 	ljmp $8, $entry_32_long
+
+/* Says so on port E9H and COM1, switches QEMU and Bochs off, and at last shuts down by a triple fault. */
+no_64_bit_mode:
+	movl $no_64_bit_text, %esi
+1:	lodsb
+	testb %al, %al
+	jz 2f
+	outb %al, $0xe9
+	movw $0x3f8, %dx
+	outb %al, %dx
+	jmp 1b
+2:	xorl %eax, %eax
+	outb %al, $0xf4
+	movl $shutdown_text, %esi
+	movw $0x8900, %dx
+	movl $8, %ecx
+	rep outsb
+	lidt no_idt
+	int3
 
 	.code64
 entry_32_long:
@@ -142,6 +173,15 @@ entry_common:
 	movl %eax, %gs
 	call boot_main
 	ud2
+
+	.section .rodata
+no_64_bit_text:
+	.asciz "Bail out! this processor has no 64-bit mode, which every image needs\n"
+shutdown_text:
+	.ascii "Shutdown"
+no_idt:
+	.short 0
+	.long 0
 
 	.data
 	.balign 16
