@@ -90,6 +90,7 @@ static u64 switch_to_guest(struct cpu *cpu)
 	cpu->catcher = vmx.guest_catcher;
 	cpu->in_guest = true;
 	flags = vmx_switch(&vmx.state, vmx.launched);
+	vmx.guest_caught = cpu->caught;
 	cpu->in_guest = false;
 	vmx.guest_catcher = cpu->catcher;
 	cpu->catcher = host_catcher;
