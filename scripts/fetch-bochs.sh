@@ -171,6 +171,9 @@ update()
 	for keyring in $(keyrings "$mirror"); do
 		! update_with "$keyring" || return 0
 	done
+	# Anything else than a missing key would only fail again.
+	[ ! -s "$log" ] || tail -n 5 "$log" |
+		grep -Eq 'NO_PUBKEY|KEYEXPIRED|EXPKEYSIG|not signed|No such file' || return 1
 	say "no keyring here fits Debian $suite; looking for a newer debian-archive-keyring"
 	keyring=$(newer_keyring) && update_with "$keyring"
 }
@@ -257,7 +260,12 @@ mirror=$(debian_mirror)
 	die "none of the apt sources of this machine is a Debian mirror; add one, or give --bochs the path of a Bochs"
 say "fetching the Bochs of Debian $suite from $mirror"
 write_configuration
-update || failed "cannot read the package lists of Debian $suite from $mirror"
+if ! update; then
+	! tail -n 5 "$log" | grep -q 'is expired' ||
+		say "the mirror is older than its own expiry date (or the clock here is wrong); for a mirror that is" \
+			"meant to be old, set Acquire::Check-Valid-Until to false in /etc/apt/apt.conf.d"
+	failed "cannot read the package lists of Debian $suite from $mirror"
+fi
 # shellcheck disable=SC2086	# $base is a list
 (cd "$work/debs" && private_apt download $base) ||
 	failed "cannot fetch the packages of Debian $suite"
