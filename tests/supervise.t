@@ -62,6 +62,17 @@ folder=$(printf '%s\n' "$out" | sed -n 's/^# TMPDIR=//p')
 ok "the boot command has a TMPDIR" test -n "$folder"
 ok "which is gone afterwards" test ! -e "$folder"
 
+# Files that cannot be written to their end: said once, and nothing else changes.
+if [ -c /dev/full ]; then
+	run_cmd "$supervise" --image vmx/fake --elf "$cases" --cases "$cases" --dtb "$dtb" \
+		--tap /dev/full --log /dev/full -- "$fake/machine" charlie:off
+	is "full disk: the results" "$status $(results)" "1 ok ok not ok ok ok ok"
+	is "full disk: the log" "$(printf '%s\n' "$out" | grep -c 'the log could not be written')" 1
+	is "full disk: the TAP" "$err" "supervise: the TAP file could not be written to its end"
+else
+	skip "full disk" "there is no /dev/full"
+fi
+
 # refused NAME WANTED ARGUMENT...: two tests: supervise exits with 2 and says WANTED.
 refused()
 {

@@ -30,10 +30,11 @@ void boot_stop(struct boot *b, enum boot_end end)
 
 static void log_write(struct run *run, const char *bytes, size_t len)
 {
-	static const char lost[] = "supervise: the log could not be written";
+	static const char lost[] = "supervise: the log could not be written to its end";
 
-	if (run->options->log < 0 || write_all(run->options->log, bytes, len))
+	if (run->options->log < 0 || run->log_lost || write_all(run->options->log, bytes, len))
 		return;
+	run->log_lost = true;
 	report_comment(run->report, lost, sizeof(lost) - 1);
 }
 

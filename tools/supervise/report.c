@@ -1,6 +1,7 @@
 #include "report.h"
 #include "files.h"
 
+#include <stdio.h>
 #include <string.h>
 
 void report_text(struct report *r, const char *text)
@@ -13,8 +14,10 @@ void report_text(struct report *r, const char *text)
 	}
 	if (!r->out_lost && !write_all(r->out, text, len))
 		r->out_lost = true;
-	if (r->tap >= 0 && !write_all(r->tap, text, len))
+	if (r->tap >= 0 && !write_all(r->tap, text, len)) {
+		fputs("supervise: the TAP file could not be written to its end\n", stderr);
 		r->tap = -1;
+	}
 }
 
 void report_begin(struct report *r, size_t plan)

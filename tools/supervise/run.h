@@ -29,6 +29,7 @@ struct run {
 	unsigned int boots;    /* how many were started */
 	unsigned int failed;   /* how many of the last boots in a row printed no plan */
 	bool planned;	       /* some boot printed its plan */
+	bool log_lost;	       /* the log cannot be written any more */
 	int64_t limit_at;      /* when the time of the image is over */
 	int signal;	       /* the signal that ended the run, or 0 */
 	struct text header;    /* comments that boots print before their first result */
