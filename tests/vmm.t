@@ -34,14 +34,14 @@ variant()
 # --- console and power-off ---------------------------------------------------
 
 guest hello
-run_cmd "$vmm" "$tmp/hello" "$tree"
+run_cmd timeout 20 "$vmm" "$tmp/hello" "$tree"
 is "power-off: exit status 0" "$status" 0
 is "the console is standard output, to the last byte" "$out" "hello
 no end of line"
 is "and nothing else is said" "$err" ""
 
 guest ports
-run_cmd "$vmm" "$tmp/ports" "$tree"
+run_cmd timeout 20 "$vmm" "$tmp/ports" "$tree"
 is "ports: widths, absent devices, REP OUTS, power-off only by the whole text" "$out" \
 "000000e9 console
 000000ff byte
@@ -55,14 +55,14 @@ guest uart
 variant 's/"exitpath,port-e9"/"ns16550a"/; s/<0xe9>/<0x3f8>/
 	s/"exitpath,port-text"/"exitpath,port-value"/; s/<0x8900>/<0xf4>/
 	s/exitpath,text = "Shutdown"/exitpath,value = <0x31>/'
-run_cmd "$vmm" "$tmp/uart" "$tmp/variant.dtb"
+run_cmd timeout 20 "$vmm" "$tmp/uart" "$tmp/variant.dtb"
 is "ns16550a: divisor, line status, text, scratch register" "$out" "uart A7"
 is "power-off by a value, and not by another" "$status" 0
 
 # --- the entry ---------------------------------------------------------------
 
 guest state
-run_cmd "$vmm" "$tmp/state" "$tree"
+run_cmd timeout 20 "$vmm" "$tmp/state" "$tree"
 is "the direct 64-bit entry is as the design says" "$out" \
 "rflags 00000002
 long 00000001
@@ -76,14 +76,14 @@ bss 00000000"
 
 # Memory above 4 GiB only: the tree must still go below.
 variant 's/reg = <0 0 0 0x8000000>/reg = <0 0 0 0x200000>, <2 0 0 0x8000000>/'
-run_cmd "$vmm" "$tmp/state" "$tmp/variant.dtb"
+run_cmd timeout 20 "$vmm" "$tmp/state" "$tmp/variant.dtb"
 like "the tree is put below 4 GiB when there is memory above" "$out" '^above 00000000$'
 like "and it is the tree" "$out" '^tree d00dfeed$'
 
 # --- CPUs --------------------------------------------------------------------
 
 guest smp
-run_cmd "$vmm" "$tmp/smp" "$tree"
+run_cmd timeout 20 "$vmm" "$tmp/smp" "$tree"
 like "the second CPU starts by INIT and SIPI" "$out" '^second$'
 like "the first CPU sees it" "$out" '^first$'
 is "APIC IDs and counts in CPUID leaves 1 and 0BH" "$(printf '%s\n' "$out" | grep -v '^[fs]')" \
@@ -96,14 +96,14 @@ is "APIC IDs and counts in CPUID leaves 1 and 0BH" "$(printf '%s\n' "$out" | gre
 
 # The first CPU of the tree boots, whatever its APIC ID is.
 variant 's/reg = <0>;/reg = <9>;/'
-run_cmd "$vmm" "$tmp/smp" "$tmp/variant.dtb"
+run_cmd timeout 20 "$vmm" "$tmp/smp" "$tmp/variant.dtb"
 like "a boot CPU with APIC ID 9 starts the one with APIC ID 1" "$out" '^second$'
 like "and CPUID says 9" "$out" '^09100000 leaf 1$'
 
 # --- the machine stops -------------------------------------------------------
 
 guest triple
-run_cmd "$vmm" "$tmp/triple" "$tree"
+run_cmd timeout 20 "$vmm" "$tmp/triple" "$tree"
 is "triple fault: exit status 1" "$status" 1
 like "the guest's unfinished line is there, on its own" "$out" '^before$'
 like "triple fault: in words" "$out" \
@@ -122,7 +122,7 @@ else
 fi
 
 guest fetch
-run_cmd "$vmm" "$tmp/fetch" "$tree"
+run_cmd timeout 20 "$vmm" "$tmp/fetch" "$tree"
 is "fetch from no memory: exit status 1" "$status" 1
 like "fetch from no memory: in words" "$out" \
 	'KVM gave up \(KVM_EXIT_INTERNAL_ERROR\)$|triple fault'
