@@ -2,7 +2,8 @@
 #include "case.h"
 #include "cpu/regs.h"
 #include "mmu/pages.h"
-#include "string.h"
+
+extern u8 image_end[];
 
 #define ENTRIES	(PAGE_SIZE / sizeof(u64))
 
@@ -21,22 +22,21 @@ static u64 *entry_in(u64 *table, u64 linear, enum paging_level level)
 	return &table[linear / level_size(level) % ENTRIES];
 }
 
-/* Four levels at most: `level` is that of the entries in `table`. */
-static u64 *copy_table(const u64 *table, enum paging_level level)
-{
-	u64 *copy = memcpy(page_alloc(), table, PAGE_SIZE);
-	u32 i;
-
-	for (i = 0; i < ENTRIES; i++)
-		if (is_table(copy[i], level))
-			copy[i] = (copy[i] & ~PTE_ADDRESS) |
-				  physical(copy_table(table_of(copy[i]), level - 1));
-	return copy;
-}
-
 void space_copy(struct address_space *space)
 {
-	*space = (struct address_space){ .pml4 = copy_table(table_of(read_cr3()), LEVEL_PML4E) };
+	*space = (struct address_space){ .pml4 = page_alloc_copy(table_of(read_cr3())) };
+}
+
+/* The table that `entry` refers to; if it is one of the map at boot, a copy of it from now on. */
+static u64 *own_table(u64 *entry)
+{
+	u64 *table = table_of(*entry);
+
+	if (physical(table) < physical(image_end)) {
+		table = page_alloc_copy(table);
+		*entry = (*entry & ~PTE_ADDRESS) | physical(table);
+	}
+	return table;
 }
 
 void space_supervisor_only(struct address_space *space)
@@ -69,7 +69,7 @@ u64 *space_map(struct address_space *space, u64 linear, u64 physical_address, u6
 	enum paging_level at = LEVEL_PML4E;
 	u64 *entry = entry_in(space->pml4, linear, at);
 
-	for (; at > level; entry = entry_in(table_of(*entry), linear, --at)) {
+	for (; at > level; entry = entry_in(own_table(entry), linear, --at)) {
 		if (!(*entry & PTE_P))
 			*entry = physical(page_alloc()) | PTE_P | PTE_RW | PTE_US;
 		else if (!is_table(*entry, at))
@@ -84,7 +84,7 @@ u64 *space_entry(const struct address_space *space, u64 linear, enum paging_leve
 	enum paging_level at = LEVEL_PML4E;
 	u64 *entry = entry_in(space->pml4, linear, at);
 
-	for (; at > level; entry = entry_in(table_of(*entry), linear, --at))
+	for (; at > level; entry = entry_in(own_table(entry), linear, --at))
 		if (!is_table(*entry, at))
 			return NULL;
 	return entry;

@@ -48,7 +48,10 @@ struct address_space {
 	u64 cr3_before;		/* what space_load() replaced; 0: not loaded */
 };
 
-/* Copies the tables that CR3 points to, all of them; nothing is loaded yet. */
+/*
+ * Begins with the translations that are in use; nothing is loaded yet. The tables of the map at boot
+ * are shared until an entry in them is asked for, so what is done here never changes that map.
+ */
 void space_copy(struct address_space *space);
 
 /*

@@ -1,7 +1,6 @@
 #include "mmu/pages.h"
 #include "case.h"
 #include "platform.h"
-#include "string.h"
 
 #define BOOT_MAP_END	BIT(32)
 
@@ -49,7 +48,16 @@ static bool is_memory(u64 page)
 	return *first == ~page && *last == page;
 }
 
-void *pages_alloc(u64 size, u64 alignment)
+/* By quadwords: some hypervisors emulate supervisor code, element by element. */
+static void *fill_quadwords(void *memory, u64 content, u64 count)
+{
+	void *to = memory;
+
+	asm volatile("rep stosq" : "+D" (to), "+c" (count) : "a" (content) : "memory");
+	return memory;
+}
+
+static void *take(u64 size, u64 alignment)
 {
 	u64 from = taken_to ? taken_to : physical(image_end);
 	u64 start = find(from, size, alignment), page;
@@ -61,12 +69,31 @@ void *pages_alloc(u64 size, u64 alignment)
 		if (!is_memory(page))
 			bail_out("the device tree describes memory at %#lx, where there is none", page);
 	taken_to = start + size;
-	return memset((void *)start, 0, size);
+	return (void *)start;
+}
+
+void *pages_alloc(u64 size, u64 alignment)
+{
+	return fill_quadwords(take(size, alignment), 0, size / 8);
 }
 
 void *page_alloc(void)
 {
 	return pages_alloc(PAGE_SIZE, PAGE_SIZE);
+}
+
+void *page_alloc_filled(u64 content)
+{
+	return fill_quadwords(take(PAGE_SIZE, PAGE_SIZE), content, PAGE_SIZE / 8);
+}
+
+void *page_alloc_copy(const void *page)
+{
+	void *copy = take(PAGE_SIZE, PAGE_SIZE), *to = copy;
+	u64 count = PAGE_SIZE / 8;
+
+	asm volatile("rep movsq" : "+D" (to), "+S" (page), "+c" (count) : : "memory");
+	return copy;
 }
 
 void pages_free_all(void)

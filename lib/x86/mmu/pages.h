@@ -14,6 +14,10 @@
 /* One page of 4 KBytes, all zero. */
 void *page_alloc(void);
 
+/* The same with `content` in every quadword, or with what is in `page` (4 KBytes). */
+void *page_alloc_filled(u64 content);
+void *page_alloc_copy(const void *page);
+
 /*
  * `size` bytes in one piece, all zero. `size`: a multiple of 4096; `alignment`: a power of two, at
  * least 4096. Memory that is used up, or that the tree describes and that is not there, is not the

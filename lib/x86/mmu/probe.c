@@ -1,25 +1,20 @@
 #include "mmu/probe.h"
 #include "cpu/safe.h"
 #include "mmu/pages.h"
-#include "string.h"
 
 /* In the lower half, with another index at each level, none of them 0. */
 #define PROBE_LINEAR	0x0000124689a5c000
-
-static void *fresh_page(void)
-{
-	return memset(page_alloc(), PROBE_BYTE, PAGE_SIZE);
-}
 
 void probe_map(struct probe *probe, enum paging_level size, u64 flags)
 {
 	enum paging_level level;
 	u64 offset;
 
-	*probe = (struct probe){ .size = size, .page = fresh_page() };
+	*probe = (struct probe){ .size = size, .page = page_alloc_filled(PROBE_CONTENT) };
 	offset = physical(probe->page) % level_size(size);
 	probe->linear = (PROBE_LINEAR & ~(level_size(size) - 1)) + offset;
 	space_copy(&probe->space);
+	space_supervisor_only(&probe->space);
 	space_map(&probe->space, probe->linear - offset, physical(probe->page) - offset, flags,
 		  size);
 	for (level = size; level <= LEVEL_PML4E; level++)
@@ -29,7 +24,7 @@ void probe_map(struct probe *probe, enum paging_level size, u64 flags)
 
 u64 *probe_map_next(struct probe *probe, u64 **page, u64 flags)
 {
-	*page = fresh_page();
+	*page = page_alloc_filled(PROBE_CONTENT);
 	return space_map(&probe->space, probe->linear + PAGE_SIZE, physical(*page), flags,
 			 LEVEL_PTE);
 }
@@ -41,16 +36,14 @@ void probe_change(struct probe *probe, enum paging_level level, u64 clear, u64 s
 	invlpg(probe->linear);
 }
 
-const char *access_words(enum access access)
+void probe_share_with_user(struct probe *probe)
 {
-	static const char *const words[] = { "read", "write", "fetch" };
-
-	return words[access];
+	*space_entry(&probe->space, 0, LEVEL_PML4E) |= PTE_US;
+	write_cr3(read_cr3());
 }
 
 outcome_t read_at(u64 linear, u64 *value)
 {
-	*value = 0;
 	return ATTEMPT("mov (%1), %0", "+r" (*value) : "r" (linear) : "memory");
 }
 

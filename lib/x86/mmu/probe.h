@@ -8,8 +8,7 @@
 #include "cpu/outcome.h"
 #include "mmu/build.h"
 
-/* What every byte of a probe's page is at first: RET, so that the page can be called. */
-#define PROBE_BYTE	0xc3
+/* What a probe's page is full of: RET in every byte, so that the page can be called. */
 #define PROBE_CONTENT	0xc3c3c3c3c3c3c3c3
 
 struct probe {
@@ -22,12 +21,16 @@ struct probe {
 
 /*
  * Maps a fresh page by an entry of `size` with `flags`, and loads the address space. With LEVEL_PDE
- * and LEVEL_PDPTE the entry maps what is around the page as well.
+ * and LEVEL_PDPTE the entry maps what is around the page as well. Elsewhere user mode may use
+ * nothing, so that SMEP and SMAP do not stop the code that runs.
  */
 void probe_map(struct probe *probe, enum paging_level size, u64 flags);
 
 /* Maps another fresh page at the linear address behind the (4-KByte) page; returns its PTE. */
 u64 *probe_map_next(struct probe *probe, u64 **page, u64 flags);
+
+/* Lets user mode use what else is mapped again, for code that runs at CPL 3. */
+void probe_share_with_user(struct probe *probe);
 
 /* Changes the entry of `level`: bits to clear, then bits to set; then INVLPG. */
 void probe_change(struct probe *probe, enum paging_level level, u64 clear, u64 set);
@@ -38,10 +41,10 @@ enum access {
 	ACCESS_FETCH,
 };
 
-/* The words: "read", "write", "fetch". */
-const char *access_words(enum access access);
-
-/* One access at `linear`: 8 bytes read, 8 bytes written, a CALL of the RET that is there. */
+/*
+ * One access at `linear`: 8 bytes read (`value` stays as it is when that faults), 8 bytes written, a
+ * CALL of the RET that is there.
+ */
 outcome_t read_at(u64 linear, u64 *value);
 outcome_t write_at(u64 linear, u64 value);
 outcome_t fetch_at(u64 linear);
