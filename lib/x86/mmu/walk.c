@@ -1,0 +1,337 @@
+#include "mmu/walk.h"
+#include "sdm/bits.h"
+
+/* Bits that entries of all modes share: tables 5-4 to 5-23. */
+#define ENTRY_P		BIT(0)
+#define ENTRY_RW	BIT(1)
+#define ENTRY_US	BIT(2)
+#define ENTRY_A		BIT(5)
+#define ENTRY_D		BIT(6)
+#define ENTRY_PS	BIT(7)
+#define ENTRY_G		BIT(8)
+#define ENTRY_PAT_4K	BIT(7)
+#define ENTRY_PAT_LARGE	BIT(12)
+#define ENTRY_XD	BIT(63)
+
+static const struct {
+	u32 levels, entry_size, index_bits;
+	u32 address_bits;	/* of a linear address */
+} modes[PAGING_MODES] = {
+	[PAGING_OFF]		= { 0, 0, 0, 64 },
+	[PAGING_32_BIT]		= { 2, 4, 10, 32 },
+	[PAGING_PAE]		= { 2, 8, 9, 32 },	/* below the PDPTE registers */
+	[PAGING_4_LEVEL]	= { 4, 8, 9, 48 },
+	[PAGING_5_LEVEL]	= { 5, 8, 9, 57 },
+};
+
+enum paging_mode walk_mode(const struct walk_cpu *cpu)
+{
+	if (!(cpu->cr0 & CR0_PG))
+		return PAGING_OFF;
+	if (!(cpu->cr4 & CR4_PAE))
+		return PAGING_32_BIT;
+	if (!(cpu->efer & EFER_LME))
+		return PAGING_PAE;
+	return cpu->cr4 & CR4_LA57 ? PAGING_5_LEVEL : PAGING_4_LEVEL;
+}
+
+static bool has_keys(enum paging_mode mode)
+{
+	return mode == PAGING_4_LEVEL || mode == PAGING_5_LEVEL;
+}
+
+/* The size of the region that one entry of `level` controls. */
+static u64 region_size(enum paging_mode mode, u32 level)
+{
+	return PAGE_SIZE << (level - 1) * modes[mode].index_bits;
+}
+
+bool walk_is_leaf(const struct walk_cpu *cpu, enum paging_mode mode, u32 level, u64 entry)
+{
+	if (level == 1)
+		return true;
+	if (!(entry & ENTRY_PS))
+		return false;
+	if (mode == PAGING_32_BIT)
+		return cpu->cr4 & CR4_PSE;
+	return level == 2 || (level == 3 && cpu->pages_1g);
+}
+
+/* 5.3 32-Bit Paging: only a PDE that maps a 4-MByte page has reserved bits, and what PAT adds. */
+static u64 reserved_32_bit(const struct walk_cpu *cpu, u32 level, u64 entry)
+{
+	u32 bits = cpu->physical_bits < 40 ? cpu->physical_bits : 40;
+	u64 reserved = 0;
+
+	if (level == 1)
+		return cpu->pat ? 0 : ENTRY_PAT_4K;
+	if (!walk_is_leaf(cpu, PAGING_32_BIT, level, entry))
+		return 0;
+	/* Bits 20:13 are address bits 39:32, of which those from M on are reserved; so is bit 21. */
+	reserved = cpu->pse36 ? BITS(21, bits - 19) : BITS(21, 13);
+	return cpu->pat ? reserved : reserved | ENTRY_PAT_LARGE;
+}
+
+u64 walk_reserved(const struct walk_cpu *cpu, enum paging_mode mode, u32 level, u64 entry)
+{
+	u64 reserved = 0;
+
+	if (mode == PAGING_OFF)
+		return 0;
+	if (mode == PAGING_32_BIT)
+		return reserved_32_bit(cpu, level, entry);
+
+	/* Address bits from MAXPHYADDR on; with PAE paging also what is ignored in IA-32e mode. */
+	if (mode == PAGING_PAE)
+		reserved |= BITS(62, cpu->physical_bits);
+	else if (cpu->physical_bits < 52)
+		reserved |= BITS(51, cpu->physical_bits);
+	if (!(cpu->efer & EFER_NXE))
+		reserved |= ENTRY_XD;
+	/* 5.5.4: PS where no page of that size exists. */
+	if (level >= 4 || (level == 3 && !cpu->pages_1g))
+		reserved |= ENTRY_PS;
+	if (level > 1 && walk_is_leaf(cpu, mode, level, entry))
+		reserved |= (region_size(mode, level) - 1) & BITS(63, 13);
+	if (!cpu->pat && level == 1)
+		reserved |= ENTRY_PAT_4K;
+	if (!cpu->pat && level > 1 && walk_is_leaf(cpu, mode, level, entry))
+		reserved |= ENTRY_PAT_LARGE;
+	return reserved;
+}
+
+u64 walk_pdpte_reserved(const struct walk_cpu *cpu)
+{
+	return BITS(63, cpu->physical_bits) | BITS(8, 5) | BITS(2, 1);
+}
+
+/* --- access rights: 5.6 ------------------------------------------------------ */
+
+/* What the entries of a translation say together. */
+struct rights {
+	bool user_address, writable, execute_disable;
+	bool shadow_stack;		/* a shadow-stack address: 5.6.1 */
+	u8 key;
+};
+
+static bool is_user_access(const struct walk_cpu *cpu, const struct walk_access *access)
+{
+	return access->wruss || (cpu->cpl == 3 && !access->implicit);
+}
+
+/* 5.6.2 Protection Keys: only data accesses, with 4-level and 5-level paging. */
+static bool key_denies(const struct walk_cpu *cpu, enum paging_mode mode,
+		       const struct walk_access *access, const struct rights *rights)
+{
+	u32 keys = rights->user_address ? cpu->pkru : cpu->pkrs;
+	u64 enable = rights->user_address ? CR4_PKE : CR4_PKS;
+	bool access_disable = keys >> 2 * rights->key & 1;
+	bool write_disable = keys >> (2 * rights->key + 1) & 1;
+
+	if (!has_keys(mode) || !(cpu->cr4 & enable) || access->kind == ACCESS_FETCH)
+		return false;
+	if (access_disable)
+		return true;
+	return write_disable && access->kind == ACCESS_WRITE &&
+	       (is_user_access(cpu, access) || cpu->cr0 & CR0_WP);
+}
+
+/* "For supervisor-mode accesses" of 5.6.1, without the keys. */
+static bool supervisor_allowed(const struct walk_cpu *cpu, const struct walk_access *access,
+			       const struct rights *rights)
+{
+	if (access->kind == ACCESS_FETCH)
+		return !rights->execute_disable &&
+		       !(rights->user_address && cpu->cr4 & CR4_SMEP);
+	/* SMAP: EFLAGS.AC lifts it for explicit accesses only. */
+	if (rights->user_address && cpu->cr4 & CR4_SMAP &&
+	    (access->implicit || !(cpu->rflags & RFLAGS_AC)))
+		return false;
+	return access->kind == ACCESS_READ || rights->writable || !(cpu->cr0 & CR0_WP);
+}
+
+/* "For user-mode accesses". */
+static bool user_allowed(const struct walk_access *access, const struct rights *rights)
+{
+	if (!rights->user_address)
+		return false;
+	if (access->kind == ACCESS_FETCH)
+		return !rights->execute_disable;
+	return access->kind == ACCESS_READ || rights->writable;
+}
+
+static bool rights_allow(const struct walk_cpu *cpu, enum paging_mode mode,
+			 const struct walk_access *access, const struct rights *rights)
+{
+	bool user = is_user_access(cpu, access);
+
+	if (key_denies(cpu, mode, access, rights))
+		return false;
+	/* A shadow-stack access is allowed to shadow-stack addresses of its own privilege alone. */
+	if (access->shadow_stack)
+		return rights->shadow_stack && rights->user_address == user;
+	return user ? user_allowed(access, rights) : supervisor_allowed(cpu, access, rights);
+}
+
+/* 5.7 Page-Fault Exceptions: the bits that depend on the access alone. */
+static u32 error_of_access(const struct walk_cpu *cpu, const struct walk_access *access)
+{
+	u32 error = 0;
+
+	if (access->kind == ACCESS_WRITE)
+		error |= PF_WR;
+	if (is_user_access(cpu, access))
+		error |= PF_US;
+	if (access->kind == ACCESS_FETCH &&
+	    (cpu->cr4 & CR4_SMEP || (cpu->cr4 & CR4_PAE && cpu->efer & EFER_NXE)))
+		error |= PF_ID;
+	if (access->shadow_stack)
+		error |= PF_SS;
+	return error;
+}
+
+/* --- the walk ---------------------------------------------------------------- */
+
+static bool is_canonical(u64 address, u32 bits)
+{
+	u64 top = BITS(63, bits - 1);
+
+	return (address & top) == 0 || (address & top) == top;
+}
+
+static u64 entry_address(enum paging_mode mode, u64 table, u64 linear, u32 level)
+{
+	u32 bits = modes[mode].index_bits;
+	u64 index = linear >> (12 + (level - 1) * bits) & (BIT(bits) - 1);
+
+	return table + index * modes[mode].entry_size;
+}
+
+static u64 table_address(enum paging_mode mode, u64 entry)
+{
+	return entry & (mode == PAGING_32_BIT ? BITS(31, 12) : BITS(51, 12));
+}
+
+static u64 page_address(enum paging_mode mode, u32 level, u64 entry)
+{
+	if (mode != PAGING_32_BIT)
+		return entry & BITS(51, 12) & ~(region_size(mode, level) - 1);
+	if (level == 1)
+		return entry & BITS(31, 12);
+	/* 5.3: bits 39:32 of a 4-MByte page are bits 20:13 of the PDE. */
+	return (entry & BITS(31, 22)) | FIELD(entry, 20, 13) << 32;
+}
+
+static void collect_rights(enum paging_mode mode, struct rights *rights, u64 entry, bool leaf)
+{
+	bool writable = entry & ENTRY_RW;
+
+	/* Read-only and dirty in the leaf, writable in every other entry. */
+	rights->shadow_stack = leaf ? rights->writable && !writable && entry & ENTRY_D : false;
+	rights->user_address = rights->user_address && entry & ENTRY_US;
+	rights->writable = rights->writable && writable;
+	if (mode != PAGING_32_BIT)
+		rights->execute_disable = rights->execute_disable || entry & ENTRY_XD;
+	if (leaf && has_keys(mode))
+		rights->key = FIELD(entry, 62, 59);
+}
+
+/* 5.8 Accessed and Dirty Flags. After a fault the accessed flags of what was used are open. */
+static void set_flags(const struct walk_cpu *cpu, const struct walk_access *access,
+		      struct walk_result *result)
+{
+	struct walk_step *leaf = &result->step[result->steps - 1];
+	u32 i;
+
+	for (i = 0; i < result->steps; i++) {
+		if (result->kind == WALK_DONE)
+			result->step[i].must_set = ENTRY_A;
+		else
+			result->step[i].may_set = ENTRY_A;
+	}
+	if (result->kind != WALK_DONE || access->kind != ACCESS_WRITE)
+		return;
+	/* A processor with shadow stacks never makes a read-only entry dirty. */
+	if (!(cpu->cet_ss && !(leaf->value & ENTRY_RW)))
+		leaf->must_set |= ENTRY_D;
+}
+
+static struct walk_result fault(const struct walk_cpu *cpu, const struct walk_access *access,
+				struct walk_result result, u32 error)
+{
+	result.kind = WALK_PAGE_FAULT;
+	result.error_code = error | error_of_access(cpu, access);
+	/* An entry that is not present or malformed is not used, and keeps its flags. */
+	if (!(error & PF_P) || error & PF_RSVD)
+		result.steps -= result.steps ? 1 : 0;
+	if (result.steps)
+		set_flags(cpu, access, &result);
+	return result;
+}
+
+static struct walk_result finish(const struct walk_cpu *cpu, const struct walk_access *access,
+				 struct walk_result result, const struct rights *rights)
+{
+	const struct walk_step *leaf = &result.step[result.steps - 1];
+	u64 pat = leaf->level == 1 ? ENTRY_PAT_4K : ENTRY_PAT_LARGE;
+
+	if (!rights_allow(cpu, result.mode, access, rights))
+		return fault(cpu, access, result,
+			     PF_P | (key_denies(cpu, result.mode, access, rights) ? PF_PK : 0));
+	result.kind = WALK_DONE;
+	result.page_size = region_size(result.mode, leaf->level);
+	result.physical = page_address(result.mode, leaf->level, leaf->value) |
+			  (access->address & (result.page_size - 1));
+	result.user_address = rights->user_address;
+	result.writable = rights->writable;
+	result.executable = !rights->execute_disable;
+	result.global = cpu->cr4 & CR4_PGE && leaf->value & ENTRY_G;
+	result.protection_key = rights->key;
+	result.pat_index = FIELD(leaf->value, 4, 3) | (leaf->value & pat ? 4 : 0);
+	set_flags(cpu, access, &result);
+	return result;
+}
+
+struct walk_result walk(const struct walk_cpu *cpu, const struct walk_access *access,
+			walk_read *read, void *memory)
+{
+	struct walk_result result = { .mode = walk_mode(cpu) };
+	enum paging_mode mode = result.mode;
+	struct rights rights = { .user_address = true, .writable = true };
+	u64 table = cpu->cr3 & (mode == PAGING_32_BIT ? BITS(31, 12) : BITS(51, 12));
+	u32 level;
+
+	if (mode == PAGING_OFF) {
+		result.physical = access->address & BITS(31, 0);
+		return result;
+	}
+	if (has_keys(mode) && !is_canonical(access->address, modes[mode].address_bits)) {
+		result.kind = WALK_NOT_CANONICAL;
+		return result;
+	}
+	if (mode == PAGING_PAE) {
+		u64 pdpte = cpu->pdpte[FIELD(access->address, 31, 30)];
+
+		if (!(pdpte & ENTRY_P))
+			return fault(cpu, access, result, 0);
+		table = table_address(mode, pdpte);
+	}
+	for (level = modes[mode].levels; level; level--) {
+		struct walk_step *step = &result.step[result.steps++];
+		bool leaf;
+
+		step->level = level;
+		step->address = entry_address(mode, table, access->address, level);
+		step->value = read(memory, step->address, modes[mode].entry_size);
+		if (!(step->value & ENTRY_P))
+			return fault(cpu, access, result, 0);
+		if (step->value & walk_reserved(cpu, mode, level, step->value))
+			return fault(cpu, access, result, PF_P | PF_RSVD);
+		leaf = walk_is_leaf(cpu, mode, level, step->value);
+		collect_rights(mode, &rights, step->value, leaf);
+		if (leaf)
+			break;
+		table = table_address(mode, step->value);
+	}
+	return finish(cpu, access, result, &rights);
+}
