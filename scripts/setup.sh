@@ -61,7 +61,12 @@ build()
 	# An up-to-date tree must not cost a message, nor a log.
 	! make -q "$@" >/dev/null 2>&1 || return 0
 	say "building in $EXITPATH_BUILD"
-	make -j "$(processors)" "$@" >"$make_log" 2>&1 || {
+	make_jobs=$(processors)
+	make -j "$make_jobs" "$@" >"$make_log" 2>&1 || {
+		# A file that a dependency names may be gone since the last build.
+		grep -q 'No rule to make target' "$make_log" && make "$@" clean &&
+			make -j "$make_jobs" "$@" >"$make_log" 2>&1
+	} || {
 		tail -n 40 "$make_log" >&2
 		die "the build failed (all of its output: $make_log)"
 	}
