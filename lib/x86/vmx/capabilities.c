@@ -1,3 +1,4 @@
+#include "cpu/features.h"
 #include "cpu/safe.h"
 #include "vmx/capabilities.h"
 
@@ -80,6 +81,12 @@ const struct capabilities *capabilities(void)
 bool vmx_supported(void)
 {
 	return cpuid(1).ecx & BIT(5);
+}
+
+u32 vmx_pointer_width(void)
+{
+	/* IA32_VMX_BASIC[48] */
+	return capabilities()->basic & BIT(48) ? 32 : maxphyaddr();
 }
 
 bool control_allowed(enum control control)

@@ -31,6 +31,12 @@ static inline u32 vmcs_revision(void)
 	return capabilities()->basic & BITS(30, 0);
 }
 
+/*
+ * The number of bits that a VMXON pointer or VMCS pointer may use, 32 to 52: MAXPHYADDR, less what
+ * the SEAM's keys take, or 32: 27.11.5 VMXON Region, notes 2 and 3.
+ */
+u32 vmx_pointer_width(void);
+
 /* Bits of IA32_VMX_EPT_VPID_CAP: A.10 VPID and EPT Capabilities. */
 #define EPT_CAP_EXECUTE_ONLY		BIT(0)
 #define EPT_CAP_WALK_4			BIT(6)

@@ -63,3 +63,12 @@ outcome_t vmresume(void)
 {
 	return raw_entry(false);
 }
+
+bool outcome_expect_for_bit(const char *file, u32 line, const char *what, u32 bit, outcome_t got,
+			    outcome_t want)
+{
+	char words[100];
+
+	format(words, sizeof(words), "%s, bit %u", what, bit);
+	return outcome_expect(file, line, words, got, &want, 1);
+}

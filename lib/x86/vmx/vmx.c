@@ -34,12 +34,11 @@ static void enable_in_feature_control(void)
 		case_skip("IA32_FEATURE_CONTROL bit 2 (VMX outside SMX operation), which the firmware locked at 0");
 }
 
-void vmx_prepare(void)
+void vmx_prepare_but_feature_control(void)
 {
 	const struct capabilities *caps = capabilities();
 	u32 revision = vmcs_revision();
 
-	enable_in_feature_control();
 	/* 26.8 Restrictions on VMX Operation */
 	write_cr0((read_cr0() | caps->cr0_fixed0) & (caps->cr0_fixed1 | ~BITS(31, 0)));
 	write_cr4((read_cr4() | caps->cr4_fixed0 | CR4_VMXE) & caps->cr4_fixed1);
@@ -50,6 +49,12 @@ void vmx_prepare(void)
 	memset(&vmx.audit, 0, sizeof(vmx.audit));
 	vmx.launched = false;
 	vmx.guest_catcher = NULL;
+}
+
+void vmx_prepare(void)
+{
+	enable_in_feature_control();
+	vmx_prepare_but_feature_control();
 }
 
 void vmx_start(void)

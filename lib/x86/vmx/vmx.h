@@ -48,6 +48,9 @@ struct vmx *this_vmx(void);
 /* Makes VMXON succeed: CR0 and CR4 fixed bits, CR4.VMXE, IA32_FEATURE_CONTROL, revision word. */
 void vmx_prepare(void);
 
+/* The same without IA32_FEATURE_CONTROL, which stays as it is once bit 0 (lock) is set. */
+void vmx_prepare_but_feature_control(void);
+
 /* vmx_prepare(), VMXON, VMCLEAR, VMPTRLD, vmcs_set_defaults(). A failure ends the case. */
 void vmx_start(void);
 
