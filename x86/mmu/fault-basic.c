@@ -49,7 +49,7 @@ static void enter_mode(const struct access_row *row)
 	asm volatile("push %0; popfq" : : "r" (read_rflags() | row->rflags) : "cc", "memory");
 }
 
-#define WRITTEN		0x1122334455667788
+#define WRITTEN		0x1122334455667788ull
 
 struct access_made {
 	enum access access;
