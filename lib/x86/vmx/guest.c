@@ -6,8 +6,31 @@ struct guest_snapshot guest_snapshot __used;
 u64 guest_value __used, guest_value2 __used;
 u8 guest_memory[PAGE_SIZE] __attribute__((aligned(4096)));
 
-_Static_assert(offsetof(struct guest_snapshot, rsp) == 120, "GUEST_SNAPSHOT_ASM knows the offsets");
-_Static_assert(offsetof(struct guest_snapshot, rflags) == 128, "and this one");
+_Static_assert(offsetof(struct guest_snapshot, rsp) == 120, "guest_take_snapshot knows it");
+_Static_assert(offsetof(struct guest_snapshot, rflags) == 128, "and this");
+
+/* Changes no register and no flag but what the snapshot is to have: RSP as after the return. */
+asm(".text\n"
+    ".globl guest_take_snapshot\n"
+    "guest_take_snapshot:\n\t"
+    "movq %rax, guest_snapshot + 0\n\t"
+    "movq %rbx, guest_snapshot + 8\n\t"
+    "movq %rcx, guest_snapshot + 16\n\t"
+    "movq %rdx, guest_snapshot + 24\n\t"
+    "movq %rsi, guest_snapshot + 32\n\t"
+    "movq %rdi, guest_snapshot + 40\n\t"
+    "movq %rbp, guest_snapshot + 48\n\t"
+    "movq %r8, guest_snapshot + 56\n\t"
+    "movq %r9, guest_snapshot + 64\n\t"
+    "movq %r10, guest_snapshot + 72\n\t"
+    "movq %r11, guest_snapshot + 80\n\t"
+    "movq %r12, guest_snapshot + 88\n\t"
+    "movq %r13, guest_snapshot + 96\n\t"
+    "movq %r14, guest_snapshot + 104\n\t"
+    "movq %r15, guest_snapshot + 112\n\t"
+    "pushfq\n\tpopq guest_snapshot + 128\n\t"
+    "leaq 8(%rsp), %rax\n\tmovq %rax, guest_snapshot + 120\n\t"
+    "movq guest_snapshot, %rax\n\tret\n");
 
 extern const u8 vmx_guest_done[];
 

@@ -20,7 +20,7 @@ struct guest_code {
 	const u8 *at, *end;	/* the instruction, and the one behind it */
 };
 
-/* The registers right before the instruction. The guest writes it; asm knows the offsets. */
+/* The registers right before the instruction; the guest writes them: guest_take_snapshot. */
 struct guest_snapshot {
 	struct general_registers regs;
 	u64 rsp, rflags;
@@ -34,16 +34,7 @@ extern u8 guest_memory[PAGE_SIZE];
 /* A linear address that the image's paging structures do not map: beyond the first 4 GBytes. */
 #define UNMAPPED_ADDRESS	0x500001000ull
 
-#define GUEST_SNAPSHOT_ASM						\
-	"movq %rax, guest_snapshot\n\tmovq %rbx, guest_snapshot+8\n\t"	\
-	"movq %rcx, guest_snapshot+16\n\tmovq %rdx, guest_snapshot+24\n\t"	\
-	"movq %rsi, guest_snapshot+32\n\tmovq %rdi, guest_snapshot+40\n\t"	\
-	"movq %rbp, guest_snapshot+48\n\tmovq %r8, guest_snapshot+56\n\t"	\
-	"movq %r9, guest_snapshot+64\n\tmovq %r10, guest_snapshot+72\n\t"	\
-	"movq %r11, guest_snapshot+80\n\tmovq %r12, guest_snapshot+88\n\t"	\
-	"movq %r13, guest_snapshot+96\n\tmovq %r14, guest_snapshot+104\n\t"	\
-	"movq %r15, guest_snapshot+112\n\tmovq %rsp, guest_snapshot+120\n\t"	\
-	"pushfq\n\tpopq guest_snapshot+128\n\t"
+#define GUEST_SNAPSHOT_ASM	"call guest_take_snapshot\n\t"
 
 /*
  * A guest that prepares with `before` and executes `insn`, one instruction. An exception at `insn`
