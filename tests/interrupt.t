@@ -37,12 +37,13 @@ ended()
 	while read -r ended_pid; do
 		! kill -s 0 "$ended_pid" 2>/dev/null || ended_left="$ended_left $ended_pid"
 	done <"$FAKE_PIDS"
-	# Nothing else has the temporary folder of this test in its command line.
 	is "$1: no machine is left" "$ended_left" ""
+	# shellcheck disable=SC2086	# a list
+	[ -z "$ended_left" ] || kill -s KILL $ended_left
 	is "$1: no other process is left" "$(processes)" ""
 }
 
-# processes: those that work in $tmp.
+# processes: those that name the temporary folder of this test in their command line.
 processes()
 {
 	for processes_folder in /proc/[0-9]*; do
