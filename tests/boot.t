@@ -2,12 +2,12 @@
 # runners/kvm/boot and runners/qemu/boot: the contract of a platform's boot command.
 . "${0%/*}/lib.sh"
 
-unset EXITPATH_CPU EXITPATH_QEMU EXITPATH_QEMU_ACCEL EXITPATH_TOP
+unset EXITPATH_CPU EXITPATH_QEMU EXITPATH_QEMU_ACCEL EXITPATH_TOP EXITPATH_STATE
 kvm=$top/runners/kvm/boot
 qemu=$top/runners/qemu/boot
 # What is remembered about QEMU and KVM must not come from, or stay behind in, the real folder.
 export EXITPATH_BUILD="$tmp/a build"
-mkdir -p "$EXITPATH_BUILD/runners/kvm" "$EXITPATH_BUILD/runners/qemu"
+mkdir -p "$EXITPATH_BUILD/runners/kvm"
 ln -s "$build/runners/kvm/vmm" "$EXITPATH_BUILD/runners/kvm/vmm"
 CC=$(sed -n 's/^CC *= *//p' "$build/config.mk" 2>/dev/null)
 export CC="${CC:-gcc}"
@@ -64,7 +64,8 @@ fi
 run_cmd env EXITPATH_QEMU_ACCEL=xen "$qemu" --probe
 quiet_failure "qemu: no such accelerator" 'must be tcg or kvm'
 run_cmd env EXITPATH_QEMU=/bin/true EXITPATH_QEMU_ACCEL=tcg "$qemu" --probe
-quiet_failure "qemu: a program that is no QEMU" 'cannot run a guest with -accel tcg -cpu max: it ended'
+quiet_failure "qemu: a program that is no QEMU" \
+	'cannot run a guest with -accel tcg -cpu max: it ended'
 run_cmd env EXITPATH_QEMU=/bin/true EXITPATH_QEMU_ACCEL=tcg "$qemu" --identify
 quiet_failure "qemu: a program that is no QEMU has no identity" 'does not say its version'
 run_cmd env EXITPATH_CPU=nonsense EXITPATH_QEMU_ACCEL=tcg "$qemu" --probe
@@ -119,7 +120,7 @@ if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then
 	is "qemu: but tried again for another CPU model" "$(wc -l <"$tmp/trials" | tr -d ' ')" 2
 	printf '#!/bin/sh\nexit 1\n' >"$tmp/fake"
 	run_cmd env EXITPATH_QEMU="$tmp/fake" "$qemu" "$folder/image" "$tree"
-	is "qemu: and for another QEMU" "$(sed -n 2p "$EXITPATH_BUILD/runners/qemu/kvm")" no
+	is "qemu: and for another QEMU" "$(sed -n 2p "$EXITPATH_BUILD/qemu-kvm")" no
 else
 	skip "qemu: KVM is tried once, and remembered" "no permission for /dev/kvm"
 fi

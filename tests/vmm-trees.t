@@ -132,8 +132,10 @@ refused_edit "CPU whose reg is a text" 'cpu@0: property reg has 2 bytes instead 
 refused_edit "two CPUs with one APIC ID" 'a second CPU with APIC ID 0' 's/reg = <1>/reg = <0>/'
 refused_edit "APIC ID 255, the broadcast" 'is 0xff; the largest is 0xfe' 's/reg = <1>/reg = <255>/'
 # shellcheck disable=SC2016	# sed's last line
-refused_edit "wrong cells in cpus" 'node cpus: needs' '/cpus {/,$s/#size-cells = <0>/#size-cells = <1>/'
-refused_edit "wrong cells in the root" 'root needs' '1,/cells/s/#address-cells = <2>/#address-cells = <1>/'
+refused_edit "wrong cells in cpus" 'node cpus: needs' \
+	'/cpus {/,$s/#size-cells = <0>/#size-cells = <1>/'
+refused_edit "wrong cells in the root" 'root needs' \
+	'1,/cells/s/#address-cells = <2>/#address-cells = <1>/'
 refused_edit "no console" 'there is no console' 's/exitpath,port-e9/exitpath,other/'
 refused_edit "console without a port" 'console has no property exitpath,port' \
 	's/exitpath,port = <0xe9>;//'
@@ -181,7 +183,8 @@ refused "an image for another CPU" 'not a 64-bit x86 ELF' "$tree" "$tmp/arm"
 ok "guest at 128 MiB builds" "$top/tests/guests/build.sh" hello.S "$tmp/high" -Wl,-Ttext=0x8000000
 refused "an image where there is no memory" 'not in the memory of the tree' "$tree" "$tmp/high"
 ok "guest at 4 KiB builds" "$top/tests/guests/build.sh" hello.S "$tmp/low" -Wl,-Ttext=0x1000
-refused "an image over the page tables" 'overlap the page tables at 0x1000-0x7fff' "$tree" "$tmp/low"
+refused "an image over the page tables" 'overlap the page tables at 0x1000-0x7fff' \
+	"$tree" "$tmp/low"
 ok "guest with a wild entry point builds" "$top/tests/guests/build.sh" hello.S "$tmp/wild" \
 	-Wl,-e,0x500000
 refused "an image with a wild entry point" 'its entry point 0x500000' "$tree" "$tmp/wild"

@@ -173,12 +173,13 @@ static void report_general(struct text *text, const struct kvm_regs *regs)
 void report_place(struct text *text, const struct kvm_regs *regs)
 {
 	static const struct text_bit rflags[] = {
-		{ 1u << 0, "CF" },   { 1u << 1, "1" },	  { 1u << 2, "PF" },  { 1u << 4, "AF" },
-		{ 1u << 6, "ZF" },   { 1u << 7, "SF" },	  { 1u << 8, "TF" },  { 1u << 9, "IF" },
-		{ 1u << 10, "DF" },  { 1u << 11, "OF" },  { 3u << 12, "IOPL=3" },
-		{ 2u << 12, "IOPL=2" }, { 1u << 12, "IOPL=1" },
-		{ 1u << 14, "NT" },  { 1u << 16, "RF" },  { 1u << 17, "VM" }, { 1u << 18, "AC" },
-		{ 1u << 19, "VIF" }, { 1u << 20, "VIP" }, { 1u << 21, "ID" },
+		{ 1u << 0, "CF" },      { 1u << 1, "1" },       { 1u << 2, "PF" },
+		{ 1u << 4, "AF" },      { 1u << 6, "ZF" },      { 1u << 7, "SF" },
+		{ 1u << 8, "TF" },      { 1u << 9, "IF" },      { 1u << 10, "DF" },
+		{ 1u << 11, "OF" },     { 3u << 12, "IOPL=3" }, { 2u << 12, "IOPL=2" },
+		{ 1u << 12, "IOPL=1" }, { 1u << 14, "NT" },     { 1u << 16, "RF" },
+		{ 1u << 17, "VM" },     { 1u << 18, "AC" },     { 1u << 19, "VIF" },
+		{ 1u << 20, "VIP" },    { 1u << 21, "ID" },
 	};
 
 	text_print(text, REPORT_PREFIX "RIP %016llx RFLAGS %08llx (", (u64)regs->rip,
@@ -190,14 +191,14 @@ void report_place(struct text *text, const struct kvm_regs *regs)
 static bool same_segment(const struct kvm_segment *a, const struct kvm_segment *b)
 {
 	return a->selector == b->selector && a->base == b->base && a->limit == b->limit &&
-	       a->type == b->type && a->dpl == b->dpl && a->present == b->present &&
-	       a->s == b->s && a->db == b->db && a->l == b->l && a->unusable == b->unusable;
+	       a->type == b->type && a->dpl == b->dpl && a->present == b->present && a->s == b->s &&
+	       a->db == b->db && a->l == b->l && a->unusable == b->unusable;
 }
 
 static void report_segment(struct text *text, const struct kvm_segment *segment)
 {
-	text_print(text, " %04x base %016llx limit %08x ", segment->selector,
-		   (u64)segment->base, segment->limit);
+	text_print(text, " %04x base %016llx limit %08x ", segment->selector, (u64)segment->base,
+		   segment->limit);
 	if (segment->unusable) {
 		text_print(text, "unusable\n");
 		return;
@@ -205,7 +206,10 @@ static void report_segment(struct text *text, const struct kvm_segment *segment)
 	if (!segment->s)
 		text_print(text, "system, type %u", segment->type);
 	else if (segment->type & 8)
-		text_print(text, "%s-bit code%s", segment->l ? "64" : segment->db ? "32" : "16",
+		text_print(text, "%s-bit code%s",
+			   segment->l    ? "64"
+			   : segment->db ? "32"
+					 : "16",
 			   segment->type & 4 ? ", conforming" : "");
 	else
 		text_print(text, "data%s%s", segment->type & 2 ? "" : ", read-only",
@@ -220,8 +224,8 @@ static void report_segments(struct text *text, const struct kvm_sregs *sregs)
 		const char *name;
 		const struct kvm_segment *segment;
 	} all[] = {
-		{ "CS", &sregs->cs }, { "DS", &sregs->ds }, { "ES", &sregs->es },
-		{ "FS", &sregs->fs }, { "GS", &sregs->gs }, { "SS", &sregs->ss },
+		{ "CS", &sregs->cs }, { "DS", &sregs->ds },    { "ES", &sregs->es },
+		{ "FS", &sregs->fs }, { "GS", &sregs->gs },    { "SS", &sregs->ss },
 		{ "TR", &sregs->tr }, { "LDTR", &sregs->ldt },
 	};
 
@@ -236,20 +240,20 @@ static void report_segments(struct text *text, const struct kvm_sregs *sregs)
 static void report_control(struct text *text, const struct kvm_sregs *sregs)
 {
 	static const struct text_bit cr0[] = {
-		{ 1u << 0, "PE" },  { 1u << 1, "MP" },	{ 1u << 2, "EM" },  { 1u << 3, "TS" },
-		{ 1u << 4, "ET" },  { 1u << 5, "NE" },	{ 1u << 16, "WP" }, { 1u << 18, "AM" },
+		{ 1u << 0, "PE" },  { 1u << 1, "MP" },  { 1u << 2, "EM" },  { 1u << 3, "TS" },
+		{ 1u << 4, "ET" },  { 1u << 5, "NE" },  { 1u << 16, "WP" }, { 1u << 18, "AM" },
 		{ 1u << 29, "NW" }, { 1u << 30, "CD" }, { 1u << 31, "PG" },
 	};
 	static const struct text_bit cr4[] = {
-		{ 1u << 0, "VME" },	   { 1u << 1, "PVI" },	       { 1u << 2, "TSD" },
-		{ 1u << 3, "DE" },	   { 1u << 4, "PSE" },	       { 1u << 5, "PAE" },
-		{ 1u << 6, "MCE" },	   { 1u << 7, "PGE" },	       { 1u << 8, "PCE" },
-		{ 1u << 9, "OSFXSR" },	   { 1u << 10, "OSXMMEXCPT" }, { 1u << 11, "UMIP" },
-		{ 1u << 12, "LA57" },	   { 1u << 13, "VMXE" },       { 1u << 14, "SMXE" },
-		{ 1u << 16, "FSGSBASE" },  { 1u << 17, "PCIDE" },      { 1u << 18, "OSXSAVE" },
-		{ 1u << 19, "KL" },	   { 1u << 20, "SMEP" },       { 1u << 21, "SMAP" },
-		{ 1u << 22, "PKE" },	   { 1u << 23, "CET" },	       { 1u << 24, "PKS" },
-		{ 1u << 25, "UINTR" },	   { 1u << 28, "LAM_SUP" },
+		{ 1u << 0, "VME" },       { 1u << 1, "PVI" },         { 1u << 2, "TSD" },
+		{ 1u << 3, "DE" },        { 1u << 4, "PSE" },         { 1u << 5, "PAE" },
+		{ 1u << 6, "MCE" },       { 1u << 7, "PGE" },         { 1u << 8, "PCE" },
+		{ 1u << 9, "OSFXSR" },    { 1u << 10, "OSXMMEXCPT" }, { 1u << 11, "UMIP" },
+		{ 1u << 12, "LA57" },     { 1u << 13, "VMXE" },       { 1u << 14, "SMXE" },
+		{ 1u << 16, "FSGSBASE" }, { 1u << 17, "PCIDE" },      { 1u << 18, "OSXSAVE" },
+		{ 1u << 19, "KL" },       { 1u << 20, "SMEP" },       { 1u << 21, "SMAP" },
+		{ 1u << 22, "PKE" },      { 1u << 23, "CET" },        { 1u << 24, "PKS" },
+		{ 1u << 25, "UINTR" },    { 1u << 28, "LAM_SUP" },
 	};
 	static const struct text_bit efer[] = {
 		{ 1u << 0, "SCE" },  { 1u << 8, "LME" },   { 1u << 10, "LMA" },
