@@ -47,6 +47,7 @@ struct trap_frame {
 /* An exception as it was taken. */
 struct trap {
 	struct trap_frame frame;
+	const struct trap_frame *at;	/* where it was, on the stack of the handler */
 	u64 cr2, dr6;
 	bool in_guest;
 };

@@ -1,4 +1,5 @@
 #include "cpu/traps.h"
+#include "cpu/user.h"
 #include "string.h"
 
 struct fixup {
@@ -53,12 +54,14 @@ void trap_dispatch(struct trap_frame *frame)
 {
 	struct cpu *cpu = this_cpu();
 
+	if (frame->vector == VECTOR_UD && user_return(frame))
+		return;
 	if (cpu->handlers[frame->vector]) {
 		cpu->handlers[frame->vector](frame);
 		return;
 	}
 	cpu->last_trap = (struct trap){
-		.frame = *frame, .cr2 = read_cr2(), .dr6 = read_dr6(), .in_guest = cpu->in_guest,
+		.frame = *frame, .at = frame, .cr2 = read_cr2(), .dr6 = read_dr6(), .in_guest = cpu->in_guest,
 	};
 	if (fix_up(cpu, frame))
 		return;

@@ -8,30 +8,30 @@ struct user_start {
 };
 
 __noreturn void user_iret(const struct user_start *start, u64 data_selector);
-extern const u8 user_call_64[], user_call_32[];
+extern const u8 user_call_64[], user_call_32[], user_return_64[], user_return_32[];
 
-static void return_from_user(struct trap_frame *frame)
+bool user_return(struct trap_frame *frame)
 {
 	struct cpu *cpu = this_cpu();
 
+	if (frame->rip != (u64)user_return_64 && frame->rip != (u64)user_return_32)
+		return false;
 	cpu->caught = OUTCOME_DONE;
 	trap_return_to(frame, cpu->catcher);
+	return true;
 }
 
-/* Like attempt(): the catcher is where both the return vector and an exception end. */
+/* Like attempt(): the catcher is where both the return and an exception end. */
 static outcome_t run(const struct user_start *start, u64 data_selector)
 {
 	struct cpu *cpu = this_cpu();
 	struct context context, *outer = cpu->catcher;
-	trap_handler *outer_handler = cpu->handlers[USER_RETURN_VECTOR];
 
 	if (!context_save(&context)) {
 		cpu->catcher = &context;
-		cpu->handlers[USER_RETURN_VECTOR] = return_from_user;
 		user_iret(start, data_selector);
 	}
 	this_cpu()->catcher = outer;
-	this_cpu()->handlers[USER_RETURN_VECTOR] = outer_handler;
 	/* An IRET to outer privilege, or the code itself, has left others there. */
 	write_ds(SELECTOR_DATA);
 	write_es(SELECTOR_DATA);

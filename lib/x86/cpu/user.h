@@ -5,16 +5,14 @@
  *
  * The code runs on a stack of its own in the processor's block, so this_cpu(), ATTEMPT() and
  * EXPECT() work there too; attempt() and a second run_at_cpl() do not, and no port can be written.
- * The descriptor tables, TSS.RSP0 and the return vector must be as a case finds them. Works in
- * a VMX guest as well.
+ * GDT, TSS.RSP0 and the gate of #UD must be as a case finds them: the way back is a UD2, the one
+ * instruction that comes to CPL 0 from anywhere, with any gate privilege and on any machine. Works in a VMX
+ * guest as well, unless the exception bitmap takes #UD.
  */
 #ifndef CPU_USER_H
 #define CPU_USER_H
 
 #include "cpu/traps.h"
-
-/* The software interrupt by which such code comes back. */
-#define USER_RETURN_VECTOR	0xfe
 
 /*
  * Calls function(argument) at `cpl` (1 to 3) with RFLAGS.IF = 0 and IOPL = 0. Outcome: done, or
@@ -41,5 +39,8 @@ outcome_t run_at_cpl_with_flags(u32 cpl, u64 rflags, void (*function)(void *argu
  * from 0, FS and GS null. Outcome as in run_at_cpl().
  */
 outcome_t run_in_compatibility_mode(u32 cpl, const u8 *code, u32 argument);
+
+/* For trap_dispatch(): true when `frame` is the #UD by which such code comes back, and dealt with. */
+bool user_return(struct trap_frame *frame);
 
 #endif

@@ -1,6 +1,4 @@
 /* The way to lower privilege, and what runs there first: cpu/user.c. */
-#define USER_RETURN_VECTOR 0xfe
-
 	.text
 /* user_iret(const struct user_start *RDI, u64 data selector in RSI) */
 	.globl user_iret
@@ -24,14 +22,16 @@ user_iret:
 	.globl user_call_64
 user_call_64:
 	call *%rsi
-	int $USER_RETURN_VECTOR
+	.globl user_return_64
+user_return_64:
 	ud2
 
 	.code32
 	.globl user_call_32
 user_call_32:
 	call *%esi
-	int $USER_RETURN_VECTOR
+	.globl user_return_32
+user_return_32:
 	ud2
 	.code64
 	.section .note.GNU-stack, "", @progbits
