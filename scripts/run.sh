@@ -159,7 +159,7 @@ cd "$EXITPATH_BUILD/images" || exit 2
 run_child prove --norc --exec "$platform/run" -j "$jobs" ${1+"$@"} $images
 prove_status=$?
 # A formatter owns standard output: the summary must not spoil its XML.
-case " $* " in
+case " ${*-} " in
 *" --formatter"* | *" --junit"*) exec >&2 ;;
 esac
 # shellcheck disable=SC2086	# $images is a list

@@ -125,6 +125,16 @@ like "options after -- are prove's" "$out" '^ok 3 - charlie'
 run_cmd "$exitpath" run --on fake -j2 vmx/good --silence=2 --limit=9
 is "options with = and without a blank" "$status" 0
 
+for shell in dash posh 'busybox sh'; do
+	if command -v "${shell%% *}" >/dev/null; then
+		# shellcheck disable=SC2086	# a command with its argument
+		run_cmd $shell "$top/scripts/run.sh" --on fake vmx/good
+		is "$shell runs run.sh" "$status" 0
+	else
+		skip "$shell runs run.sh" "there is no $shell"
+	fi
+done
+
 run_cmd "$exitpath" list vmx/good
 is "list: exit status 0" "$status" 0
 is "list: id, section, title" "$(echo "$out" | sed -n 2p)" "vmx/good:bravo	28.1.2	Section of bravo"
