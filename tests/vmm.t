@@ -40,6 +40,11 @@ is "the console is standard output, to the last byte" "$out" "hello
 no end of line"
 is "and nothing else is said" "$err" ""
 
+run_cmd env EXITPATH_GUEST_TIME="$tmp/seconds" timeout 20 "$vmm" "$tmp/hello" "$tree"
+like "the guest's own CPU seconds, when asked for" "$(cat "$tmp/seconds")" '^0[.][0-9]{6}$'
+run_cmd env EXITPATH_GUEST_TIME="$tmp/absent/seconds" timeout 20 "$vmm" "$tmp/hello" "$tree"
+like "a file for them that cannot be written is reported" "$err" '^vmm: cannot write .*/seconds: '
+
 guest ports
 run_cmd timeout 20 "$vmm" "$tmp/ports" "$tree"
 is "ports: widths, absent devices, REP OUTS, power-off only by the whole text" "$out" \

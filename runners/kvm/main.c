@@ -4,6 +4,7 @@
  * Console bytes go to standard output; so do lines that start with "# vmm: " when the machine
  * stops in another way than by switching itself off.
  * vmm --probe: tries whether KVM can run a guest here.
+ * EXITPATH_GUEST_TIME in the environment names a file that gets the guest's own CPU seconds.
  * Exit status: 0 switched off; 1 stopped or killed; 2 could not be started (words on stderr).
  */
 #include <errno.h>
@@ -17,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "guest_time.h"
 #include "probe.h"
 #include "report.h"
 #include "vm.h"
@@ -35,6 +37,7 @@ struct host {
 	pthread_mutex_t lock;		/* devices and console; who ends the process keeps it */
 	pthread_t threads[MACHINE_MAX_CPUS];
 	volatile sig_atomic_t signal;	/* that asked for the end; 0: none */
+	struct guest_time guest_time;
 };
 
 /* Signal handlers have no argument to find the machine by. */
@@ -84,6 +87,8 @@ static int map_file(const char *name, struct blob *blob)
 static void finish(struct host *h, int status)
 {
 	text_flush(h->vm.devices.console);
+	if (guest_time_write(&h->guest_time))
+		fprintf(stderr, "vmm: cannot write %s: %s\n", h->guest_time.file, strerror(errno));
 	_exit(status);
 }
 
@@ -106,8 +111,10 @@ static void run_vcpu(struct host *h, struct vcpu *vcpu)
 	struct vm *vm = &h->vm;
 
 	for (;;) {
+		const uint64_t since = guest_time_now(&h->guest_time);
 		const int result = vm->backend.functions->run(&vm->backend, vcpu);
 
+		guest_time_add(&h->guest_time, since);
 		if (result == -EINTR || result == -EAGAIN) {
 			if (h->signal)
 				return;
@@ -224,6 +231,7 @@ static int boot(struct host *h, const char *elf_name, const char *tree_name)
 	text_init(&error, error_bytes, sizeof(error_bytes));
 	console.flush = write_stdout;
 	pthread_mutex_init(&h->lock, NULL);
+	h->guest_time.file = getenv("EXITPATH_GUEST_TIME");
 
 	result = vm_create(&h->vm, &kvm_functions, elf, tree, &console, &error);
 	if (result == VM_BAD_TREE)
