@@ -47,11 +47,28 @@ outcome_t vmx_outcome(const char *instruction, outcome_t trap, u64 rflags)
 	return outcome;
 }
 
-/* Enters with the given instruction; a guest that starts anyway comes back by its first exit. */
+static void guest_returns(void)
+{
+}
+
+/*
+ * Enters with the given instruction; a guest that starts anyway comes back by its first exit, at the
+ * latest the VMCALL behind the function that RAX points to.
+ */
 static outcome_t raw_entry(bool launch)
 {
-	this_vmx()->launched = !launch;
-	return resume();
+	struct vmx *vmx = this_vmx();
+	bool launched = vmx->launched;
+	outcome_t outcome;
+
+	vmx->launched = !launch;
+	if (!vmx->state.regs.rax)
+		vmx->state.regs.rax = (u64)guest_returns;
+	outcome = resume();
+	/* Only an entry changes the launch state, and so the way in for enter(). */
+	if (outcome_kind(outcome) != OUTCOME_KIND_EXIT)
+		vmx->launched = launched;
+	return outcome;
 }
 
 outcome_t vmlaunch(void)
