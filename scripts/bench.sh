@@ -12,7 +12,8 @@ usage: exitpath bench boot [--on PLATFORM]... [--runs N] [AREA/IMAGE]
 
 Boots one image (default: guest/cpuid-basic) so many times on each platform that can run here,
 from the start of the process to its end, and prints the CPU time (user and system, of all
-processes) beside the bar that is set for it.
+processes) beside the bar that is set for it. Where a platform can tell, the guest's own share is a column
+of its own and not in the others.
 
   --on PLATFORM   only there; here: $(platforms | tr '\n' ' ')
   --runs N        how often (default: 11)
@@ -73,8 +74,8 @@ elf=$EXITPATH_BUILD/images/$image
 [ -f "$elf.tsv" ] || no_match "$image"
 
 printf 'one boot of %s, %d runs\n' "$image" "$runs"
-printf '%-10s %-28s %9s %9s %9s %9s %9s\n' platform identity \
-	'CPU ms' smallest largest clock bar
+printf '%-10s %-28s %9s %9s %9s %9s %9s %9s\n' platform identity \
+	'CPU ms' smallest largest guest clock bar
 status=0
 for platform in ${on:-$(platforms)}; do
 	boot=$EXITPATH_RUNNERS/$platform/boot
@@ -90,14 +91,14 @@ for platform in ${on:-$(platforms)}; do
 	run_child "$EXITPATH_BUILD/tools/cputime" "$runs" "$boot" "$elf" \
 		"$EXITPATH_BUILD/runners/$platform/machine.dtb" >"$out"
 	measured=$?
-	read -r median least most clock <"$out"
+	read -r median least most guest clock <"$out"
 	rm -f "$out"
 	[ "$measured" -eq 0 ] || die "platform $platform does not boot $image"
 	awk -v name="$platform" -v identity="$identity" -v median="$median" \
-		-v least="$least" -v most="$most" -v clock="$clock" -v bar="$(bar "$platform")" '
+		-v least="$least" -v most="$most" -v guest="$guest" -v clock="$clock" -v bar="$(bar "$platform")" '
 		BEGIN {
-			printf "%-10s %-28s %9.1f %9.1f %9.1f %9.1f ", name, identity, median * 1000,
-				least * 1000, most * 1000, clock * 1000
+			printf "%-10s %-28s %9.1f %9.1f %9.1f %9.1f %9.1f ", name, identity,
+				median * 1000, least * 1000, most * 1000, guest * 1000, clock * 1000
 			if (bar == "") {
 				printf "%9s\n", "-"
 				exit 0

@@ -3,7 +3,9 @@
  *
  * Runs COMMAND so many times, one after another, without input, its output thrown away, and
  * prints one line: median, smallest and largest CPU time (user and system, of the command and
- * everything it started), and the median time on the clock; all in seconds.
+ * everything it started), the median of the guest's share, which is not in those, and the median
+ * time on the clock; all in seconds. The guest's share is what the command writes to the file that
+ * EXITPATH_GUEST_TIME names, as our VMM does; 0 when it writes none.
  *
  * Exit status: 0; 1 when the command cannot be run or ends with status 2, which is how a platform's
  * boot says that it cannot start the machine; 2 for a wrong command line.
@@ -23,7 +25,8 @@
 enum { RUNS_MAX = 1000 };
 
 struct sample {
-	double cpu;
+	double cpu;	/* without the guest's share */
+	double guest;
 	double clock;
 };
 
@@ -61,8 +64,24 @@ static void become(char **command)
 	_exit(127);
 }
 
+/* The number that the command has left in the file; the file is empty again afterwards. */
+static double take_guest_time(const char *path)
+{
+	FILE *file = fopen(path, "r+");
+	double guest = 0;
+
+	if (!file)
+		return 0;
+	if (fscanf(file, "%lf", &guest) != 1)
+		guest = 0;
+	if (ftruncate(fileno(file), 0) != 0)
+		perror("cputime: ftruncate");
+	fclose(file);
+	return guest;
+}
+
 /* Runs the command once, to its end and that of all it started. Returns false when it failed. */
-static bool measure(char **command, struct sample *sample)
+static bool measure(char **command, const char *guest_file, struct sample *sample)
 {
 	double cpu = children_cpu();
 	double start = now();
@@ -84,7 +103,8 @@ static bool measure(char **command, struct sample *sample)
 	/* What the command left behind is ours now, as we are its subreaper. */
 	while (wait(&other) > 0)
 		;
-	sample->cpu = children_cpu() - cpu;
+	sample->guest = take_guest_time(guest_file);
+	sample->cpu = children_cpu() - cpu - sample->guest;
 	if (WIFEXITED(status) && (WEXITSTATUS(status) == 2 || WEXITSTATUS(status) >= 126)) {
 		fprintf(stderr, "cputime: %s ended with status %d\n", command[0],
 			WEXITSTATUS(status));
@@ -101,6 +121,14 @@ static int by_cpu(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static int by_guest(const void *a, const void *b)
+{
+	double x = ((const struct sample *)a)->guest;
+	double y = ((const struct sample *)b)->guest;
+
+	return (x > y) - (x < y);
+}
+
 static int by_clock(const void *a, const void *b)
 {
 	double x = ((const struct sample *)a)->clock;
@@ -109,30 +137,54 @@ static int by_clock(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static bool measure_all(char **command, const char *guest_file, struct sample *samples, long runs)
+{
+	for (long i = 0; i < runs; i++) {
+		if (!measure(command, guest_file, &samples[i]))
+			return false;
+	}
+	return true;
+}
+
+static void print(struct sample *samples, long runs)
+{
+	const struct sample *median = &samples[runs / 2];
+	double clock, guest;
+
+	qsort(samples, (size_t)runs, sizeof(samples[0]), by_clock);
+	clock = median->clock;
+	qsort(samples, (size_t)runs, sizeof(samples[0]), by_guest);
+	guest = median->guest;
+	qsort(samples, (size_t)runs, sizeof(samples[0]), by_cpu);
+	printf("%.4f %.4f %.4f %.4f %.4f\n", median->cpu, samples[0].cpu, samples[runs - 1].cpu,
+	       guest, clock);
+}
+
 int main(int argc, char **argv)
 {
 	static struct sample samples[RUNS_MAX];
+	char guest_file[] = "/tmp/exitpath-cputime.XXXXXX";
 	char *end = NULL;
 	long runs = argc > 2 ? strtol(argv[1], &end, 10) : 0;
-	double clock;
+	bool measured;
+	int file;
 
 	if (runs < 1 || runs > RUNS_MAX || *end != '\0') {
 		fprintf(stderr, "usage: cputime RUNS COMMAND [ARGUMENT...]; RUNS: 1 to %d\n",
 			RUNS_MAX);
 		return 2;
 	}
-	if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) {
-		perror("cputime: prctl");
+	file = mkstemp(guest_file);
+	if (file < 0 || setenv("EXITPATH_GUEST_TIME", guest_file, 1) != 0 ||
+	    prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) {
+		perror("cputime");
 		return 1;
 	}
-	for (long i = 0; i < runs; i++) {
-		if (!measure(argv + 2, &samples[i]))
-			return 1;
-	}
-	qsort(samples, (size_t)runs, sizeof(samples[0]), by_clock);
-	clock = samples[runs / 2].clock;
-	qsort(samples, (size_t)runs, sizeof(samples[0]), by_cpu);
-	printf("%.4f %.4f %.4f %.4f\n", samples[runs / 2].cpu, samples[0].cpu,
-	       samples[runs - 1].cpu, clock);
+	close(file);
+	measured = measure_all(argv + 2, guest_file, samples, runs);
+	unlink(guest_file);
+	if (!measured)
+		return 1;
+	print(samples, runs);
 	return 0;
 }
