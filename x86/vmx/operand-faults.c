@@ -1,0 +1,229 @@
+/*
+ * The memory operands of the VMX instructions: which faults they cause, and when.
+ *
+ * In 64-bit mode a noncanonical address is #GP(0), or #SS(0) where the address is relative to RSP or
+ * RBP; what paging refuses is #PF: 33.3 VMX Instructions, "64-Bit Mode Exceptions" of each. The order
+ * is fixed there too: VMREAD stores only after it knows the field, VMWRITE loads before it looks
+ * for one, INVEPT and INVVPID load only for a type that exists.
+ */
+#include "cpu/safe.h"
+#include "mmu/build.h"
+#include "mmu/pages.h"
+#include "vmx/vmx.h"
+
+BEFORE_EACH_CASE(vmx_start);
+
+#define NONCANONICAL	0x8000000000000000ull
+#define STACK_FAULT	OUTCOME_FAULT(VECTOR_SS, 0)
+#define UNSUPPORTED	OUTCOME_VMFAIL_VALID(VMFAIL_UNSUPPORTED_VMCS_COMPONENT)
+#define BAD_TYPE	OUTCOME_VMFAIL_VALID(VMFAIL_INVALID_OPERAND_TO_INVEPT_INVVPID)
+#define NO_FIELD	0x7ffeull
+#define ALL_CONTEXTS	2ull
+
+/* --- the instructions ------------------------------------------------------------------ */
+
+struct instruction {
+	const char *name;
+	outcome_t (*by_rax)(u64 address, u64 rcx);	/* operand in the segment DS */
+	outcome_t (*by_rbp)(u64 address, u64 rcx);	/* operand in the segment SS */
+	u64 rcx;		/* field or type */
+	u32 bytes;		/* of the operand */
+	bool stores;		/* to the operand */
+	bool outside;		/* VMX operation */
+};
+
+/* RBP holds the address for one instruction only: the compiler may use it for all else. */
+#define ATTEMPT_BY_RBP(insn, address, rcx) ({					\
+	u64 flags__ = 0, address__ = (address);					\
+	trap_expect();								\
+	asm volatile(VMX_SET_FLAGS "xchgq %%rbp, %%rax\n\t" ATTEMPT_ASM(insn)	\
+		     "xchgq %%rbp, %%rax\n\tpushfq\n\tpop %[flags]"		\
+		     : [flags] "=&r" (flags__), "+a" (address__) : "c" (rcx)	\
+		     : "cc", "memory");						\
+	vmx_outcome(insn, trap_outcome(), flags__); })
+
+#define INSTRUCTION(id, before, after, ...)					\
+	static outcome_t id##_by_rax(u64 address, u64 rcx)			\
+	{									\
+		return VMX_ATTEMPT(before "(%%rax)" after,			\
+				   : "a" (address), "c" (rcx) : "cc", "memory"); \
+	}									\
+	static outcome_t id##_by_rbp(u64 address, u64 rcx)			\
+	{									\
+		return ATTEMPT_BY_RBP(before "(%%rbp)" after, address, rcx);	\
+	}									\
+	static const struct instruction id##_row = {				\
+		.name = #id, .by_rax = id##_by_rax, .by_rbp = id##_by_rbp, __VA_ARGS__ }
+
+INSTRUCTION(vmxon, "vmxon ", "", .bytes = 8, .outside = true);
+INSTRUCTION(vmclear, "vmclear ", "", .bytes = 8);
+INSTRUCTION(vmptrld, "vmptrld ", "", .bytes = 8);
+INSTRUCTION(vmptrst, "vmptrst ", "", .bytes = 8, .stores = true);
+INSTRUCTION(vmread, "vmread %%rcx, ", "", .bytes = 8, .stores = true, .rcx = GUEST_RIP);
+INSTRUCTION(vmwrite, "vmwrite ", ", %%rcx", .bytes = 8, .rcx = GUEST_RIP);
+INSTRUCTION(invept, "invept ", ", %%rcx", .bytes = 16, .rcx = ALL_CONTEXTS);
+INSTRUCTION(invvpid, "invvpid ", ", %%rcx", .bytes = 16, .rcx = ALL_CONTEXTS);
+
+/* --- a page that is mapped, and one behind it that is not ------------------------------ */
+
+struct window {
+	struct address_space space;
+	u64 linear;		/* of the page; linear + PAGE_SIZE is not present */
+	u64 *page;
+};
+
+static void map_window(struct window *window, u64 flags)
+{
+	window->linear = 0x12340000000;
+	window->page = page_alloc();
+	space_copy(&window->space);
+	space_map(&window->space, window->linear, physical(window->page), flags, LEVEL_PTE);
+	space_load(&window->space);
+}
+
+static void prepare(const struct instruction *insn)
+{
+	if (insn->outside)
+		REQUIRE(vmxoff(), OUTCOME_DONE);
+}
+
+static void expect_page_fault(const struct instruction *insn, u64 address, u64 error, u64 cr2)
+{
+	EXPECT(insn->by_rax(address, insn->rcx), OUTCOME_FAULT(VECTOR_PF, error));
+	EXPECT_EQ(last_trap()->cr2, cr2);
+}
+
+static void check_not_present(const struct case_def *this_case)
+{
+	const struct instruction *insn = this_case->row;
+	u64 error = insn->stores ? PF_WR : 0, next;
+	struct window window;
+
+	prepare(insn);
+	map_window(&window, PTE_P | PTE_RW);
+	next = window.linear + PAGE_SIZE;
+	expect_page_fault(insn, next, error, next);
+	/* The first bytes are there, the last are not. */
+	expect_page_fault(insn, next - insn->bytes / 2, error, next);
+	expect_page_fault(insn, next - 1, error, next);
+}
+
+static void check_noncanonical(const struct case_def *this_case)
+{
+	const struct instruction *insn = this_case->row;
+
+	prepare(insn);
+	EXPECT(insn->by_rax(NONCANONICAL, insn->rcx), OUTCOME_GP0);
+	EXPECT(insn->by_rbp(NONCANONICAL, insn->rcx), STACK_FAULT);
+}
+
+#define EPT_NEEDS	NEEDS(VMX, EPT_CAP(INVEPT), EPT_CAP(INVEPT_ALL))
+#define VPID_NEEDS	NEEDS(VMX, VPID_CAP(INVVPID), VPID_CAP(INVVPID_ALL))
+
+#define OPERAND_CASES(id, fault, page_fault, ...)				\
+	CASE_RUN(id##_not_present, check_not_present,				\
+		 PROVES("vmx-instructions:" #id "." page_fault), __VA_ARGS__, ROW(&id##_row)); \
+	CASE_RUN(id##_noncanonical, check_noncanonical,				\
+		 PROVES("vmx-instructions:" #id "." fault), __VA_ARGS__, ROW(&id##_row))
+OPERAND_CASES(vmxon, "operand_fault", "operand_page_fault", NEEDS(VMX));
+OPERAND_CASES(vmclear, "operand_fault", "operand_page_fault", NEEDS(VMX));
+OPERAND_CASES(vmptrld, "operand_fault", "operand_page_fault", NEEDS(VMX));
+OPERAND_CASES(vmptrst, "operand_fault", "operand_page_fault", NEEDS(VMX));
+OPERAND_CASES(vmread, "operand_fault", "operand_fault", NEEDS(VMX));
+OPERAND_CASES(vmwrite, "operand_fault", "operand_fault", NEEDS(VMX));
+OPERAND_CASES(invept, "operand_fault", "operand_fault", EPT_NEEDS);
+OPERAND_CASES(invvpid, "operand_fault", "operand_fault", VPID_NEEDS);
+
+/* --- read-only pages ------------------------------------------------------------------- */
+
+static void check_read_only(const struct case_def *this_case)
+{
+	const struct instruction *insn = this_case->row;
+	struct window window;
+
+	map_window(&window, PTE_P);
+	write_cr0(read_cr0() | CR0_WP);
+	expect_page_fault(insn, window.linear, PF_P | PF_WR, window.linear);
+	EXPECT_EQ(window.page[0], 0);
+}
+
+CASE_RUN(vmptrst_to_a_read_only_page, check_read_only,
+	 PROVES("vmx-instructions:vmptrst.operand_page_fault"), NEEDS(VMX), ROW(&vmptrst_row));
+CASE_RUN(vmread_to_a_read_only_page, check_read_only,
+	 PROVES("vmx-instructions:vmread.operand_fault"), NEEDS(VMX), ROW(&vmread_row));
+
+/* To load from such a page is no fault. */
+CASE(loads_from_a_read_only_page, PROVES("vmx-instructions:vmwrite.success",
+     "vmx-instructions:vmptrld.success"), NEEDS(VMX))
+{
+	struct window window;
+
+	map_window(&window, PTE_P);
+	write_cr0(read_cr0() | CR0_WP);
+	window.page[0] = (u64)this_vmx()->vmcs_region;
+	EXPECT(vmptrld_by_rax(window.linear, 0), OUTCOME_DONE);
+	EXPECT(vmwrite_by_rax(window.linear, GUEST_RIP), OUTCOME_DONE);
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)this_vmx()->vmcs_region);
+}
+
+/* --- when the operand is accessed ------------------------------------------------------ */
+
+static u64 not_present(void)
+{
+	struct window window;
+
+	map_window(&window, PTE_P | PTE_RW);
+	return window.linear + PAGE_SIZE;
+}
+
+CASE(vmread_stores_after_the_field_is_known, PROVES("vmx-instructions:vmread.unsupported_field"),
+     NEEDS(VMX))
+{
+	EXPECT(vmread_by_rax(not_present(), NO_FIELD), UNSUPPORTED);
+	EXPECT(vmread_by_rax(NONCANONICAL, NO_FIELD), UNSUPPORTED);
+}
+
+CASE(vmread_stores_after_the_vmcs_is_known, PROVES("vmx-instructions:vmread.no_vmcs"), NEEDS(VMX))
+{
+	REQUIRE(vmclear((u64)this_vmx()->vmcs_region), OUTCOME_DONE);
+	EXPECT(vmread_by_rax(not_present(), GUEST_RIP), OUTCOME_VMFAIL_INVALID);
+	EXPECT(vmread_by_rax(NONCANONICAL, GUEST_RIP), OUTCOME_VMFAIL_INVALID);
+}
+
+CASE(vmwrite_loads_before_the_field_is_known, PROVES("vmx-instructions:vmwrite.operand_fault"),
+     NEEDS(VMX))
+{
+	u64 address = not_present();
+
+	EXPECT(vmwrite_by_rax(address, NO_FIELD), OUTCOME_FAULT(VECTOR_PF, 0));
+	EXPECT(vmwrite_by_rax(NONCANONICAL, NO_FIELD), OUTCOME_GP0);
+	/* A field that may be read-only: whether it is comes last. */
+	EXPECT(vmwrite_by_rax(address, EXIT_REASON), OUTCOME_FAULT(VECTOR_PF, 0));
+}
+
+CASE(vmwrite_loads_after_the_vmcs_is_known, PROVES("vmx-instructions:vmwrite.no_vmcs"), NEEDS(VMX))
+{
+	REQUIRE(vmclear((u64)this_vmx()->vmcs_region), OUTCOME_DONE);
+	EXPECT(vmwrite_by_rax(not_present(), GUEST_RIP), OUTCOME_VMFAIL_INVALID);
+	EXPECT(vmwrite_by_rax(NONCANONICAL, GUEST_RIP), OUTCOME_VMFAIL_INVALID);
+}
+
+CASE(invept_loads_after_the_type_is_known, PROVES("vmx-instructions:invept.bad_type"), EPT_NEEDS)
+{
+	EXPECT(invept_by_rax(not_present(), 0), BAD_TYPE);
+	EXPECT(invept_by_rax(NONCANONICAL, 0), BAD_TYPE);
+}
+
+CASE(invvpid_loads_after_the_type_is_known, PROVES("vmx-instructions:invvpid.bad_type"), VPID_NEEDS)
+{
+	EXPECT(invvpid_by_rax(not_present(), 4), BAD_TYPE);
+	EXPECT(invvpid_by_rax(NONCANONICAL, 4), BAD_TYPE);
+}
+
+/* A store that faults is no VMREAD: neither the flags nor the error number tell of it. */
+CASE(fault_keeps_the_error_number, PROVES("vmx-instructions:vmread.operand_fault"), NEEDS(VMX))
+{
+	EXPECT(vmread_by_rax((u64)this_vmx()->vmcs_region, NO_FIELD), UNSUPPORTED);
+	EXPECT(vmread_by_rax(not_present(), GUEST_RIP), OUTCOME_FAULT(VECTOR_PF, PF_WR));
+	EXPECT_EQ(vmread(VM_INSTRUCTION_ERROR), VMFAIL_UNSUPPORTED_VMCS_COMPONENT);
+}
