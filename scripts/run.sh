@@ -151,7 +151,9 @@ identity=$("$platform/boot" --identify) || die "platform $on does not say what i
 new_run
 EXITPATH_RESULTS=$run
 EXITPATH_IDENTITY=$identity
-export EXITPATH_RESULTS EXITPATH_IDENTITY EXITPATH_SELECT
+# One image that bails out must not cost the results of the others: the summary says it at the end.
+EXITPATH_GO_ON=1
+export EXITPATH_RESULTS EXITPATH_IDENTITY EXITPATH_SELECT EXITPATH_GO_ON
 
 interrupted_note="what ran until then is in $run"
 cd "$EXITPATH_BUILD/images" || exit 2

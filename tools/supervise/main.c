@@ -33,6 +33,8 @@ static const char usage[] =
 	"  --limit SECONDS       time for all boots together (300)\n"
 	"  --log FILE            keeps the raw bytes of the console\n"
 	"  --tap FILE            keeps the TAP\n"
+	"  --go-on               a bail-out is a comment on standard output, so that prove goes on; the file of\n"
+	"                        --tap has it as it is\n"
 	"  --seed N              the seed that the cases use (1)\n"
 	"  --help                prints this\n"
 	"\n"
@@ -48,6 +50,7 @@ struct arguments {
 	const char *identity;
 	const char *log;
 	const char *tap;
+	bool go_on;
 	char **globs;
 	size_t glob_count;
 	bool shuffle;
@@ -130,6 +133,7 @@ static void parse_arguments(struct arguments *a, int argc, char **argv)
 		{ "log", required_argument, NULL, 'L' },
 		{ "tap", required_argument, NULL, 't' },
 		{ "seed", required_argument, NULL, 'n' },
+		{ "go-on", no_argument, NULL, 'g' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -176,6 +180,9 @@ static void parse_arguments(struct arguments *a, int argc, char **argv)
 			break;
 		case 'n':
 			a->run.seed = parse_number("--seed", optarg);
+			break;
+		case 'g':
+			a->go_on = true;
 			break;
 		case 'h':
 			fputs(usage, stdout);
@@ -270,6 +277,7 @@ static int run_with(struct setup *s, struct arguments *a)
 		.out = STDOUT_FILENO,
 		.tap = create(s, a->tap),
 		.image = a->run.image,
+		.go_on = a->go_on,
 		.deviations = &s->deviations,
 	};
 	struct run run = {

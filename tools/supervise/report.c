@@ -4,20 +4,28 @@
 #include <stdio.h>
 #include <string.h>
 
-void report_text(struct report *r, const char *text)
+static void write_out(struct report *r, const char *text)
 {
-	size_t len = strlen(text);
-
-	if (r->holding) {
-		text_add(&r->held, text, len);
-		return;
-	}
-	if (!r->out_lost && !write_all(r->out, text, len))
+	if (!r->out_lost && !write_all(r->out, text, strlen(text)))
 		r->out_lost = true;
-	if (r->tap >= 0 && !write_all(r->tap, text, len)) {
+}
+
+static void write_tap(struct report *r, const char *text)
+{
+	if (r->tap >= 0 && !write_all(r->tap, text, strlen(text))) {
 		fputs("supervise: the TAP file could not be written to its end\n", stderr);
 		r->tap = -1;
 	}
+}
+
+void report_text(struct report *r, const char *text)
+{
+	if (r->holding) {
+		text_add(&r->held, text, strlen(text));
+		return;
+	}
+	write_out(r, text);
+	write_tap(r, text);
 }
 
 void report_begin(struct report *r, size_t plan)
@@ -101,10 +109,12 @@ void report_bail_out(struct report *r, const char *bytes, size_t len)
 {
 	struct text t = { 0 };
 
-	text_printf(&t, "Bail out! ");
+	text_printf(&t, "# Bail out! ");
 	text_add_escaped(&t, bytes, len);
 	text_add(&t, "\n", 1);
-	report_text(r, t.data);
+	/* Nothing is held back now, and nothing comes after it. */
+	write_out(r, text_string(&t) + (r->go_on ? 0 : 2));
+	write_tap(r, text_string(&t) + 2);
 	text_free(&t);
 }
 

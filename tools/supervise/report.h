@@ -13,6 +13,7 @@ struct report {
 	int tap; /* -1: none */
 	const char *image;
 	const struct deviation_list *deviations;
+	bool go_on;	 /* a bail-out is but a comment on standard output */
 	bool out_lost;	 /* nobody reads standard output any more */
 	bool unexpected; /* some case was not ok and is not listed */
 	bool holding;
@@ -42,6 +43,7 @@ void report_comment(struct report *r, const char *bytes, size_t len);
 /* Prints a result; a listed deviation becomes TODO. */
 void report_result(struct report *r, const struct result *result);
 
+/* Prints "Bail out!" and the reason: why the suite, not the subject, is broken. */
 void report_bail_out(struct report *r, const char *bytes, size_t len);
 
 /* From report_hold on, nothing is printed until report_release; report_discard forgets what was
