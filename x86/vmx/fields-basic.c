@@ -1,14 +1,14 @@
 /*
  * The fields of the VMCS, as software reaches them with VMREAD and VMWRITE.
  *
- * A field is named by its encoding: 27.11.2 VMREAD, VMWRITE, and Encodings of VMCS Fields; Appendix
- * B, Field Encoding in VMCS, lists them all. Whether a processor has a field follows from the controls
- * that it supports. What it has keeps every bit of its width, in the VMCS that is current, through
- * VMCLEAR and VMPTRLD; what it does not have is VMfailValid(12). The VM-exit information fields may
- * be read-only: then VMWRITE is VMfailValid(13).
+ * A field is named by its encoding: 27.11.2 VMREAD, VMWRITE, and Encodings of VMCS Fields;
+ * Appendix B, Field Encoding in VMCS, lists them all. Whether a processor has a field follows from
+ * the controls that it supports. What it has keeps every bit of its width, in the VMCS that is
+ * current, through VMCLEAR and VMPTRLD; what it does not have is VMfailValid(12). The VM-exit
+ * information fields may be read-only: then VMWRITE is VMfailValid(13).
  *
- * No case enters a guest, so the fields may hold anything. One case for each field of Appendix
- * B; what concerns several fields follows.
+ * No case enters a guest, so the fields may hold anything. One case for each field of Appendix B;
+ * what concerns several fields follows.
  */
 #include "cpu/safe.h"
 #include "mmu/pages.h"
@@ -352,7 +352,7 @@ CASE(vmcs_enum_reserved_bits, PROVES("vmx-capabilities:vmcs_enum.reserved_0",
 	EXPECT_EQ(capabilities()->vmcs_enum & ~BITS(9, 1), 0);
 }
 
-/* An index that all revisions of Appendix B leave out, below some that they do not: 0482EH is a field. */
+/* An index that all revisions of Appendix B leave out, although 0482EH above it is a field. */
 CASE(gap_of_appendix_b, PROVES("vmx-instructions:vmread.unsupported_field",
      "vmx-instructions:vmwrite.unsupported_field"), NEEDS(VMX))
 {

@@ -1,13 +1,15 @@
 /*
- * The instructions that manage VMCSs, in VMX root operation at CPL 0: VMCLEAR, VMPTRLD, VMPTRST, VMREAD,
- * VMWRITE, and VMCALL there.
+ * The instructions that manage VMCSs, in VMX root operation at CPL 0: VMCLEAR, VMPTRLD, VMPTRST,
+ * VMREAD, VMWRITE, and VMCALL there.
  *
- * Each ends in one of the ways of 33.2 Conventions: VMsucceed, VMfailInvalid or VMfailValid(n), told
- * by six flags and, for the last, the VM-instruction error field; 33.4 VM Instruction Error Numbers lists n.
- * Which of them is said by 33.3 VMX Instructions. Every call of vmclear(), vmptrld() and so
- * on also checks the flags. Elsewhere: VMXON and VMXOFF (vmxon), VMLAUNCH and VMRESUME
- * (launch-basic), INVEPT and INVVPID (invalidate-basic), faults of memory operands
- * (operand-faults), other modes and privilege levels (instruction-modes), all fields (fields-basic).
+ * Each ends in one of the ways of 33.2 Conventions: VMsucceed, VMfailInvalid or VMfailValid(n),
+ * told by six flags and, for the last, the VM-instruction error field; 33.4 VM Instruction Error
+ * Numbers lists n. Which of them is said by 33.3 VMX Instructions. Every call of vmclear(),
+ * vmptrld() and so on also checks the flags.
+ *
+ * Elsewhere: VMXON and VMXOFF (vmxon), VMLAUNCH and VMRESUME (launch-basic), INVEPT and INVVPID
+ * (invalidate-basic), faults of memory operands (operand-faults), other modes and privilege levels
+ * (instruction-modes), all fields (fields-basic).
  */
 #include "cpu/safe.h"
 #include "mmu/pages.h"

@@ -2,8 +2,8 @@
  * INVEPT and INVVPID: which types and descriptors they accept.
  *
  * Both take a type in a register and a descriptor of 16 bytes in memory, and fail with error 28
- * for a type that IA32_VMX_EPT_VPID_CAP does not report or a descriptor that the type cannot use: 33.3
- * VMX Instructions, "INVEPT" and "INVVPID"; A.10 VPID and EPT Capabilities. What they
+ * for a type that IA32_VMX_EPT_VPID_CAP does not report or a descriptor that the type cannot use:
+ * 33.3 VMX Instructions, "INVEPT" and "INVVPID"; A.10 VPID and EPT Capabilities. What they
  * invalidate is the subject of x86/ept.
  */
 #include "cpu/safe.h"
@@ -29,7 +29,8 @@ static bool need_not_ept_vpid_cap(u64 bits)
 #define INVEPT		EPT_CAP(INVEPT)
 #define INVVPID		VPID_CAP(INVVPID)
 #define NO_INVEPT	{ "a processor without INVEPT", need_not_ept_vpid_cap, EPT_CAP_INVEPT, 0 }
-#define NO_INVVPID	{ "a processor without INVVPID", need_not_ept_vpid_cap, VPID_CAP_INVVPID, 0 }
+#define NO_INVVPID	{ "a processor without INVVPID", need_not_ept_vpid_cap, \
+			  VPID_CAP_INVVPID, 0 }
 
 static void forget_current_vmcs(void)
 {
@@ -115,7 +116,8 @@ CASE(invept_eptp_walk_length, PROVES("vmx-instructions:invept.bad_eptp"),
 
 	for (length = 1; length <= 8; length++)
 		EXPECT(invept_eptp(INVEPT_SINGLE, rest | (length - 1) << 3),
-		       (length == 4 && has(EPT_CAP_WALK_4)) || (length == 5 && has(EPT_CAP_WALK_5)) ?
+		       (length == 4 && has(EPT_CAP_WALK_4)) ||
+		       (length == 5 && has(EPT_CAP_WALK_5)) ?
 		       OUTCOME_DONE : BAD_OPERAND);
 }
 
@@ -177,7 +179,8 @@ static void check_invvpid_type(const struct case_def *this_case)
 	EXPECT(invvpid_with(type, 1, SOME_ADDRESS), OUTCOME_DONE);
 	EXPECT(invvpid_with(type, 0xffff, SOME_ADDRESS), OUTCOME_DONE);
 	/* VPID 0 is the host's: only the type that looks at no VPID takes it. */
-	EXPECT(invvpid_with(type, 0, SOME_ADDRESS), type == INVVPID_ALL ? OUTCOME_DONE : BAD_OPERAND);
+	EXPECT(invvpid_with(type, 0, SOME_ADDRESS),
+	       type == INVVPID_ALL ? OUTCOME_DONE : BAD_OPERAND);
 	/* Only one type looks at the address. */
 	EXPECT(invvpid_with(type, 1, NONCANONICAL),
 	       type == INVVPID_ADDRESS ? BAD_OPERAND : OUTCOME_DONE);
@@ -207,7 +210,8 @@ CASE(invvpid_type_is_bad, PROVES("vmx-instructions:invvpid.bad_type", "vm-instru
 		if (!has(invvpid_types[i].capability))
 			EXPECT(invvpid_with(invvpid_types[i].type, 1, SOME_ADDRESS), BAD_OPERAND);
 	for (bit = 2; bit < 32; bit++)
-		EXPECT_FOR_BIT(bit, invvpid_with(INVVPID_ALL | BIT(bit), 1, SOME_ADDRESS), BAD_OPERAND);
+		EXPECT_FOR_BIT(bit, invvpid_with(INVVPID_ALL | BIT(bit), 1, SOME_ADDRESS),
+			       BAD_OPERAND);
 }
 
 /* In 64-bit mode the type has 64 bits, all of which count. */
@@ -216,7 +220,8 @@ CASE(invvpid_type_has_64_bits, PROVES("vmx-instructions:invvpid.bad_type"), NEED
 	u32 bit;
 
 	for (bit = 32; bit < 64; bit++)
-		EXPECT_FOR_BIT(bit, invvpid_with(INVVPID_ALL | BIT(bit), 1, SOME_ADDRESS), BAD_OPERAND);
+		EXPECT_FOR_BIT(bit, invvpid_with(INVVPID_ALL | BIT(bit), 1, SOME_ADDRESS),
+			       BAD_OPERAND);
 }
 
 /* Bits 63:16 of the descriptor must be 0, for every type, also for one that looks at no VPID. */

@@ -2,9 +2,9 @@
  * VMLAUNCH and VMRESUME, up to the guest: the launch state of a VMCS, and every way in which the
  * two instructions fail, in the order of 33.3 VMX Instructions, "VMLAUNCH/VMRESUME".
  *
- * VMLAUNCH wants a VMCS whose launch state is "clear", VMRESUME one that is "launched". Only a VM entry
- * that succeeds makes it launched, and only VMCLEAR makes it clear again: 27.1 Overview. Of the checks
- * on controls, host state and guest state (chapter 29) each has one example here.
+ * VMLAUNCH wants a VMCS whose launch state is "clear", VMRESUME one that is "launched". Only a VM
+ * entry that succeeds makes it launched, and only VMCLEAR makes it clear again: 27.1 Overview. Of
+ * the checks on controls, host state and guest state (chapter 29) each has one example here.
  */
 #include "cpu/safe.h"
 #include "mmu/pages.h"

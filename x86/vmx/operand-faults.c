@@ -1,10 +1,10 @@
 /*
  * The memory operands of the VMX instructions: which faults they cause, and when.
  *
- * In 64-bit mode a noncanonical address is #GP(0), or #SS(0) where the address is relative to RSP or
- * RBP; what paging refuses is #PF: 33.3 VMX Instructions, "64-Bit Mode Exceptions" of each. The order
- * is fixed there too: VMREAD stores only after it knows the field, VMWRITE loads before it looks
- * for one, INVEPT and INVVPID load only for a type that exists.
+ * In 64-bit mode a noncanonical address is #GP(0), or #SS(0) where the address is relative to RSP
+ * or RBP; what paging refuses is #PF: 33.3 VMX Instructions, "64-Bit Mode Exceptions" of each.
+ * The order is fixed there too: VMREAD stores only after it knows the field, VMWRITE loads before
+ * it looks for one, INVEPT and INVVPID load only for a type that exists.
  */
 #include "cpu/safe.h"
 #include "mmu/build.h"

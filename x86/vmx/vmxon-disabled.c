@@ -9,14 +9,18 @@
 #include "cpu/safe.h"
 #include "vmx/vmx.h"
 
+/* A linear address that is not mapped: behind the first 4 GBytes. */
+#define NOT_MAPPED	0x500000000ull
+
 static void prepare_disabled(void)
 {
 	u64 value = 0;
 
-	if (rdmsr_safe(IA32_FEATURE_CONTROL, &value) == OUTCOME_DONE && !(value & FEATURE_CONTROL_LOCK))
+	if (rdmsr_safe(IA32_FEATURE_CONTROL, &value) == OUTCOME_DONE &&
+	    !(value & FEATURE_CONTROL_LOCK))
 		wrmsr_safe(IA32_FEATURE_CONTROL, FEATURE_CONTROL_LOCK);
 	else if (value & FEATURE_CONTROL_VMX)
-		case_skip("IA32_FEATURE_CONTROL with bit 2 (VMX outside SMX operation) clear; whoever booted this image has locked it set");
+		case_skip("IA32_FEATURE_CONTROL bit 2 (VMX) clear; the loader has locked it set");
 	vmx_prepare_but_feature_control();
 }
 BEFORE_EACH_CASE(prepare_disabled);
@@ -30,7 +34,8 @@ CASE(vmxon_while_disabled, PROVES("vmx-instructions:vmxon.feature_control_no_smx
 CASE(disabling_comes_before_the_operand, PROVES("vmx-instructions:vmxon.feature_control_no_smx"),
      NEEDS(VMX))
 {
-	EXPECT(VMX_ATTEMPT("vmxon (%[a])", : [a] "r" (0x500000000ull) : "cc", "memory"), OUTCOME_GP0);
+	EXPECT(VMX_ATTEMPT("vmxon (%[a])", : [a] "r" (NOT_MAPPED) : "cc", "memory"),
+	       OUTCOME_GP0);
 }
 
 /* Even WRMSR of the value that is there is refused. */

@@ -1,21 +1,25 @@
 /*
  * VMXON while IA32_FEATURE_CONTROL is not locked: 26.7 Enabling and Entering VMX Operation.
  *
- * Firmware locks the MSR, and once bit 0 is 1 it stays 1 until the processor is reset. So nothing in
- * this image ever sets it: where nobody has done so before, as when an image is booted from a ROM
- * instead of by firmware, each case finds the MSR open, alone or in any order. Elsewhere all are
- * skipped.
+ * Firmware locks the MSR, and once bit 0 is 1 it stays 1 until the processor is reset. So nothing
+ * in this image ever sets it: where nobody has done so before, as when an image is booted from a
+ * ROM instead of by firmware, each case finds the MSR open, alone or in any order. Elsewhere all
+ * are skipped.
  */
 #include "cpu/features.h"
 #include "cpu/safe.h"
 #include "vmx/vmx.h"
 
+/* A linear address that is not mapped: behind the first 4 GBytes. */
+#define NOT_MAPPED	0x500000000ull
+
 static void prepare_unlocked(void)
 {
 	u64 value;
 
-	if (rdmsr_safe(IA32_FEATURE_CONTROL, &value) == OUTCOME_DONE && value & FEATURE_CONTROL_LOCK)
-		case_skip("IA32_FEATURE_CONTROL with bit 0 (lock) clear; whoever booted this image has set it");
+	if (rdmsr_safe(IA32_FEATURE_CONTROL, &value) == OUTCOME_DONE &&
+	    value & FEATURE_CONTROL_LOCK)
+		case_skip("IA32_FEATURE_CONTROL bit 0 (lock) clear; the loader has set it");
 	vmx_prepare_but_feature_control();
 }
 BEFORE_EACH_CASE(prepare_unlocked);
@@ -43,7 +47,8 @@ CASE(lock_comes_before_the_operand, PROVES("vmx-instructions:vmxon.feature_contr
      NEEDS(VMX))
 {
 	EXPECT(wrmsr_safe(IA32_FEATURE_CONTROL, FEATURE_CONTROL_VMX), OUTCOME_DONE);
-	EXPECT(VMX_ATTEMPT("vmxon (%[a])", : [a] "r" (0x500000000ull) : "cc", "memory"), OUTCOME_GP0);
+	EXPECT(VMX_ATTEMPT("vmxon (%[a])", : [a] "r" (NOT_MAPPED) : "cc", "memory"),
+	       OUTCOME_GP0);
 }
 
 CASE(unlocked_msr_can_be_written, PROVES("vmx-capabilities:feature_control.lock",

@@ -2,10 +2,11 @@
  * VMXON, VMXOFF, and the bits of CR0 and CR4 that VMX operation fixes.
  *
  * VMXON enters VMX operation when CR4.VMXE is 1, CR0 and CR4 hold what VMX operation supports,
- * IA32_FEATURE_CONTROL allows it, and the operand points to a VMXON region of this processor's kind:
- * 26.7 Enabling and Entering VMX Operation, 26.8 Restrictions on VMX Operation, 27.11.5 VMXON Region.
- * The order of the checks is that of 33.3 VMX Instructions, "VMXON". How IA32_FEATURE_CONTROL forbids
- * it is the subject of vmxon-unlocked and vmxon-disabled; CPL and modes, of instruction-modes.
+ * IA32_FEATURE_CONTROL allows it, and the operand points to a VMXON region of this processor's
+ * kind: 26.7 Enabling and Entering VMX Operation, 26.8 Restrictions on VMX Operation, 27.11.5
+ * VMXON Region. The order of the checks is that of 33.3 VMX Instructions, "VMXON". How
+ * IA32_FEATURE_CONTROL forbids it is the subject of vmxon-unlocked and vmxon-disabled; CPL and
+ * modes, of instruction-modes.
  */
 #include "cpu/safe.h"
 #include "string.h"
@@ -116,7 +117,7 @@ static u64 fixed_bits(const struct fixed_register *reg)
 	return *(const u64 *)(caps + reg->fixed0) | ~*(const u64 *)(caps + reg->fixed1);
 }
 
-/* Outside VMX operation the bits are free, so far as the processor has them and IA-32e mode lets. */
+/* Outside VMX operation the bits are free, as far as the processor and IA-32e mode let them be. */
 static void check_vmxon_with_wrong_bits(const struct case_def *this_case)
 {
 	const struct fixed_register *reg = this_case->row;
@@ -144,9 +145,11 @@ static void check_vmxon_with_wrong_bits(const struct case_def *this_case)
 }
 
 CASE_RUN(vmxon_with_wrong_cr0, check_vmxon_with_wrong_bits,
-	 PROVES("vmx-instructions:vmxon.fixed_bits", "vmx-capabilities:cr0_fixed0"), NEEDS(VMX), ROW(&cr0));
+	 PROVES("vmx-instructions:vmxon.fixed_bits", "vmx-capabilities:cr0_fixed0"),
+	 NEEDS(VMX), ROW(&cr0));
 CASE_RUN(vmxon_with_wrong_cr4, check_vmxon_with_wrong_bits,
-	 PROVES("vmx-instructions:vmxon.fixed_bits"), NEEDS(VMX), ROW(&cr4));
+	 PROVES("vmx-instructions:vmxon.fixed_bits"),
+	 NEEDS(VMX), ROW(&cr4));
 
 /* In VMX operation the same values are refused by MOV to the register: 26.8. */
 static void check_mov_of_wrong_bits(const struct case_def *this_case)
@@ -165,9 +168,11 @@ static void check_mov_of_wrong_bits(const struct case_def *this_case)
 }
 
 CASE_RUN(mov_of_wrong_cr0_in_vmx_operation, check_mov_of_wrong_bits,
-	 PROVES("vmx-capabilities:cr0_fixed0", "vmx-capabilities:cr0_fixed1"), NEEDS(VMX), ROW(&cr0));
+	 PROVES("vmx-capabilities:cr0_fixed0", "vmx-capabilities:cr0_fixed1"),
+	 NEEDS(VMX), ROW(&cr0));
 CASE_RUN(mov_of_wrong_cr4_in_vmx_operation, check_mov_of_wrong_bits,
-	 PROVES("vmx-capabilities:cr4_fixed0", "vmx-capabilities:cr4_fixed1"), NEEDS(VMX), ROW(&cr4));
+	 PROVES("vmx-capabilities:cr4_fixed0", "vmx-capabilities:cr4_fixed1"),
+	 NEEDS(VMX), ROW(&cr4));
 
 /* The control registers are checked before the operand is read. */
 CASE(fixed_bits_come_before_the_operand, PROVES("vmx-instructions:vmxon.fixed_bits"), NEEDS(VMX))
