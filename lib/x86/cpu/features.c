@@ -12,11 +12,10 @@ static const struct {
 #undef FEATURE
 };
 
-/* Leaf 7 has a highest subleaf of its own; one above it reads as zeros, where it is obeyed. */
+/* Leaf 7 has a highest subleaf of its own; of the others with a bit here each has its subleaves. */
 static bool leaf_exists(u32 leaf, u32 subleaf)
 {
-	return leaf <= cpuid(leaf & 0x80000000).eax &&
-	       (!subleaf || subleaf <= cpuid_count(leaf, 0).eax);
+	return leaf <= cpuid(leaf & 0x80000000).eax && (leaf != 7 || subleaf <= cpuid(7).eax);
 }
 
 bool feature(enum feature f)
@@ -67,6 +66,11 @@ bool need_feature(u64 f)
 bool need_no_feature(u64 f)
 {
 	return !feature(f);
+}
+
+bool need_leaf(u64 leaf)
+{
+	return leaf_exists(leaf, 0);
 }
 
 bool need_reserved_address_bits(u64 unused __maybe_unused)
