@@ -1,6 +1,6 @@
 #include "cpu/apic.h"
+#include "cpu/safe.h"
 #include "cpu/smp.h"
-#include "cpu/traps.h"
 #include "platform.h"
 #include "string.h"
 
@@ -33,6 +33,7 @@ static struct processor {
 /* Of the processor that starts: one after another. */
 __used u64 ap_stack;
 static u32 ap_index;
+static struct smp_start_state *ap_state;
 
 extern const u8 trampoline_start[], trampoline_end[];
 __noreturn void ap_main(void);
@@ -82,8 +83,11 @@ static __noreturn void serve(void)
 void ap_main(void)
 {
 	u32 index = ap_index;
+	u64 value;
 
 	cpu_init(cpu_block(index), index, this_platform()->apic_id[index]);
+	rdmsr_safe(IA32_APIC_BASE, &value);
+	ap_state->apic_base = value;
 	if (!cpu_restore_this())
 		case_boot_again();
 	processors[index].state = IDLE;
@@ -174,6 +178,7 @@ const struct smp_start_state *smp_start_one(u32 index, u32 n, u8 *vector)
 	memcpy(page, trampoline_start, trampoline_end - trampoline_start);
 	ap_stack = (u64)cpu->stack + sizeof(cpu->stack);
 	ap_index = index;
+	ap_state = (struct smp_start_state *)(page + START_STATE);
 	processor->state = STARTING;
 	/* 11.4.4.1 Typical BSP Initialization Sequence: the second is for those that missed one. */
 	apic_send(id, ICR_STARTUP | ICR_ASSERT | *vector);
@@ -183,7 +188,7 @@ const struct smp_start_state *smp_start_one(u32 index, u32 n, u8 *vector)
 			give_up(index, "it runs after INIT, start-up IPI, start-up IPI",
 				"no sign of life");
 	}
-	return (const struct smp_start_state *)(page + START_STATE);
+	return ap_state;
 }
 
 void smp_start(void)

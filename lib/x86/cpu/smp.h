@@ -30,6 +30,7 @@ struct smp_start_state {
 	u16 cs, ds, es, ss, fs, gs;
 	u16 idt_limit;
 	u32 idt_base;
+	u64 apic_base;		/* IA32_APIC_BASE; 0 without an APIC */
 } __attribute__((packed));
 
 /* How many processors the tree has. */
