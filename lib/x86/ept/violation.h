@@ -29,7 +29,7 @@
 #define VIOLATION_PAGING_VERIFICATION	BIT(15)
 #define VIOLATION_ASYNCHRONOUS		BIT(16)
 
-/* The bits in words: "data write, readable, linear address valid (0x8a)". */
+/* The bits in words: "data write|readable|linear address valid". */
 const char *violation_words(char *to, size_t size, u64 qualification);
 
 /*
