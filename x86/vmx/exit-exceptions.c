@@ -138,7 +138,7 @@ static void is_delivered(const struct case_def *this_case)
 		       OUTCOME_FAULT(exception->vector, exception->error) :
 		       OUTCOME_EXCEPTION(exception->vector));
 	if (exception->vector == VECTOR_PF)
-		EXPECT_EQ(last_trap()->cr2, exception->qualification);
+		EXPECT_EQ(guest_trap()->cr2, exception->qualification);
 }
 
 #define EVENT_OF(name, before, insn, vector_, type_, ...)				\

@@ -62,6 +62,12 @@ static inline outcome_t guest_outcome(void)
 	return this_vmx()->guest_caught;
 }
 
+/* The most recent exception in the guest, with RIP, CR2 and registers. */
+static inline const struct trap *guest_trap(void)
+{
+	return &this_vmx()->guest_trap;
+}
+
 /*
  * Starts `code` at its instruction, with registers and flags as they are in the VMCS and in
  * guest_regs(); it returns to a VMCALL as a guest function does.

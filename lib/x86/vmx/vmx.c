@@ -81,7 +81,7 @@ static void check_guest_lives(struct cpu *cpu, outcome_t outcome)
 	if (!cpu->guest_died || outcome != OUTCOME_EXIT(EXIT_VMCALL) ||
 	    vmx.state.regs.rax != GUEST_DIED_RAX)
 		return;
-	trap_fail_case(&cpu->last_trap);
+	trap_fail_case(&vmx.guest_trap);
 	case_end();
 }
 
@@ -95,7 +95,9 @@ static u64 switch_to_guest(struct cpu *cpu)
 	cpu->catcher = vmx.guest_catcher;
 	cpu->in_guest = true;
 	flags = vmx_switch(&vmx.state, vmx.launched);
+	/* The host catches traps of its own before the case looks. */
 	vmx.guest_caught = cpu->caught;
+	vmx.guest_trap = cpu->last_trap;
 	cpu->in_guest = false;
 	vmx.guest_catcher = cpu->catcher;
 	cpu->catcher = host_catcher;

@@ -39,6 +39,7 @@ struct vmx {
 	bool launched;				/* VMRESUME is the way in */
 	struct context *guest_catcher;
 	outcome_t guest_caught;			/* exception at a fixup during the last stay */
+	struct trap guest_trap;			/* the last trap up to its end */
 	struct audit audit;
 };
 
