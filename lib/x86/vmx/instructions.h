@@ -97,9 +97,7 @@ static inline outcome_t invvpid(u64 type, struct invvpid_descriptor descriptor)
 			   : [d] "m" (descriptor), [type] "r" (type) : "cc", "memory");
 }
 
-/*
- * EXPECT() in a loop over bits 0 to 63 of an operand or register: the failure names the bit.
- */
+/* EXPECT() in a loop over bits 0 to 63 of an operand or register: the failure names the bit. */
 #define EXPECT_FOR_BIT(bit, got, want)						\
 	outcome_expect_for_bit(__FILE__, __LINE__, #got, bit, got, want)
 bool outcome_expect_for_bit(const char *file, u32 line, const char *what, u32 bit, outcome_t got,
