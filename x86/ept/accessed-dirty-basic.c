@@ -1,12 +1,12 @@
 /*
  * Accessed and dirty flags for EPT: 31.3.5.
  *
- * With EPTP bit 6, the processor sets bit 8 of each EPT paging-structure entry that it uses for a
- * translation, and for a write bit 9 of the entry that maps the page. Accesses to the guest's own paging
- * structures count as writes, whatever the guest does: the pages that hold them become dirty when a linear
- * address is translated by them. The flags are sticky: the processor never clears them. Software that
- * does has to execute INVEPT before it can rely on seeing them set again: 31.4.3.4. Without EPTP bit 6 both
- * bits are ignored and left alone.
+ * With EPTP bit 6, the processor sets bit 8 of each EPT paging-structure entry that it uses for
+ * a translation, and for a write bit 9 of the entry that maps the page. Accesses to the guest's
+ * own paging structures count as writes, whatever the guest does: the pages that hold them become
+ * dirty when a linear address is translated by them. The flags are sticky: the processor never
+ * clears them. Software that does has to execute INVEPT before it can rely on seeing them set
+ * again: 31.4.3.4. Without EPTP bit 6 both bits are ignored and left alone.
  */
 #include "cpu/features.h"
 #include "ept/probe.h"
@@ -25,13 +25,13 @@ static void expect_entry(enum paging_level level, u64 got, u64 want)
 			  ept_entry_words(words[1], sizeof(words[1]), got));
 }
 
-/* --- accesses of the guest to a page ------------------------------------------------------------- */
+/* --- accesses of the guest to a page --------------------------------------- */
 
 struct row {
 	enum paging_level size;
 	enum access access;
 	u64 eptp_flags;
-	u64 before;			/* EPT_ACCESSED, EPT_DIRTY: in all entries before the access */
+	u64 before;			/* EPT_ACCESSED, EPT_DIRTY: in all entries at first */
 };
 
 #define WHEN(...)	ROW((&(const struct row){ __VA_ARGS__ }))
@@ -106,7 +106,7 @@ CASE_RUN(write_to_2_mbyte_page_without_flags, flags_after_access, PROVES("ept:ad
 CASE_RUN(write_without_flags_that_are_set, flags_after_access, PROVES("ept:ad.off"),
 	 NEEDS(VMX, EPT), ACCESS(PTE, WRITE, 0, EPT_ACCESSED | EPT_DIRTY));
 
-/* --- one access after another ----------------------------------------------------------------------- */
+/* --- one access after another ---------------------------------------------- */
 
 static void expect_flags(const struct ept_probe *probe, u64 want)
 {
@@ -115,7 +115,7 @@ static void expect_flags(const struct ept_probe *probe, u64 want)
 	expect_entry(LEVEL_PTE, got, (got & ~mask) | want);
 }
 
-/* The processor may have cached the translation as not dirty; the write sets the flag all the same. */
+/* The processor may have cached it as not dirty; the write sets the flag all the same. */
 CASE(write_after_read, PROVES("ept:ad.dirty"), NEEDS(VMX, EPT, EPT_AD))
 {
 	struct ept_probe probe;
@@ -197,7 +197,7 @@ CASE(refused_write_is_not_dirty, PROVES("ept:ad.dirty"), NEEDS(VMX, EPT, EPT_AD)
 	expect_flags(&probe, EPT_ACCESSED | EPT_DIRTY);
 }
 
-/* --- the guest's paging structures -------------------------------------------------------------------- */
+/* --- the guest's paging structures ----------------------------------------- */
 
 /* EPT maps the guest's table by a PTE of its own; the guest's own flags are set before. */
 static void table_becomes_dirty(const struct case_def *this_case)
@@ -216,7 +216,8 @@ static void table_becomes_dirty(const struct case_def *this_case)
 			LEVEL_PTE);
 	before = *entry;
 	REQUIRE(ept_probe_enter(&probe, row->access), GUEST_DONE);
-	expect_entry(LEVEL_PTE, *entry, row->eptp_flags ? before | EPT_ACCESSED | EPT_DIRTY : before);
+	expect_entry(LEVEL_PTE, *entry,
+		     before | (row->eptp_flags ? EPT_ACCESSED | EPT_DIRTY : 0));
 }
 
 #define TABLE(level_, access_, flags)					\

@@ -1,10 +1,10 @@
 /*
  * EPT violations and misconfigurations while an event is delivered, and by IRET.
  *
- * The processor delivers an event by accesses to memory: it reads the IDT, and writes a frame to the
- * stack. When EPT refuses one of them, the event has not been delivered. The exit saves it in the
- * original-event fields, so that software can inject it again: 30.2.4. The guest state is that before
- * the delivery; RFLAGS.RF is saved as the frame would have had it: 30.3.3.
+ * The processor delivers an event by accesses to memory: it reads the IDT, and writes a frame to
+ * the stack. When EPT refuses one of them, the event has not been delivered. The exit saves it
+ * in the original-event fields, so that software can inject it again: 30.2.4. The guest state is
+ * that before the delivery; RFLAGS.RF is saved as the frame would have had it: 30.3.3.
  *
  * IRET ends the blocking of NMIs even when it then fails. Bit 12 of the qualification tells
  * software that the IRET had done that, because it may have to block them again: 30.2.3.
@@ -24,7 +24,7 @@ enum { HARDWARE_EXCEPTION = 3, SOFTWARE_INTERRUPT = 4, SOFTWARE_EXCEPTION = 6 };
 /* Bits 30:13 and 10:0, with bit 31 and bit 11: bit 12 is undefined. */
 #define EVENT_DEFINED		(BITS(31, 0) & ~BIT(12))
 
-/* --- while an event is delivered ------------------------------------------------------------------------ */
+/* --- while an event is delivered ------------------------------------------- */
 
 struct delivery {
 	const struct guest_code *code;	/* RAX is BAD_SELECTOR, RBX is UNMAPPED_ADDRESS */
@@ -228,7 +228,7 @@ CASE_RUN(injected_software_exception, injected, PROVES("ept:violation.during_del
 CASE_RUN(injected_software_interrupt, injected, PROVES("ept:violation.during_delivery"),
 	 NEEDS(VMX, EPT), ROW(&software_interrupt));
 
-/* --- NMI unblocking due to IRET: 30.2.3 --------------------------------------------------------------------- */
+/* --- NMI unblocking due to IRET: 30.2.3 ------------------------------------ */
 
 struct iret {
 	bool virtual_nmis;

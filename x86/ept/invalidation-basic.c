@@ -1,12 +1,12 @@
 /*
  * What the processor may still know of EPT entries after they changed, and what makes it forget.
  *
- * Translations are cached as guest-physical mappings (of EPT alone) and as combined mappings (of the
- * guest's tables and EPT): 31.4.1. Both belong to the EPT root table in use, combined ones also to the
- * VPID. Software that takes a right away, changes an address or the size of a page, has to execute INVEPT
- * before it can rely on that: 31.4.3.4. One that adds rights need not: a stale mapping may
- * cause one violation, which drops it (31.4.3.1). VM entries and exits drop the combined mappings of VPID 0,
- * all that there is without "enable VPID"; with it, INVVPID does.
+ * Translations are cached as guest-physical mappings (of EPT alone) and as combined mappings (of
+ * the guest's tables and EPT): 31.4.1. Both belong to the EPT root table in use, combined ones
+ * also to the VPID. Software that takes a right away, changes an address or the size of a page,
+ * has to execute INVEPT before it can rely on that: 31.4.3.4. One that adds rights need not: a
+ * stale mapping may cause one violation, which drops it (31.4.3.1). VM entries and exits drop the
+ * combined mappings of VPID 0, all that there is without "enable VPID"; with it, INVVPID does.
  *
  * No case here fails because a processor has forgotten more than it had to: it may, at any time.
  */
@@ -20,7 +20,7 @@ BEFORE_EACH_CASE(vmx_start);
 
 enum { INVEPT_SINGLE = 1, INVEPT_ALL = 2 };
 
-/* --- INVEPT ------------------------------------------------------------------------------------------ */
+/* --- INVEPT ---------------------------------------------------------------- */
 
 struct narrowing {
 	u64 clear;			/* bits of the EPT PTE */
@@ -89,10 +89,12 @@ CASE_RUN(write_right_is_gone_for_all, rights_are_gone, PROVES("ept:inv.invept_al
 	 WHEN(.clear = EPT_WRITE, .access = ACCESS_WRITE, .invept_type = INVEPT_ALL));
 CASE_RUN(write_right_is_gone_with_vpid, rights_are_gone, PROVES("ept:inv.invept_single"),
 	 NEEDS(VMX, EPT, SINGLE, PROC2(ENABLE_VPID)),
-	 WHEN(.clear = EPT_WRITE, .access = ACCESS_WRITE, .invept_type = INVEPT_SINGLE, .vpid = true));
+	 WHEN(.clear = EPT_WRITE, .access = ACCESS_WRITE, .invept_type = INVEPT_SINGLE,
+	      .vpid = true));
 CASE_RUN(execute_right_is_gone_for_all_with_vpid, rights_are_gone, PROVES("ept:inv.invept_all"),
 	 NEEDS(VMX, EPT, ALL, PROC2(ENABLE_VPID)),
-	 WHEN(.clear = EPT_EXECUTE, .access = ACCESS_FETCH, .invept_type = INVEPT_ALL, .vpid = true));
+	 WHEN(.clear = EPT_EXECUTE, .access = ACCESS_FETCH, .invept_type = INVEPT_ALL,
+	      .vpid = true));
 
 /* The guest is to find `content`, by a read that is not made elsewhere. */
 static void expect_read(struct ept_probe *probe, u64 content)
@@ -133,7 +135,7 @@ CASE(smaller_pages_after_invept, PROVES("ept:inv.invept_single", "ept:walk.2m"),
 	expect_read(&probe, OTHER_CONTENT);
 }
 
-/* --- without INVEPT ------------------------------------------------------------------------------------ */
+/* --- without INVEPT -------------------------------------------------------- */
 
 /* A processor does not cache what is not present: 31.4.2. */
 CASE(page_is_there_without_invept, PROVES("ept:inv.not_cached"), NEEDS(VMX, EPT))
@@ -152,8 +154,8 @@ CASE(page_is_there_without_invept, PROVES("ept:inv.not_cached"), NEEDS(VMX, EPT)
 }
 
 /*
- * The mapping that the read has left may be one without the right to write: one violation is the price,
- * and no more than one.
+ * The mapping that the read has left may be one without the right to write: one violation is the
+ * price, and no more than one.
  */
 CASE(right_is_there_without_invept, PROVES("ept:inv.violation"), NEEDS(VMX, EPT))
 {
@@ -209,7 +211,7 @@ CASE(mappings_of_two_root_tables, PROVES("ept:inv.invept_single", "ept:walk.pml4
 	expect_read(&probe, PROBE_CONTENT);
 }
 
-/* --- the guest's tables: VM transitions and INVVPID ------------------------------------------------------ */
+/* --- the guest's tables: VM transitions and INVVPID ------------------------ */
 
 /* The guest's PTE comes to refer to another guest-physical address. */
 static void move_in_guest(struct ept_probe *probe)

@@ -1,13 +1,14 @@
 /*
  * EPT misconfigurations: entries that say what no processor, or not this one, can do.
  *
- * When the translation of a guest-physical address meets an EPT paging-structure entry that is present and
- * sets a reserved bit, allows writes but not reads, allows fetches but not reads where that is not supported, or
- * names a reserved memory type, the access causes an EPT misconfiguration: 31.3.3.1. It does not matter
- * which access it was, and it comes before everything that the entries further down, or the permissions of
- * all of them, would say: 31.3.3.3. The exit has qualification 0 and saves the guest-physical address:
- * 30.2.1. The processor keeps nothing of such an entry (31.4.2), so once software has corrected it the
- * guest goes on without INVEPT.
+ * When the translation of a guest-physical address meets an EPT paging-structure entry that
+ * is present and sets a reserved bit, allows writes but not reads, allows fetches but not
+ * reads where that is not supported, or names a reserved memory type, the access causes an
+ * EPT misconfiguration: 31.3.3.1. It does not matter which access it was, and it comes before
+ * everything that the entries further down, or the permissions of all of them, would say:
+ * 31.3.3.3. The exit has qualification 0 and saves the guest-physical address: 30.2.1. The
+ * processor keeps nothing of such an entry (31.4.2), so once software has corrected it the guest
+ * goes on without INVEPT.
  *
  * The second half is what is no misconfiguration: bits that are ignored, memory types that exist.
  */
@@ -24,7 +25,7 @@ struct misconfiguration {
 	u64 each;				/* bits of which each is tried by itself */
 	bool each_above_maxphyaddr;		/* so are bits 51:MAXPHYADDR */
 	u64 clear_above;			/* bits to clear in the entry above that one */
-	enum access access;
+	enum access_kind access;
 };
 
 #define WHEN(...)	ROW((&(const struct misconfiguration){ __VA_ARGS__ }))
@@ -45,7 +46,8 @@ static void note_entry(enum paging_level level, u64 entry)
 }
 
 /* The access with the entry as `value`; then the good entry again, and the guest goes on. */
-static void try_misconfigured(struct ept_probe *probe, const struct misconfiguration *row, u64 value)
+static void try_misconfigured(struct ept_probe *probe, const struct misconfiguration *row,
+			      u64 value)
 {
 	volatile u64 *entry = probe->entry[row->level];
 	u64 good = *entry;
@@ -82,7 +84,7 @@ static void misconfigured(const struct case_def *this_case)
 	}
 }
 
-/* --- writes without reads ------------------------------------------------------------------ */
+/* --- writes without reads -------------------------------------------------- */
 
 #define ONLY(rights, size_, level_, access_)				\
 	WHEN(.size = LEVEL_##size_, .level = LEVEL_##level_, .clear = EPT_RWX & ~(rights), \
@@ -117,7 +119,7 @@ CASE_RUN(fetch_from_write_execute_pdpte, misconfigured, PROVES("ept:misconfig.wr
 CASE_RUN(fetch_from_write_execute_pml4e, misconfigured, PROVES("ept:misconfig.write_only"),
 	 NEEDS(VMX, EPT, OWN_PML4E), ONLY(EPT_WRITE | EPT_EXECUTE, PTE, PML4E, FETCH));
 
-/* --- fetches without reads, where the processor has no execute-only translations ------------ */
+/* --- fetches without reads, where the processor has no execute-only translations --- */
 
 CASE_RUN(fetch_from_execute_only_pte, misconfigured, PROVES("ept:misconfig.exec_only"),
 	 NEEDS(VMX, EPT, NO_EPT_CAP(EXECUTE_ONLY)), ONLY(EPT_EXECUTE, PTE, PTE, FETCH));
@@ -129,7 +131,7 @@ CASE_RUN(fetch_from_execute_only_pml4e, misconfigured, PROVES("ept:misconfig.exe
 	 NEEDS(VMX, EPT, NO_EPT_CAP(EXECUTE_ONLY), OWN_PML4E),
 	 ONLY(EPT_EXECUTE, PTE, PML4E, FETCH));
 
-/* --- reserved bits ---------------------------------------------------------------------------- */
+/* --- reserved bits --------------------------------------------------------- */
 
 #define EACH(size_, level_, bits)					\
 	WHEN(.size = LEVEL_##size_, .level = LEVEL_##level_, .each = (bits), .access = ACCESS_READ)
@@ -185,7 +187,7 @@ CASE_RUN(page_bit_of_pde, misconfigured, PROVES("ept:walk.2m_unsupported"),
 CASE_RUN(page_bit_of_pdpte, misconfigured, PROVES("ept:walk.1g_unsupported"),
 	 NEEDS(VMX, EPT, NO_EPT_CAP(1G)), EACH(PTE, PDPTE, EPT_PAGE));
 
-/* --- memory types -------------------------------------------------------------------------------- */
+/* --- memory types ---------------------------------------------------------- */
 
 #define TYPE(size_, type)						\
 	WHEN(.size = LEVEL_##size_, .level = LEVEL_##size_, .clear = EPT_MEMORY_TYPE(7),	\
@@ -210,7 +212,7 @@ CASE_RUN(memory_type_3_of_1_gbyte_page, misconfigured, PROVES("ept:misconfig.mem
 CASE_RUN(memory_type_7_of_1_gbyte_page, misconfigured, PROVES("ept:misconfig.memory_type"),
 	 NEEDS(VMX, EPT, EPT_CAP(1G)), TYPE(PDPTE, 7));
 
-/* --- which comes first: 31.3.3.3 ------------------------------------------------------------------- */
+/* --- which comes first: 31.3.3.3 ------------------------------------------- */
 
 /* The permissions of the entries above are looked at when the walk is over: it ends before. */
 CASE_RUN(misconfigured_pte_below_read_only_pde, misconfigured, PROVES("ept:violation.order"),
@@ -257,12 +259,12 @@ CASE(rf_is_saved_as_1, PROVES("host-and-exit:save.rf.ept"), NEEDS(VMX, EPT))
 	EXPECT_EQ(vmread(GUEST_RFLAGS), guest_snapshot.rflags | RFLAGS_RF);
 }
 
-/* --- what is no misconfiguration --------------------------------------------------------------------- */
+/* --- what is no misconfiguration ------------------------------------------- */
 
 static void try_accepted(struct ept_probe *probe, enum paging_level level, u64 clear, u64 set)
 {
 	u64 good = *probe->entry[level];
-	enum access access;
+	enum access_kind access;
 
 	ept_change(&probe->ept, probe->gpa, level, clear, set);
 	for (access = ACCESS_READ; access <= ACCESS_FETCH; access++) {
@@ -314,7 +316,7 @@ CASE_RUN(memory_type_uc_of_1_gbyte_page, accepted, PROVES("ept:memtype.leaf"),
 CASE_RUN(memory_type_wb_ignoring_pat_of_1_gbyte_page, accepted, PROVES("ept:memtype.leaf"),
 	 NEEDS(VMX, EPT, EPT_CAP(1G)), PAT_IGNORED(PDPTE, EPT_WB));
 
-/* Bits 8 and 9 are flags only with EPTP bit 6; bits 10 and 57 up mean something only with controls. */
+/* Bits 8 and 9 are flags with EPTP bit 6 only; 10, and 57 and up, mean something with controls. */
 #define IGNORED_BITS	(BITS(63, 52) | BITS(11, 8))
 
 CASE_RUN(ignored_bits_of_pml4e, accepted, PROVES("ept:entry.nonleaf.ignored", "ept:ad.off"),

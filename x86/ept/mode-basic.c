@@ -1,15 +1,17 @@
 /*
- * EPT and what guest paging says of the page: mode-based execute control, advanced exit information.
+ * EPT and what guest paging says of the page: mode-based execute control, advanced exit
+ * information.
  *
- * With "mode-based execute control for EPT", bit 2 of an EPT entry allows instruction fetches from
- * supervisor-mode linear addresses only, and bit 10 those from user-mode linear addresses. Which one an
- * address is depends on the guest's paging structures, not on CPL: a user-mode address has U/S = 1 in
- * every entry: 31.3.3.2. An entry with bit 10 alone is present then. Bit 6 of the exit qualification is the
- * AND of all bits 10.
+ * With "mode-based execute control for EPT", bit 2 of an EPT entry allows instruction
+ * fetches from supervisor-mode linear addresses only, and bit 10 those from user-mode linear
+ * addresses. Which one an address is depends on the guest's paging structures, not on CPL: a
+ * user-mode address has U/S = 1 in every entry: 31.3.3.2. An entry with bit 10 alone is present
+ * then. Bit 6 of the exit qualification is the AND of all bits 10.
  *
- * A processor with "advanced VM-exit information for EPT violations" also reports in bits 11:9 whether
- * the address is of user mode, and whether guest paging lets it be written to and fetched from: Table
- * 30-7. These bits are about accesses to the page, not about those to the guest's tables.
+ * A processor with "advanced VM-exit information for EPT violations" also reports in bits 11:9
+ * whether the address is of user mode, and whether guest paging lets it be written to and fetched
+ * from: Table 30-7. These bits are about accesses to the page, not about those to the guest's
+ * tables.
  */
 #include "cpu/features.h"
 #include "ept/probe.h"
@@ -23,7 +25,7 @@ BEFORE_EACH_CASE(vmx_start);
 #define X	VIOLATION_EXECUTABLE
 #define U	VIOLATION_USER_EXECUTABLE
 
-/* --- mode-based execute control -------------------------------------------------------------------- */
+/* --- mode-based execute control -------------------------------------------- */
 
 struct mode_access {
 	bool off;			/* without the control */
@@ -181,7 +183,7 @@ CASE(bit_10_alone_misconfigured, PROVES("ept:misconfig.user_exec_only"),
 	EXPECT(ept_probe_enter(&probe, ACCESS_FETCH), OUTCOME_EXIT(EXIT_EPT_MISCONFIGURATION));
 }
 
-/* --- advanced exit information ------------------------------------------------------------------------ */
+/* --- advanced exit information --------------------------------------------- */
 
 struct guest_page {
 	enum paging_level level;	/* the guest's entry that is changed: bits to */
@@ -200,7 +202,8 @@ struct guest_page {
 static void describes_page(const struct case_def *this_case)
 {
 	const struct guest_page *row = this_case->row;
-	u64 access = ept_probe_qualification(row->access) & ~(USER_MODE | WRITABLE | EXECUTE_DISABLE);
+	u64 access = ept_probe_qualification(row->access) &
+		     ~(USER_MODE | WRITABLE | EXECUTE_DISABLE);
 	struct ept_probe probe;
 
 	ept_probe_start(&probe, LEVEL_PTE, 0);
@@ -237,7 +240,9 @@ CASE_RUN(read_only_page_by_pdpte, describes_page, PROVES("exit-qualifications:ep
 	 NEEDS(ADVANCED), PAGE(.level = LEVEL_PDPTE, .clear = PTE_RW, .information = USER_MODE));
 CASE_RUN(execute_disable_page_by_pte, describes_page,
 	 PROVES("exit-qualifications:ept.page_execute_disable"), NEEDS(ADVANCED, CPU(NX)),
-	 PAGE(.level = LEVEL_PTE, .set = PTE_XD, .information = USER_MODE | WRITABLE | EXECUTE_DISABLE));
+	 PAGE(.level = LEVEL_PTE, .set = PTE_XD,
+	      .information = USER_MODE | WRITABLE | EXECUTE_DISABLE));
 CASE_RUN(execute_disable_page_by_pde, describes_page,
 	 PROVES("exit-qualifications:ept.page_execute_disable"), NEEDS(ADVANCED, CPU(NX)),
-	 PAGE(.level = LEVEL_PDE, .set = PTE_XD, .information = USER_MODE | WRITABLE | EXECUTE_DISABLE));
+	 PAGE(.level = LEVEL_PDE, .set = PTE_XD,
+	      .information = USER_MODE | WRITABLE | EXECUTE_DISABLE));

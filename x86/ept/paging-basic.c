@@ -1,14 +1,14 @@
 /*
  * The guest's own paging structures, read and written through EPT.
  *
- * With EPT, CR3 and the entries of the guest's paging structures hold guest-physical addresses. To translate
- * one linear address the processor translates up to five of them, one for each table and one for the page:
- * 31.3.1 EPT Overview. An access to an entry of a table is a data read; to set an accessed or dirty
- * flag there, a data write. When EPTP bit 6 turns on accessed and dirty flags for EPT, every access to
- * the guest's tables is treated as a write: 31.3.3.2. A violation by such an access has bit 7 of the
- * qualification 1 (GUEST_LINEAR_ADDRESS is what was to be translated) and bit 8 of it 0. It comes before
- * any page fault that the entry would cause, and page faults come before anything about the page itself:
- * 31.3.3.3.
+ * With EPT, CR3 and the entries of the guest's paging structures hold guest-physical
+ * addresses. To translate one linear address the processor translates up to five of them, one
+ * for each table and one for the page: 31.3.1 EPT Overview. An access to an entry of a table is
+ * a data read; to set an accessed or dirty flag there, a data write. When EPTP bit 6 turns on
+ * accessed and dirty flags for EPT, every access to the guest's tables is treated as a write:
+ * 31.3.3.2. A violation by such an access has bit 7 of the qualification 1 (GUEST_LINEAR_ADDRESS
+ * is what was to be translated) and bit 8 of it 0. It comes before any page fault that the entry
+ * would cause, and page faults come before anything about the page itself: 31.3.3.3.
  */
 #include "cpu/features.h"
 #include "ept/probe.h"
@@ -23,10 +23,10 @@ BEFORE_EACH_CASE(vmx_start);
 #define X	VIOLATION_EXECUTABLE
 
 struct table_access {
-	enum paging_level level;	/* the guest's table with the entry of this level: EPT allows */
+	enum paging_level level;	/* the guest's table of these entries: EPT allows */
 	u64 rights;			/* EPT_READ, ... and nothing else */
 	u64 eptp_flags;
-	u64 guest_flags;		/* PTE_A and PTE_D as the guest's entries have them before */
+	u64 guest_flags;		/* PTE_A, PTE_D: in the guest's entries at first */
 	enum access access;
 	u64 qualification;		/* bits 5:0; 0: the access is made */
 	u64 open;			/* bits of it that are up to the implementation */
@@ -91,14 +91,14 @@ static void allowed(const struct case_def *this_case)
 	EXPECT_MADE(&probe);
 }
 
-/* --- reads of entries -------------------------------------------------------------------------- */
+/* --- reads of entries ------------------------------------------------------ */
 
 #define NOT_PRESENT(level_, access_)					\
 	WHEN(.level = LEVEL_##level_, .access = ACCESS_##access_, .qualification = VIOLATION_READ)
 
 CASE_RUN(pte_not_present, refused,
-	 PROVES("ept:violation.paging_read", "exit-qualifications:ept.translated", "ept:violation.gla",
-		"ept:violation.gpa"),
+	 PROVES("ept:violation.paging_read", "exit-qualifications:ept.translated",
+		"ept:violation.gla", "ept:violation.gpa"),
 	 NEEDS(VMX, EPT), NOT_PRESENT(PTE, READ));
 CASE_RUN(pde_not_present, refused,
 	 PROVES("ept:violation.paging_read", "exit-qualifications:ept.translated"),
@@ -170,7 +170,7 @@ CASE(mov_to_cr3_reads_nothing, PROVES("ept:mov_cr3.no_access"), NEEDS(VMX, EPT))
 	EXPECT(resume(), GUEST_DONE);
 }
 
-/* --- accessed and dirty flags of the guest: writes of entries ------------------------------------ */
+/* --- accessed and dirty flags of the guest: writes of entries -------------- */
 
 /* Whether a flag is set by a write or by a read-modify-write is left open: 30.2.1. */
 #define FLAG_WRITE(level_, access_, flags)				\
@@ -200,7 +200,7 @@ CASE_RUN(write_by_dirty_read_only_pte, allowed, PROVES("ept:violation.paging_ad_
 CASE_RUN(write_by_accessed_read_only_pde, allowed, PROVES("ept:violation.paging_ad_write"),
 	 NEEDS(VMX, EPT), NO_FLAG_WRITE(PDE, WRITE, PTE_A));
 
-/* --- with accessed and dirty flags for EPT: every access is a write -------------------------------- */
+/* --- with accessed and dirty flags for EPT: every access is a write -------- */
 
 #define WITH_AD(level_, access_, rights_, want)				\
 	WHEN(.level = LEVEL_##level_, .rights = (rights_), .guest_flags = PTE_A | PTE_D,	\
@@ -223,7 +223,7 @@ CASE_RUN(pde_not_present_with_ad_for_write, refused, PROVES("ept:violation.pagin
 CASE_RUN(pdpte_not_present_with_ad_for_fetch, refused, PROVES("ept:violation.paging_with_ad"),
 	 NEEDS(VMX, EPT, EPT_AD), WITH_AD(PDPTE, FETCH, 0, NOTHING));
 
-/* --- misconfigurations ------------------------------------------------------------------------------ */
+/* --- misconfigurations ----------------------------------------------------- */
 
 static void misconfigured(const struct case_def *this_case)
 {
@@ -249,7 +249,7 @@ CASE_RUN(pdpte_in_misconfigured_page, misconfigured,
 	 PROVES("ept:misconfig.write_only", "ept:misconfig.qualification"), NEEDS(VMX, EPT),
 	 WHEN(.level = LEVEL_PDPTE, .rights = EPT_WRITE, .access = ACCESS_FETCH));
 
-/* --- which comes first: 31.3.3.3 ---------------------------------------------------------------------- */
+/* --- which comes first: 31.3.3.3 ------------------------------------------- */
 
 /* The entry would cause a page fault, but it cannot be read. */
 CASE(violation_of_table_before_page_fault, PROVES("ept:violation.vs_pf"), NEEDS(VMX, EPT))
@@ -307,7 +307,7 @@ CASE(page_fault_before_misconfiguration_of_page, PROVES("ept:violation.pf_before
 	EXPECT(guest_outcome(), OUTCOME_FAULT(VECTOR_PF, 0));
 }
 
-/* 5.5.4: bits 51:MAXPHYADDR of an entry of the guest are reserved; that is for the guest to learn. */
+/* 5.5.4: bits 51:MAXPHYADDR of a guest entry are reserved; that is between the guest and itself. */
 CASE(page_fault_by_address_above_maxphyaddr, PROVES("paging:misc.gpa_width_ept", "ept:width.gpa"),
      NEEDS(VMX, EPT, RESERVED_ADDRESS_BITS))
 {

@@ -1,12 +1,12 @@
 /*
  * The EPT pointer: what VM entry accepts in it, and which controls want EPT.
  *
- * Bits 2:0 of the EPTP (27.6.11) are the memory type of the EPT paging structures, bits 5:3 their levels
- * minus 1, bit 6 turns on accessed and dirty flags, bit 7 supervisor shadow-stack control, and the rest is
- * the physical address of the first table. What of that a processor supports is in
- * IA32_VMX_EPT_VPID_CAP. When "enable EPT" is 1 and the EPTP says something else, VM entry fails
- * with VMfailValid(7): 29.2.1.1 VM-Execution Control Fields. It fails likewise for controls that are 1 while
- * "enable EPT" is 0 though they mean nothing without it.
+ * Bits 2:0 of the EPTP (27.6.11) are the memory type of the EPT paging structures, bits 5:3 their
+ * levels minus 1, bit 6 turns on accessed and dirty flags, bit 7 supervisor shadow-stack control,
+ * and the rest is the physical address of the first table. What of that a processor supports is
+ * in IA32_VMX_EPT_VPID_CAP. When "enable EPT" is 1 and the EPTP says something else, VM entry
+ * fails with VMfailValid(7): 29.2.1.1 VM-Execution Control Fields. It fails likewise for controls
+ * that are 1 while "enable EPT" is 0 though they mean nothing without it.
  */
 #include "cpu/features.h"
 #include "ept/ept.h"
@@ -18,9 +18,9 @@ static void guest(void)
 {
 }
 
-/* --- values that are refused ------------------------------------------------------------------- */
+/* --- values that are refused ----------------------------------------------- */
 
-/* In the good EPTP, the bits in `field` are replaced: by each of `values`, or by each single bit. */
+/* In the good EPTP the bits in `field` are replaced: by each of `values`, or by each single bit. */
 struct pointer {
 	u64 field;
 	u64 values;			/* bit n: the value n, of the field at its place */
@@ -59,7 +59,8 @@ static void refused(const struct case_def *this_case)
 CASE_RUN(memory_type_reserved, refused,
 	 PROVES("vm-entry-checks:ctl.eptp.memory_type", "ept:eptp.format.memory_type"),
 	 NEEDS(VMX, EPT),
-	 REPLACE(.field = BITS(2, 0), .values = BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(7)));
+	 REPLACE(.field = BITS(2, 0),
+		 .values = BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(7)));
 CASE_RUN(memory_type_uc_unsupported, refused,
 	 PROVES("vm-entry-checks:ctl.eptp.memory_type", "ept:eptp.format.memory_type"),
 	 NEEDS(VMX, EPT, NO_EPT_CAP(UC)), REPLACE(.field = BITS(2, 0), .values = BIT(EPT_UC)));
@@ -69,7 +70,8 @@ CASE_RUN(memory_type_wb_unsupported, refused,
 CASE_RUN(walk_length_invalid, refused,
 	 PROVES("vm-entry-checks:ctl.eptp.walk_length", "ept:eptp.format.walk_length"),
 	 NEEDS(VMX, EPT),
-	 REPLACE(.field = BITS(5, 3), .values = BIT(0) | BIT(1) | BIT(2) | BIT(5) | BIT(6) | BIT(7)));
+	 REPLACE(.field = BITS(5, 3),
+		 .values = BIT(0) | BIT(1) | BIT(2) | BIT(5) | BIT(6) | BIT(7)));
 CASE_RUN(walk_length_5_unsupported, refused,
 	 PROVES("vm-entry-checks:ctl.eptp.walk_length", "ept:eptp.format.walk_length"),
 	 NEEDS(VMX, EPT, NO_EPT_CAP(WALK_5)), REPLACE(.field = BITS(5, 3), .values = BIT(4)));
@@ -87,7 +89,7 @@ CASE_RUN(address_above_maxphyaddr, refused,
 	 PROVES("vm-entry-checks:ctl.eptp.width", "ept:eptp.format.reserved"),
 	 NEEDS(VMX, EPT), REPLACE(.above_maxphyaddr = true));
 
-/* --- values that are accepted -------------------------------------------------------------------- */
+/* --- values that are accepted ---------------------------------------------- */
 
 static void accepted(const struct case_def *this_case)
 {
@@ -147,7 +149,7 @@ CASE(any_pointer_without_ept, PROVES("vm-entry-checks:ctl.eptp.reserved"), NEEDS
 	try_pointer(~0ull, GUEST_DONE);
 }
 
-/* --- controls that want EPT ------------------------------------------------------------------------ */
+/* --- controls that want EPT ------------------------------------------------ */
 
 struct dependent {
 	enum control control;

@@ -1,17 +1,18 @@
 /*
  * EPT violations: which accesses EPT refuses, and what the exit says of them.
  *
- * With "enable EPT", a guest-physical address is translated by the EPT paging structures: 31.3.2 EPT
- * Translation Mechanism. Bits 2:0 of each entry allow reads, writes and instruction fetches; an entry with
- * all three clear is not present. An access that meets an entry that is not present, or that one entry
- * on the way does not allow, causes an EPT violation: 31.3.3.2. The exit qualification holds the access, the
- * AND of what the entries allow, and what is known of the linear address: Table 30-7; two fields hold the
- * addresses. The exit is like a fault: the access has not been made, and when the entry allows it, the
- * guest goes on as if nothing had been. No INVEPT is needed for that: the violation itself has
- * dropped what the processor had cached (31.4.3.1).
+ * With "enable EPT", a guest-physical address is translated by the EPT paging structures: 31.3.2
+ * EPT Translation Mechanism. Bits 2:0 of each entry allow reads, writes and instruction fetches;
+ * an entry with all three clear is not present. An access that meets an entry that is not
+ * present, or that one entry on the way does not allow, causes an EPT violation: 31.3.3.2. The
+ * exit qualification holds the access, the AND of what the entries allow, and what is known of
+ * the linear address: Table 30-7; two fields hold the addresses. The exit is like a fault: the
+ * access has not been made, and when the entry allows it, the guest goes on as if nothing had
+ * been. No INVEPT is needed for that: the violation itself has dropped what the processor had
+ * cached (31.4.3.1).
  *
- * Most cases are rows of a table: one entry of one page's translation is changed, one access is made, then
- * the entry is put back and the guest goes on.
+ * Most cases are rows of a table: one entry of one page's translation is changed, one access is
+ * made, then the entry is put back and the guest goes on.
  */
 #include "cpu/features.h"
 #include "ept/probe.h"
@@ -31,7 +32,7 @@ struct violation {
 	enum paging_level level;		/* the entry that is changed: bits to */
 	u64 clear, set;
 	u64 clear_above;			/* bits to clear in the entry above that one */
-	enum access access;
+	enum access_kind access;
 	u64 rights;				/* bits 5:3 of the qualification */
 };
 
@@ -57,7 +58,8 @@ static void refused(const struct case_def *this_case)
 	above = level < LEVEL_PML4E ? *probe.entry[level + 1] : 0;
 	change_entries(&probe, row);
 	REQUIRE(ept_probe_enter(&probe, row->access), OUTCOME_EXIT(EXIT_EPT_VIOLATION));
-	EXPECT_VIOLATION(ept_probe_qualification(row->access) | row->rights, probe.gpa, probe.linear);
+	EXPECT_VIOLATION(ept_probe_qualification(row->access) | row->rights, probe.gpa,
+			 probe.linear);
 	EXPECT_NOT_DONE(&probe);
 
 	*probe.entry[level] = entry;
@@ -79,7 +81,7 @@ static void allowed(const struct case_def *this_case)
 	EXPECT_MADE(&probe);
 }
 
-/* --- not present: every access is refused, and bits 5:3 say that nothing is allowed ----- */
+/* --- not present: every access is refused, and bits 5:3 say that nothing is allowed --- */
 
 #define NOT_PRESENT(level_, access_)	WHEN(.level = LEVEL_##level_, .clear = ~0ull, \
 					     .access = ACCESS_##access_, .rights = NOTHING)
@@ -130,7 +132,7 @@ CASE_RUN(not_present_pml4e_hides_all_other_bits, refused,
 	 PROVES("ept:walk.not_present", "ept:walk.present"), NEEDS(VMX, EPT, OWN_PML4E),
 	 HIDDEN(PML4E));
 
-/* --- one entry does not allow the access ------------------------------------------------ */
+/* --- one entry does not allow the access ----------------------------------- */
 
 #define WITHOUT(bits, level_, access_, rights_)				\
 	WHEN(.level = LEVEL_##level_, .clear = (bits),			\
@@ -197,7 +199,7 @@ CASE_RUN(read_without_pte_below_read_only_pde, refused,
 	 WHEN(.level = LEVEL_PTE, .clear = ~0ull, .clear_above = EPT_WRITE,
 	      .access = ACCESS_READ, .rights = NOTHING));
 
-/* --- what is allowed -------------------------------------------------------------------- */
+/* --- what is allowed ------------------------------------------------------- */
 
 CASE_RUN(read_of_read_only_page, allowed, PROVES("ept:violation.read"), NEEDS(VMX, EPT),
 	 WITHOUT(EPT_WRITE | EPT_EXECUTE, PTE, READ, 0));
@@ -211,7 +213,7 @@ CASE_RUN(fetch_from_execute_only_page, allowed,
 CASE_RUN(fetch_through_execute_only_pdpte, allowed, PROVES("ept:misconfig.exec_only_ok"),
 	 NEEDS(VMX, EPT, EPT_CAP(EXECUTE_ONLY)), WITHOUT(EPT_READ | EPT_WRITE, PDPTE, FETCH, 0));
 
-/* --- larger pages ------------------------------------------------------------------------ */
+/* --- larger pages ---------------------------------------------------------- */
 
 #define LARGE(size_, bits, access_, rights_)				\
 	WHEN(.size = LEVEL_##size_, .level = LEVEL_##size_, .clear = (bits),	\
@@ -241,7 +243,7 @@ CASE_RUN(write_to_read_only_1_gbyte_page, refused, PROVES("ept:walk.1g", "ept:vi
 CASE_RUN(fetch_from_no_execute_1_gbyte_page, refused, PROVES("ept:walk.1g", "ept:violation.fetch"),
 	 NEEDS(VMX, EPT, EPT_CAP(1G)), LARGE(PDPTE, EPT_EXECUTE, FETCH, R | W));
 
-/* --- the two addresses -------------------------------------------------------------------- */
+/* --- the two addresses ----------------------------------------------------- */
 
 /* The bytes, not the pages: all 64 bits of both fields. */
 CASE(addresses_are_those_of_the_byte, PROVES("ept:violation.gpa", "ept:violation.gla",
@@ -285,7 +287,7 @@ CASE(access_across_pages, PROVES("ept:violation.gpa", "ept:violation.gla", "ept:
 	EXPECT_EQ(second[0], PROBE_WRITTEN >> 32);
 }
 
-/* --- accesses that read and write ----------------------------------------------------------- */
+/* --- accesses that read and write ------------------------------------------ */
 
 /*
  * 30.2.1: a read-modify-write operation sets bit 1; whether it sets bit 0, too, is up to the
@@ -332,7 +334,7 @@ CASE(inc_of_page_not_present, PROVES("ept:violation.rmw"), NEEDS(VMX, EPT))
 				probe.linear);
 }
 
-/* --- RFLAGS.RF --------------------------------------------------------------------------------- */
+/* --- RFLAGS.RF ------------------------------------------------------------- */
 
 /*
  * 30.3.3 Saving RIP, RSP, RFLAGS, and SSP: saved as 1, as by a fault, so that a breakpoint on the

@@ -76,8 +76,8 @@ u64 *ept_entry(const struct ept *ept, u64 gpa, enum paging_level level)
 }
 
 /*
- * Whether a processor may go on using what it knows of an entry that had the value `before` though
- * software wants it to use `after`: 31.4.3.4 Guidelines for Use of the INVEPT Instruction.
+ * Whether a processor may go on using what it knows of an entry that had the value `before`
+ * though software wants it to use `after`: 31.4.3.4 Guidelines for Use of the INVEPT Instruction.
  */
 static bool must_invalidate(u64 before, u64 after)
 {

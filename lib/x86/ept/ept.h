@@ -1,6 +1,7 @@
 /*
- * Builds EPT paging structures, 4 levels of them: 31.3.2 EPT Translation Mechanism. A case starts with
- * guest-physical addresses below 4 GBytes that equal physical ones, and changes what it wants tested:
+ * Builds EPT paging structures, 4 levels of them: 31.3.2 EPT Translation Mechanism. A case starts
+ * with guest-physical addresses below 4 GBytes that equal physical ones, and changes what it
+ * wants tested:
  *
  *	struct ept ept;
  *
@@ -19,7 +20,7 @@
 /* Bits of an EPT paging-structure entry: Tables 31-1 to 31-7. */
 #define EPT_READ			BIT(0)
 #define EPT_WRITE			BIT(1)
-#define EPT_EXECUTE			BIT(2)	/* with mode-based execute control: supervisor mode */
+#define EPT_EXECUTE			BIT(2)	/* with mode-based execute control: supervisor */
 #define EPT_MEMORY_TYPE(type)		((u64)(type) << 3)	/* in an entry that maps a page */
 #define EPT_IGNORE_PAT			BIT(6)			/* likewise */
 #define EPT_PAGE			BIT(7)			/* a PDPTE or PDE maps a page */
@@ -57,9 +58,9 @@ bool need_no_ept_vpid_cap(u64 bits);
 	{ "IA32_VMX_EPT_VPID_CAP without " #name, need_no_ept_vpid_cap, EPT_CAP_##name, 0 }
 
 /*
- * Maps the first 4 GBytes to themselves and allows everything: write-back memory, and uncacheable from
- * 3 GBytes on, where the devices are. By pages of 1 GByte where the processor has them, else of 2
- * MBytes, else of 4 KBytes. The tables come from page_alloc(). Nothing uses them yet.
+ * Maps the first 4 GBytes to themselves and allows everything: write-back memory, and uncacheable
+ * from 3 GBytes on, where the devices are. By pages of 1 GByte where the processor has them,
+ * else of 2 MBytes, else of 4 KBytes. The tables come from page_alloc(). Nothing uses them yet.
  */
 void ept_build(struct ept *ept);
 
@@ -70,16 +71,17 @@ void ept_build(struct ept *ept);
 u64 ept_pointer(const struct ept *ept, u64 flags);
 
 /*
- * ept_build(); "enable EPT" and the EPT pointer with `flags` in the current VMCS; INVEPT, because the
- * case before may have had its tables in the same pages.
+ * ept_build(); "enable EPT" and the EPT pointer with `flags` in the current VMCS; INVEPT, because
+ * the case before may have had its tables in the same pages.
  */
 void ept_start(struct ept *ept, u64 flags);
 
 /*
- * Maps the 4-KByte, 2-MByte or 1-GByte page (`level` LEVEL_PTE, LEVEL_PDE or LEVEL_PDPTE) at guest-
- * physical address `gpa` to `physical`, both multiples of level_size(level), with `flags` (EPT_...,
- * without EPT_PAGE). Missing tables are made and allow everything; a larger page in the way is split.
- * Returns the entry. Invalidates nothing: for what no guest has used yet, or before ept_invalidate().
+ * Maps the 4-KByte, 2-MByte or 1-GByte page (`level` LEVEL_PTE, LEVEL_PDE or LEVEL_PDPTE) at
+ * guest-physical address `gpa` to `physical`, both multiples of level_size(level), with `flags`
+ * (EPT_..., without EPT_PAGE). Missing tables are made and allow everything; a larger page in
+ * the way is split. Returns the entry. Invalidates nothing: for what no guest has used yet,
+ * or before ept_invalidate().
  */
 u64 *ept_map(struct ept *ept, u64 gpa, u64 physical, u64 flags, enum paging_level level);
 
@@ -87,9 +89,10 @@ u64 *ept_map(struct ept *ept, u64 gpa, u64 physical, u64 flags, enum paging_leve
 u64 *ept_entry(const struct ept *ept, u64 gpa, enum paging_level level);
 
 /*
- * Changes the entry of `level` for `gpa`, which must exist: bits to clear, then bits to set. Executes
- * INVEPT where 31.4.3.4 Guidelines for Use of the INVEPT Instruction asks for it, and only there: not
- * when the entry was not present, and not when the change does no more than allow accesses.
+ * Changes the entry of `level` for `gpa`, which must exist: bits to clear, then bits to
+ * set. Executes INVEPT where 31.4.3.4 Guidelines for Use of the INVEPT Instruction asks for it,
+ * and only there: not when the entry was not present, and not when the change does no more than
+ * allow accesses.
  */
 void ept_change(struct ept *ept, u64 gpa, enum paging_level level, u64 clear, u64 set);
 

@@ -1,7 +1,8 @@
 /*
- * A page for a case to experiment on, through EPT: a guest reaches it at a linear address and at a
- * guest-physical address of which no entry, neither of the guest's tables below the PML4E nor of EPT below
- * the PML4E, translates anything else; and guests that read it, write to it and run it.
+ * A page for a case to experiment on, through EPT: a guest reaches it at a linear address and
+ * at a guest-physical address of which no entry, neither of the guest's tables below the PML4E
+ * nor of EPT below the PML4E, translates anything else; and guests that read it, write to it and
+ * run it.
  *
  *	struct ept_probe probe;
  *
@@ -23,34 +24,36 @@ struct ept_probe {
 	u64 linear, gpa;		/* where the guest finds the page */
 	u64 *page;			/* where we do: 4 KBytes of PROBE_CONTENT */
 	u64 *entry[LEVEL_PML4E + 1];	/* EPT entries of `gpa` by level, from `size` up */
-	u64 *guest_entry[LEVEL_PML4E + 1];	/* the guest's entries of `linear`, from its PTE up */
-	enum access access;		/* the last of ept_probe_enter() */
+	u64 *guest_entry[LEVEL_PML4E + 1];	/* the guest's, of `linear`, by level */
+	enum access_kind access;		/* the last of ept_probe_enter() */
 };
 
 /*
- * ept_start() with `eptp_flags`; maps a fresh page by an EPT entry of `size` that allows everything, as
- * write-back memory. With LEVEL_PDE and LEVEL_PDPTE the entry maps what is around the page as well. The
- * guest maps it by a PTE: supervisor mode, writable; LEVEL_PTE and up have no accessed flags yet.
+ * ept_start() with `eptp_flags`; maps a fresh page by an EPT entry of `size` that allows
+ * everything, as write-back memory. With LEVEL_PDE and LEVEL_PDPTE the entry maps what is around
+ * the page as well. The guest maps it by a PTE: supervisor mode, writable; LEVEL_PTE and up have
+ * no accessed flags yet.
  */
 void ept_probe_start(struct ept_probe *probe, enum paging_level size, u64 eptp_flags);
 
 /*
- * True when the EPT PML4E of the probe translates nothing else: there must be a second one, which takes
- * guest-physical addresses of 40 bits. As a need: OWN_PML4E.
+ * True when the EPT PML4E of the probe translates nothing else: there must be a second one, which
+ * takes guest-physical addresses of 40 bits. As a need: OWN_PML4E.
  */
 bool need_own_pml4e(u64 unused);
 #define OWN_PML4E	{ "MAXPHYADDR of 40 or more", need_own_pml4e, 0, 0 }
 
 /*
- * Enters a guest that makes one access at `linear`: reads 8 bytes, writes PROBE_WRITTEN, or jumps to the
- * RET there. Returns how it came back; resume() goes on.
+ * Enters a guest that makes one access at `linear`: reads 8 bytes, writes PROBE_WRITTEN, or jumps
+ * to the RET there. Returns how it came back; resume() goes on.
  */
-outcome_t ept_probe_enter(struct ept_probe *probe, enum access access);
+outcome_t ept_probe_enter(struct ept_probe *probe, enum access_kind access);
 #define PROBE_WRITTEN	0x1122334455667788ull
 
 /*
- * Judges the saved state after an exit by that access: RIP is that of the instruction, or the target of
- * the jump; no register changed, and no flag but RF, which cases of its own look at; nothing is written.
+ * Judges the saved state after an exit by that access: RIP is that of the instruction, or the
+ * target of the jump; no register changed, and no flag but RF, which cases of its own look at;
+ * nothing is written.
  */
 #define EXPECT_NOT_DONE(probe)	ept_probe_expect_not_done(__FILE__, __LINE__, probe)
 void ept_probe_expect_not_done(const char *file, u32 line, const struct ept_probe *probe);
@@ -60,6 +63,6 @@ void ept_probe_expect_not_done(const char *file, u32 line, const struct ept_prob
 void ept_probe_expect_made(const char *file, u32 line, const struct ept_probe *probe);
 
 /* Bits 2:0 of the exit qualification for an access, and what guest paging of the probe adds. */
-u64 ept_probe_qualification(enum access access);
+u64 ept_probe_qualification(enum access_kind access);
 
 #endif

@@ -33,8 +33,9 @@
 const char *violation_words(char *to, size_t size, u64 qualification);
 
 /*
- * The exit before this was an EPT violation that reports `qualification`, in those bits that the manual
- * defines for this processor and VMCS, and both addresses. Bits in `open` may be as they are.
+ * The exit before this was an EPT violation that reports `qualification`, in those bits that
+ * the manual defines for this processor and VMCS, and both addresses. Bits in `open` may be as
+ * they are.
  */
 #define EXPECT_VIOLATION(qualification, physical_address, linear_address)		\
 	violation_expect(__FILE__, __LINE__, qualification, 0, physical_address, linear_address)
