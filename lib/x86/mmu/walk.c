@@ -57,16 +57,16 @@ bool walk_is_leaf(const struct walk_cpu *cpu, enum paging_mode mode, u32 level, 
 	return level == 2 || (level == 3 && cpu->pages_1g);
 }
 
-/* 5.3 32-Bit Paging: only a PDE that maps a 4-MByte page has reserved bits, and what PAT adds. */
+/* 5.3 32-Bit Paging: none with CR4.PSE = 0, else those of a 4-MByte page, and what PAT would use. */
 static u64 reserved_32_bit(const struct walk_cpu *cpu, u32 level, u64 entry)
 {
 	u32 bits = cpu->physical_bits < 40 ? cpu->physical_bits : 40;
-	u64 reserved = 0;
+	u64 reserved;
 
+	if (!(cpu->cr4 & CR4_PSE) || !walk_is_leaf(cpu, PAGING_32_BIT, level, entry))
+		return 0;
 	if (level == 1)
 		return cpu->pat ? 0 : ENTRY_PAT_4K;
-	if (!walk_is_leaf(cpu, PAGING_32_BIT, level, entry))
-		return 0;
 	/* Bits 20:13 are address bits 39:32, of which those from M on are reserved; so is bit 21. */
 	reserved = cpu->pse36 ? BITS(21, bits - 19) : BITS(21, 13);
 	return cpu->pat ? reserved : reserved | ENTRY_PAT_LARGE;
@@ -287,7 +287,7 @@ static struct walk_result finish(const struct walk_cpu *cpu, const struct walk_a
 	result.executable = !rights->execute_disable;
 	result.global = cpu->cr4 & CR4_PGE && leaf->value & ENTRY_G;
 	result.protection_key = rights->key;
-	result.pat_index = FIELD(leaf->value, 4, 3) | (leaf->value & pat ? 4 : 0);
+	result.pat_index = FIELD(leaf->value, 4, 3) | (cpu->pat && leaf->value & pat ? 4 : 0);
 	set_flags(cpu, access, &result);
 	return result;
 }
@@ -302,6 +302,7 @@ struct walk_result walk(const struct walk_cpu *cpu, const struct walk_access *ac
 	u32 level;
 
 	if (mode == PAGING_OFF) {
+		result.user_address = result.writable = result.executable = true;
 		result.physical = access->address & BITS(31, 0);
 		return result;
 	}
