@@ -23,7 +23,8 @@ static void require_mode(enum apic_mode mode)
 
 /* --- transitions ------------------------------------------------------------------- */
 
-CASE(x2apic_mode_can_be_left_through_disabled, PROVES("guest-instructions:msr.apic_base_modes"), NEEDS(X2APIC))
+CASE(x2apic_mode_can_be_left_through_disabled, PROVES("guest-instructions:msr.apic_base_modes"),
+     NEEDS(X2APIC))
 {
 	require_mode(APIC_X2APIC);
 	require_mode(APIC_DISABLED);

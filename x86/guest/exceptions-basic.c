@@ -144,7 +144,8 @@ CASE(selector_beyond_the_table, PROVES("exceptions:vector.13"))
 /* The RPL is not a part of the error code. */
 CASE(error_code_without_rpl, PROVES("exceptions:vector.13"))
 {
-	EXPECT(attempt(load_ds, (void *)(u64)(BEYOND_GDT | 3)), OUTCOME_FAULT(VECTOR_GP, BEYOND_GDT));
+	EXPECT(attempt(load_ds, (void *)(BEYOND_GDT | 3ull)),
+	       OUTCOME_FAULT(VECTOR_GP, BEYOND_GDT));
 }
 
 /* --- page faults: more of them in mmu/fault-basic ------------------------------- */

@@ -116,8 +116,12 @@ BAD_GATE(handler_not_canonical, "exceptions:vector.13", VECTOR_GP, 0);
 BAD_GATE(stack_not_canonical, "exceptions:error.stack_not_canonical", VECTOR_SS, 0);
 BAD_GATE(tss_too_short, "exceptions:vector.10", VECTOR_TS, SELECTOR_TSS);
 
-/* An exception is an event external to the program (7.13): EXT is 1 in the error code of the second. */
-CASE(absent_gate_of_an_exception, PROVES("exceptions:pair.benign.contributory", "exceptions:frame.ext_bit"))
+/*
+ * An exception is an event external to the program (7.13): EXT is 1 in the error code of the
+ * second.
+ */
+CASE(absent_gate_of_an_exception,
+     PROVES("exceptions:pair.benign.contributory", "exceptions:frame.ext_bit"))
 {
 	absent(gate(VECTOR_UD));
 	EXPECT(attempt(undefined, NULL), OUTCOME_FAULT(VECTOR_NP, VECTOR_UD * 8 + 3));

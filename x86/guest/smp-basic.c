@@ -1,8 +1,9 @@
 /*
  * More than one processor: how INIT and the start-up IPI start one (11.4 Multiple-Processor (MP)
  * Initialization), in which state it begins (12.1.1 Processor State After Reset), and how
- * processors interrupt one another through their local APICs, in xAPIC and in x2APIC mode
- * (13.6 Issuing Interprocessor Interrupts, 13.8 Handling Interrupts, 13.12 Extended XAPIC). Processor 1 stands for all others.
+ * processors interrupt one another through their local APICs, in xAPIC and in x2APIC mode (13.6
+ * Issuing Interprocessor Interrupts, 13.8 Handling Interrupts, 13.12 Extended XAPIC). Processor
+ * 1 stands for all others.
  */
 #include "cpu/apic.h"
 #include "cpu/instruction.h"
@@ -178,7 +179,7 @@ INSTRUCTION(read_byte, "", "movb (%rdi), %al");
 
 #define NOT_MAPPED	0x123456789000ull
 
-CASE(exceptions_are_of_the_processor_that_raised_them, PROVES("exceptions:vector.6", "exceptions:vector.14"),
+CASE(exceptions_stay_on_their_processor, PROVES("exceptions:vector.6", "exceptions:vector.14"),
      NEEDS(APIC, CPUS(2)))
 {
 	write_cr2(0x1234);

@@ -10,7 +10,10 @@
 #include "cpu/outcome.h"
 #include "types.h"
 
-/* 13.4.1 The Local APIC Block Diagram, Table 13-1: offsets; in x2APIC mode MSR 800H + offset / 16. */
+/*
+ * 13.4.1 The Local APIC Block Diagram, Table 13-1: offsets; in x2APIC mode MSR 800H + offset /
+ * 16.
+ */
 enum apic_register {
 	APIC_ID				= 0x020,
 	APIC_VERSION			= 0x030,
@@ -91,8 +94,8 @@ bool apic_vector_bit(enum apic_register first, u8 vector);
 
 /*
  * Sends the interprocessor interrupt `command` (ICR_..., | vector) to the processor with the
- * APIC ID `destination`, which a shorthand (ICR_TO_...) makes meaningless. True when the APIC has sent it:
- * 13.6.1, delivery status; in x2APIC mode there is no such bit.
+ * APIC ID `destination`, which a shorthand (ICR_TO_...) makes meaningless. True when the APIC
+ * has sent it: 13.6.1, delivery status; in x2APIC mode there is no such bit.
  */
 bool apic_send(u32 destination, u32 command);
 

@@ -9,15 +9,19 @@
 #define LOW_END		0xa0000ull
 
 /*
- * How long to wait for another processor. Loops, for machines whose clock follows the number of
- * instructions, or clock ticks, for those where a PAUSE takes long; whichever is over first.
+ * How long to wait for another processor: polls with 64 PAUSEs in between, which is a
+ * microsecond or more in hardware and 64 clock ticks where the clock counts instructions; or
+ * clock ticks, where a PAUSE takes long. Whichever is over first.
  */
-#define WAIT_LOOPS	30000000u
+#define WAIT_POLLS	300000u
 #define WAIT_TICKS	(1ull << 34)
-/* Between INIT and start-up IPI, so that no processor can miss the second. */
-#define INIT_LOOPS	20000u
-/* After the first start-up IPI, before the second; most need no second. */
-#define STARTUP_LOOPS	2000000u
+/*
+ * Between INIT and start-up IPI, so that no processor can miss the second. The 10 ms of 11.4.4.1
+ * were for processors without 64-bit mode.
+ */
+#define INIT_POLLS	30u
+/* After the first start-up IPI, before the second; and after an NMI. */
+#define SHORT_POLLS	20000u
 
 enum state { STOPPED, STARTING, IDLE, BUSY };
 
@@ -96,21 +100,26 @@ void ap_main(void)
 
 /* --- on the boot processor --------------------------------------------------- */
 
-static void spin(u32 loops)
+static void pause_64(void)
 {
-	while (loops--)
-		pause();
+	asm volatile(".rept 64; pause; .endr" : : : "memory");
+}
+
+static void spin(u32 polls)
+{
+	while (polls--)
+		pause_64();
 }
 
 /* Waits until the processor is not in `state` any more; false when it still is. */
-static bool wait_while(const struct processor *processor, enum state state, u32 loops)
+static bool wait_while(const struct processor *processor, enum state state, u32 polls)
 {
 	u64 start = rdtsc();
 
 	while (processor->state == state) {
-		if (!loops-- || rdtsc() - start > WAIT_TICKS)
+		if (!polls-- || rdtsc() - start > WAIT_TICKS)
 			return false;
-		pause();
+		pause_64();
 	}
 	return true;
 }
@@ -118,10 +127,10 @@ static bool wait_while(const struct processor *processor, enum state state, u32 
 bool smp_wait_for(const volatile u32 *flag)
 {
 	u64 start = rdtsc();
-	u32 loops = WAIT_LOOPS;
+	u32 polls = WAIT_POLLS;
 
-	while (!*flag && loops-- && rdtsc() - start <= WAIT_TICKS)
-		pause();
+	while (!*flag && polls-- && rdtsc() - start <= WAIT_TICKS)
+		pause_64();
 	return *flag;
 }
 
@@ -161,7 +170,7 @@ void smp_init(u32 index)
 {
 	apic_send(this_platform()->apic_id[index], ICR_INIT | ICR_ASSERT);
 	processors[index].state = STOPPED;
-	spin(INIT_LOOPS);
+	spin(INIT_POLLS);
 }
 
 const struct smp_start_state *smp_start_one(u32 index, u32 n, u8 *vector)
@@ -173,8 +182,8 @@ const struct smp_start_state *smp_start_one(u32 index, u32 n, u8 *vector)
 
 	*vector = (u64)page / PAGE_SIZE;
 	smp_init(index);
-	memset(cpu, 0, offsetof(struct cpu, ist));
-	memset(page, 0xcc, PAGE_SIZE);
+	cpu->catcher = NULL;
+	cpu->in_guest = false;
 	memcpy(page, trampoline_start, trampoline_end - trampoline_start);
 	ap_stack = (u64)cpu->stack + sizeof(cpu->stack);
 	ap_index = index;
@@ -182,9 +191,9 @@ const struct smp_start_state *smp_start_one(u32 index, u32 n, u8 *vector)
 	processor->state = STARTING;
 	/* 11.4.4.1 Typical BSP Initialization Sequence: the second is for those that missed one. */
 	apic_send(id, ICR_STARTUP | ICR_ASSERT | *vector);
-	if (!wait_while(processor, STARTING, STARTUP_LOOPS)) {
+	if (!wait_while(processor, STARTING, SHORT_POLLS)) {
 		apic_send(id, ICR_STARTUP | ICR_ASSERT | *vector);
-		if (!wait_while(processor, STARTING, WAIT_LOOPS))
+		if (!wait_while(processor, STARTING, WAIT_POLLS))
 			give_up(index, "it runs after INIT, start-up IPI, start-up IPI",
 				"no sign of life");
 	}
@@ -225,7 +234,7 @@ outcome_t smp_wait(u32 index)
 {
 	struct processor *processor = &processors[index];
 
-	if (!wait_while(processor, BUSY, WAIT_LOOPS))
+	if (!wait_while(processor, BUSY, WAIT_POLLS))
 		give_up(index, "its work ends", "it still works, or it has died");
 	if (processor->left)
 		case_end();
@@ -262,12 +271,12 @@ void smp_restore_baseline(void)
 			continue;
 		if (processor->state == BUSY) {
 			apic_send(this_platform()->apic_id[i], ICR_NMI | ICR_ASSERT);
-			wait_while(processor, BUSY, STARTUP_LOOPS);
+			wait_while(processor, BUSY, SHORT_POLLS);
 		}
 		if (processor->state == IDLE) {
 			processor->function = restore;
 			processor->state = BUSY;
-			wait_while(processor, BUSY, STARTUP_LOOPS);
+			wait_while(processor, BUSY, SHORT_POLLS);
 		}
 		smp_init(i);
 	}

@@ -1,6 +1,6 @@
 /*
- * The other processors of the tree. They wait for a start-up IPI until a case wants them, and are put
- * back there by INIT after it, whatever it made of them.
+ * The other processors of the tree. They wait for a start-up IPI until a case wants them, and
+ * are put back there by INIT after it, whatever it made of them.
  *
  *	CASE(..., NEEDS(CPUS(2)))
  *	{
@@ -9,8 +9,9 @@
  *
  * All of this is for code on the boot processor (index 0). The work itself may use ATTEMPT(),
  * attempt(), trap_on() and EXPECT() there: its traps and handlers are those of its own
- * processor. The failures of a case have no lock: EXPECT() only while the boot processor waits in smp_call()
- * or smp_wait(). REQUIRE(), case_end() and case_skip() end the case when the wait is over.
+ * processor. The failures of a case have no lock: EXPECT() only while the boot processor waits
+ * in smp_call() or smp_wait(). REQUIRE(), case_end() and case_skip() end the case when the wait
+ * is over.
  */
 #ifndef CPU_SMP_H
 #define CPU_SMP_H
@@ -36,7 +37,10 @@ struct smp_start_state {
 /* How many processors the tree has. */
 u32 smp_cpu_count(void);
 
-/* Starts every processor that does not run yet. One that does not come up fails and ends the case. */
+/*
+ * Starts every processor that does not run yet. One that does not come up fails and ends the
+ * case.
+ */
 void smp_start(void);
 
 /*
@@ -46,9 +50,9 @@ void smp_start(void);
 void smp_init(u32 index);
 
 /*
- * Starts processor `index` (from 1) with the start-up vector of the `n`th page (from 0) that the tree says is
- * RAM below 640 KiB and above 32 KiB; `vector` is set to it. The state at the start comes back. A
- * processor that does not come up fails and ends the case.
+ * Starts processor `index` (from 1) with the start-up vector of the `n`th page (from 0) that the
+ * tree says is RAM below 640 KiB and above 32 KiB; `vector` is set to it. The state at the start
+ * comes back. A processor that does not come up fails and ends the case.
  */
 const struct smp_start_state *smp_start_one(u32 index, u32 n, u8 *vector);
 
@@ -59,8 +63,8 @@ void smp_begin(u32 index, void (*function)(void *argument), void *argument);
 bool smp_done(u32 index);
 
 /*
- * Waits for that. Outcome: done, or the first exception that nothing handled there. Work that does not end
- * within about a second fails and ends the case.
+ * Waits for that. Outcome: done, or the first exception that nothing handled there. Work that
+ * does not end within about a second fails and ends the case.
  */
 outcome_t smp_wait(u32 index);
 

@@ -3,8 +3,8 @@
  *
  * smp.c copies what is between trampoline_start and trampoline_end to a page below 640 KiB and
  * sends its number as the vector of the start-up IPI. The code finds itself by CS, notes the
- * state in which it was started (struct smp_start_state, at the end of the page), and goes to 64-bit
- * mode on the tables and the stack that smp.c has prepared; then ap_main() in C.
+ * state in which it was started (struct smp_start_state, at the end of the page), and goes to
+ * 64-bit mode on the tables and the stack that smp.c has prepared; then ap_main() in C.
  */
 #define START_STATE	0xf00	/* in step with cpu/smp.h */
 

@@ -4,10 +4,10 @@
  *	EXPECT(run_at_cpl(3, user_hlt, NULL), OUTCOME_GP0);
  *
  * The code runs on a stack of its own in the processor's block, so this_cpu(), ATTEMPT() and
- * EXPECT() work there too; attempt() and a second run_at_cpl() do not, and no port can be written.
- * GDT, TSS.RSP0 and the gate of #UD must be as a case finds them: the way back is a UD2, the one
- * instruction that comes to CPL 0 from anywhere, with any gate privilege and on any machine. Works in a VMX
- * guest as well, unless the exception bitmap takes #UD.
+ * EXPECT() work there too; attempt() and a second run_at_cpl() do not, and no port can be
+ * written. GDT, TSS.RSP0 and the gate of #UD must be as a case finds them: the way back is a
+ * UD2, the one instruction that comes to CPL 0 from anywhere, with any gate privilege and on any
+ * machine. Works in a VMX guest as well, unless the exception bitmap takes #UD.
  */
 #ifndef CPU_USER_H
 #define CPU_USER_H
@@ -26,7 +26,8 @@ outcome_t run_at_cpl_with_flags(u32 cpl, u64 rflags, void (*function)(void *argu
 
 /*
  * CODE32(name, "text"): 32-bit code for run_in_compatibility_mode(). It is called with its
- * argument in EDI and on a 32-bit stack; it may change all registers but ESP, and its end is a near return.
+ * argument in EDI and on a 32-bit stack; it may change all registers but ESP, and its end is a
+ * near return.
  */
 #define CODE32(name, text)						\
 	extern const u8 name[];						\
@@ -40,7 +41,10 @@ outcome_t run_at_cpl_with_flags(u32 cpl, u64 rflags, void (*function)(void *argu
  */
 outcome_t run_in_compatibility_mode(u32 cpl, const u8 *code, u32 argument);
 
-/* For trap_dispatch(): true when `frame` is the #UD by which such code comes back, and dealt with. */
+/*
+ * For trap_dispatch(): true when `frame` is the #UD by which such code comes back, and dealt
+ * with.
+ */
 bool user_return(struct trap_frame *frame);
 
 #endif
