@@ -1,4 +1,7 @@
-/* Accesses that may fault: the outcome says how they ended. */
+/*
+ * Accesses that may fault: the outcome says how they ended. At any CPL: also in code that
+ * run_at_cpl() runs.
+ */
 #ifndef CPU_SAFE_H
 #define CPU_SAFE_H
 
@@ -16,6 +19,15 @@ static inline outcome_t rdmsr_safe(u32 msr, u64 *value)
 static inline outcome_t wrmsr_safe(u32 msr, u64 value)
 {
 	return ATTEMPT("wrmsr", : "c" (msr), "a" ((u32)value), "d" ((u32)(value >> 32)) : "memory");
+}
+
+static inline outcome_t rdpmc_safe(u32 counter, u64 *value)
+{
+	u32 low = 0, high = 0;
+	outcome_t outcome = ATTEMPT("rdpmc", "+a" (low), "+d" (high) : "c" (counter));
+
+	*value = (u64)high << 32 | low;
+	return outcome;
 }
 
 static inline outcome_t xsetbv_safe(u32 index, u64 value)
