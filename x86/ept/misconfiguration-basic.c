@@ -25,7 +25,7 @@ struct misconfiguration {
 	u64 each;				/* bits of which each is tried by itself */
 	bool each_above_maxphyaddr;		/* so are bits 51:MAXPHYADDR */
 	u64 clear_above;			/* bits to clear in the entry above that one */
-	enum access_kind access;
+	enum access access;
 };
 
 #define WHEN(...)	ROW((&(const struct misconfiguration){ __VA_ARGS__ }))
@@ -264,7 +264,7 @@ CASE(rf_is_saved_as_1, PROVES("host-and-exit:save.rf.ept"), NEEDS(VMX, EPT))
 static void try_accepted(struct ept_probe *probe, enum paging_level level, u64 clear, u64 set)
 {
 	u64 good = *probe->entry[level];
-	enum access_kind access;
+	enum access access;
 
 	ept_change(&probe->ept, probe->gpa, level, clear, set);
 	for (access = ACCESS_READ; access <= ACCESS_FETCH; access++) {

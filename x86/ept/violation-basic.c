@@ -32,7 +32,7 @@ struct violation {
 	enum paging_level level;		/* the entry that is changed: bits to */
 	u64 clear, set;
 	u64 clear_above;			/* bits to clear in the entry above that one */
-	enum access_kind access;
+	enum access access;
 	u64 rights;				/* bits 5:3 of the qualification */
 };
 

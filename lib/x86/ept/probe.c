@@ -55,7 +55,7 @@ void ept_probe_start(struct ept_probe *probe, enum paging_level size, u64 eptp_f
 	vmwrite(GUEST_CR3, physical(probe->guest.pml4));
 }
 
-outcome_t ept_probe_enter(struct ept_probe *probe, enum access_kind access)
+outcome_t ept_probe_enter(struct ept_probe *probe, enum access access)
 {
 	probe->access = access;
 	guest_value = probe->linear;
@@ -98,7 +98,7 @@ void ept_probe_expect_made(const char *file, u32 line, const struct ept_probe *p
 			  probe->access == ACCESS_WRITE ? PROBE_WRITTEN : PROBE_CONTENT);
 }
 
-u64 ept_probe_qualification(enum access_kind access)
+u64 ept_probe_qualification(enum access access)
 {
 	static const u64 bits[] = {
 		[ACCESS_READ] = VIOLATION_READ,

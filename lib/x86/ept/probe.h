@@ -25,7 +25,7 @@ struct ept_probe {
 	u64 *page;			/* where we do: 4 KBytes of PROBE_CONTENT */
 	u64 *entry[LEVEL_PML4E + 1];	/* EPT entries of `gpa` by level, from `size` up */
 	u64 *guest_entry[LEVEL_PML4E + 1];	/* the guest's, of `linear`, by level */
-	enum access_kind access;		/* the last of ept_probe_enter() */
+	enum access access;		/* the last of ept_probe_enter() */
 };
 
 /*
@@ -47,7 +47,7 @@ bool need_own_pml4e(u64 unused);
  * Enters a guest that makes one access at `linear`: reads 8 bytes, writes PROBE_WRITTEN, or jumps
  * to the RET there. Returns how it came back; resume() goes on.
  */
-outcome_t ept_probe_enter(struct ept_probe *probe, enum access_kind access);
+outcome_t ept_probe_enter(struct ept_probe *probe, enum access access);
 #define PROBE_WRITTEN	0x1122334455667788ull
 
 /*
@@ -63,6 +63,6 @@ void ept_probe_expect_not_done(const char *file, u32 line, const struct ept_prob
 void ept_probe_expect_made(const char *file, u32 line, const struct ept_probe *probe);
 
 /* Bits 2:0 of the exit qualification for an access, and what guest paging of the probe adds. */
-u64 ept_probe_qualification(enum access_kind access);
+u64 ept_probe_qualification(enum access access);
 
 #endif

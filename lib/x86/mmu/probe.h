@@ -7,6 +7,7 @@
 
 #include "cpu/outcome.h"
 #include "mmu/build.h"
+#include "mmu/walk.h"
 
 /* What a probe's page is full of: RET in every byte, so that the page can be called. */
 #define PROBE_CONTENT	0xc3c3c3c3c3c3c3c3
@@ -34,12 +35,6 @@ void probe_share_with_user(struct probe *probe);
 
 /* Changes the entry of `level`: bits to clear, then bits to set; then INVLPG. */
 void probe_change(struct probe *probe, enum paging_level level, u64 clear, u64 set);
-
-enum access {
-	ACCESS_READ,
-	ACCESS_WRITE,
-	ACCESS_FETCH,
-};
 
 /*
  * One access at `linear`: 8 bytes read (`value` stays as it is when that faults), 8 bytes written, a

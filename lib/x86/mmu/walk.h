@@ -33,11 +33,11 @@ struct walk_cpu {
 	bool cet_ss;			/* CPUID.7.0:ECX[7]: D is never set where R/W is 0 */
 };
 
-enum access_kind { ACCESS_READ, ACCESS_WRITE, ACCESS_FETCH };
+enum access { ACCESS_READ, ACCESS_WRITE, ACCESS_FETCH };
 
 struct walk_access {
 	u64 address;			/* linear */
-	enum access_kind kind;
+	enum access kind;
 	bool implicit;			/* of a system structure: supervisor mode at any CPL */
 	bool shadow_stack;		/* ACCESS_READ or ACCESS_WRITE of a shadow stack */
 	bool wruss;			/* a user-mode shadow-stack access made at CPL 0 */
