@@ -192,6 +192,71 @@ static void audit_exit_information(struct audit *audit, u16 reason)
 	      vmread(INJECTED_EVENT_IDENTIFICATION));
 }
 
+/* Exits that keep pending debug exceptions: 30.3.4 Saving Non-Register State. */
+static bool may_have_pending_debug(u16 reason)
+{
+	switch (reason) {
+	case EXIT_EXCEPTION_OR_NMI:	/* #MC */
+	case EXIT_INIT_SIGNAL:
+	case EXIT_IO_SMI:
+	case EXIT_OTHER_SMI:
+	case EXIT_MONITOR_TRAP_FLAG:
+	case EXIT_TPR_BELOW_THRESHOLD:
+	case EXIT_APIC_ACCESS:
+	case EXIT_VIRTUALIZED_EOI:
+	case EXIT_EPT_VIOLATION:
+	case EXIT_EPT_MISCONFIGURATION:
+	case EXIT_APIC_WRITE:
+	case EXIT_PAGE_MODIFICATION_LOG_FULL:
+	case EXIT_SPP_RELATED_EVENT:
+	case EXIT_BUS_LOCK:
+		return true;
+	}
+	return false;
+}
+
+/* 30.3.3 Saving RIP, RSP, RFLAGS, and SSP; 30.3.4 Saving Non-Register State. */
+static void audit_saved_state(struct audit *audit, u16 reason)
+{
+	u64 blocking = vmread(GUEST_INTERRUPTIBILITY_STATE);
+
+	/* Those that save a length are the exits by instructions, which only an active guest executes. */
+	if (length_is_saved(reason)) {
+		judge(audit, AUDIT_RFLAGS_RF, "after the exit", 0,
+		      vmread(GUEST_RFLAGS) & RFLAGS_RF);
+		judge(audit, AUDIT_ACTIVITY_STATE, "after the exit", ACTIVITY_ACTIVE,
+		      vmread(GUEST_ACTIVITY_STATE));
+	}
+	if (!may_have_pending_debug(reason) && !(blocking & BLOCKING_BY_MOV_SS))
+		judge(audit, AUDIT_PENDING_DEBUG, "after the exit", 0,
+		      vmread(GUEST_PENDING_DEBUG_EXCEPTIONS));
+	judge(audit, AUDIT_BLOCKING_BY_SMI, "after the exit", 0, blocking & BLOCKING_BY_SMI);
+}
+
+/* The type that 30.2.2 gives the event with this vector; #DB has two. */
+static u64 event_type(u64 event)
+{
+	switch (event & 0xff) {
+	case VECTOR_NMI:
+		return 2;
+	case VECTOR_DB:
+		return FIELD(event, 10, 8) == 5 ? 5 : 3;
+	case VECTOR_BP:
+	case VECTOR_OF:
+		return 6;
+	}
+	return 3;
+}
+
+/* 30.2.2 Information for VM Exits Due to Vectored Events. */
+static void audit_exiting_event(struct audit *audit)
+{
+	u64 event = vmread(EXITING_EVENT_IDENTIFICATION);
+
+	judge(audit, AUDIT_EVENT_RESERVED, "after the exit", 0, event & BITS(30, 14));
+	judge(audit, AUDIT_EVENT_TYPE, "after the exit", event_type(event), FIELD(event, 10, 8));
+}
+
 /* 29.8 VM-Entry Failures During or After Loading Guest State: reason and qualification only. */
 static void audit_entry_failure(struct audit *audit)
 {
@@ -206,6 +271,7 @@ void audit_after_entry(struct audit *audit, outcome_t outcome, u64 rflags, u64 r
 	enum outcome_kind kind = outcome_kind(outcome);
 	bool entered = kind == OUTCOME_KIND_EXIT || kind == OUTCOME_KIND_ENTRY_FAILURE;
 	u64 now[AUDIT_ITEMS], *expected = entered ? audit->host : audit->before;
+	u16 reason = outcome >> 32;
 	u32 item;
 
 	read_registers(now);
@@ -217,8 +283,12 @@ void audit_after_entry(struct audit *audit, outcome_t outcome, u64 rflags, u64 r
 	judge(audit, AUDIT_RSP, "of the host state after the exit", vmread(HOST_RSP), rsp);
 	judge(audit, AUDIT_RFLAGS, "of the host state after the exit", audit->host[AUDIT_RFLAGS],
 	      rflags);
-	if (kind == OUTCOME_KIND_EXIT)
-		audit_exit_information(audit, outcome >> 32);
-	else
+	if (kind != OUTCOME_KIND_EXIT) {
 		audit_entry_failure(audit);
+		return;
+	}
+	audit_exit_information(audit, reason);
+	audit_saved_state(audit, reason);
+	if (reason == EXIT_EXCEPTION_OR_NMI)
+		audit_exiting_event(audit);
 }
