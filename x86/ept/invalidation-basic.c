@@ -269,3 +269,54 @@ CASE_RUN(invvpid_of_vpid_without_globals, invvpid_drops, PROVES("ept:inv.invvpid
 		"vmx-capabilities:vpid.invvpid_single_retaining_globals"),
 	 NEEDS(VMX, EPT, PROC2(ENABLE_VPID), VPID_CAP(INVVPID), VPID_CAP(INVVPID_SINGLE_GLOBAL)),
 	 TYPE(SINGLE_GLOBAL));
+
+/* --- the guest itself ------------------------------------------------------------------------ */
+
+/*
+ * Reads at RBX, makes RCX the PTE at RDX, executes an instruction that invalidates, reads again. The
+ * instruction does in a guest what it does elsewhere, for the current VPID: 31.4.3.1.
+ */
+#define MOVING_GUEST(name, invalidate)					\
+	GUEST_CODE(name, "", "movq (%rbx), %rax; movq %rcx, (%rdx); " invalidate	\
+		   "; movq (%rbx), %rax")
+
+MOVING_GUEST(move_and_invlpg, "invlpg (%rbx)");
+MOVING_GUEST(move_and_load_cr3, "movq %cr3, %rax; movq %rax, %cr3");
+
+struct own_invalidation {
+	const struct guest_code *code;
+	bool vpid;
+};
+
+static void guest_invalidates(const struct case_def *this_case)
+{
+	const struct own_invalidation *row = this_case->row;
+	struct ept_probe probe;
+	u64 pte;
+
+	if (vmcs_has_control(CONTROL_PROC1_CR3_LOAD_EXITING) ||
+	    vmcs_has_control(CONTROL_PROC1_CR3_STORE_EXITING))
+		case_skip("the 0-settings of \"CR3-load exiting\" and \"CR3-store exiting\"");
+	ept_probe_start(&probe, LEVEL_PTE, 0);
+	if (row->vpid)
+		use_vpid(1);
+	pte = *probe.guest_entry[LEVEL_PTE];
+	move_in_guest(&probe);
+	guest_regs()->rbx = probe.linear;
+	guest_regs()->rcx = *probe.guest_entry[LEVEL_PTE];
+	guest_regs()->rdx = physical(probe.guest_entry[LEVEL_PTE]);
+	*probe.guest_entry[LEVEL_PTE] = pte;
+	EXPECT(enter_at_instruction(row->code), GUEST_DONE);
+	EXPECT_EQ(guest_regs()->rax, OTHER_CONTENT);
+}
+
+#define GUEST(code_, vpid_)	ROW((&(const struct own_invalidation){ &guest_##code_, vpid_ }))
+
+CASE_RUN(invlpg_of_guest, guest_invalidates, PROVES("ept:inv.guest_invlpg"), NEEDS(VMX, EPT),
+	 GUEST(move_and_invlpg, false));
+CASE_RUN(invlpg_of_guest_with_vpid, guest_invalidates, PROVES("ept:inv.guest_invlpg"),
+	 NEEDS(VMX, EPT, PROC2(ENABLE_VPID)), GUEST(move_and_invlpg, true));
+CASE_RUN(mov_to_cr3_of_guest, guest_invalidates, PROVES("ept:inv.guest_invlpg"), NEEDS(VMX, EPT),
+	 GUEST(move_and_load_cr3, false));
+CASE_RUN(mov_to_cr3_of_guest_with_vpid, guest_invalidates, PROVES("ept:inv.guest_invlpg"),
+	 NEEDS(VMX, EPT, PROC2(ENABLE_VPID)), GUEST(move_and_load_cr3, true));
