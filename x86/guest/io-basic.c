@@ -236,7 +236,8 @@ static void map_the_page(struct trap_frame *frame __maybe_unused)
 }
 
 /* The handler maps the page and returns to the instruction, which does the rest. */
-CASE(rep_insd_is_restarted, PROVES("guest-instructions:io.rep_cross", "guest-instructions:io.rep_fault"))
+CASE(rep_insd_is_restarted,
+     PROVES("guest-instructions:io.rep_cross", "guest-instructions:io.rep_fault"))
 {
 	struct probe probe;
 	u64 rdi, rcx = 7, *second;

@@ -2,10 +2,10 @@
  * Translations over time and across pages.
  *
  * A processor may cache translations, and entries of the upper levels on their own: 5.10 Caching
- * Translation Information. So software that changes an entry can rely on the change only after it has
- * invalidated what may be cached, by INVLPG or MOV to CR3; until then the old and the new are
- * both right, and the cases below do not ask. Not all changes need it: what is not present or sets a
- * reserved bit is never cached, and a page fault drops what led to it (5.10.4.1 to 5.10.4.3).
+ * Translation Information. So software that changes an entry can rely on the change only after it
+ * has invalidated what may be cached, by INVLPG or MOV to CR3; until then the old and the new are
+ * both right, and the cases below do not ask. Not all changes need it: what is not present or sets
+ * a reserved bit is never cached, and a page fault drops what led to it (5.10.4.1 to 5.10.4.3).
  *
  * An access that spans two pages needs both translations. When only the second is missing, CR2
  * holds its first byte, and the instruction can be restarted: nothing of it has happened (for a REP
@@ -274,7 +274,7 @@ CASE(cleared_flags_are_set_again, PROVES("paging:ad.clear_flush"))
 	EXPECT_EQ(*probe.entry[LEVEL_PTE] & (PTE_A | PTE_D), PTE_A | PTE_D);
 }
 
-/* Tables are read and flags set by physical address: what the tables say of themselves is no matter. */
+/* Tables are read and flags set by physical address: how the tables are mapped is no matter. */
 CASE(flags_are_set_in_read_only_tables, PROVES("paging:ad.entry_ro"))
 {
 	struct probe probe;
@@ -521,7 +521,7 @@ CASE(fetch_spans_into_an_xd_page, PROVES("paging:cross.fetch_xd"), NEEDS(CPU(NX)
 	EXPECT_EQ(last_trap()->frame.rip, start);
 }
 
-/* The RET that is the last byte of the page: what follows is not fetched, as far as one can tell. */
+/* The RET that is the last byte of the page: that the next page is missing cannot be told. */
 CASE(instruction_at_the_end_of_a_page, PROVES("paging:cross.fetch_end"))
 {
 	struct probe probe;
@@ -532,7 +532,8 @@ CASE(instruction_at_the_end_of_a_page, PROVES("paging:cross.fetch_end"))
 
 /* --- CR3 --------------------------------------------------------------------- */
 
-CASE(address_beyond_maxphyaddr_in_cr3, PROVES("paging:cr3.ia32e.reserved", "paging:rsvd.cr3_vs_entry"),
+CASE(address_beyond_maxphyaddr_in_cr3,
+     PROVES("paging:cr3.ia32e.reserved", "paging:rsvd.cr3_vs_entry"),
      NEEDS(RESERVED_ADDRESS_BITS))
 {
 	u64 cr3 = read_cr3();

@@ -49,8 +49,8 @@ struct address_space {
 };
 
 /*
- * Begins with the translations that are in use; nothing is loaded yet. The tables of the map at boot
- * are shared until an entry in them is asked for, so what is done here never changes that map.
+ * Begins with the translations that are in use; nothing is loaded yet. The tables of the map at
+ * boot are shared until an entry in them is asked for, so what is done here never changes that map.
  */
 void space_copy(struct address_space *space);
 

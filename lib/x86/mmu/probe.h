@@ -37,8 +37,8 @@ void probe_share_with_user(struct probe *probe);
 void probe_change(struct probe *probe, enum paging_level level, u64 clear, u64 set);
 
 /*
- * One access at `linear`: 8 bytes read (`value` stays as it is when that faults), 8 bytes written, a
- * CALL of the RET that is there.
+ * One access at `linear`: 8 bytes read (`value` stays as it is when that faults), 8 bytes written,
+ * a CALL of the RET that is there.
  */
 outcome_t read_at(u64 linear, u64 *value);
 outcome_t write_at(u64 linear, u64 value);
