@@ -112,6 +112,31 @@ $(B)/runners/%.dtb: $(SRC)/runners/%.dts
 	@mkdir -p $(@D)
 	$(Q)$(DTC) -q -I dts -O dtb -o $@ $<
 
+# --- the models, on the host: tests/models.t ------------------------------------
+
+# walk_vectors.def: a row may override what a macro for several rows says.
+MODEL_CFLAGS = $(HOST_CFLAGS) -Wno-override-init -I$(SRC)/lib -I$(SRC)/lib/x86
+FUZZ_CC      = clang
+FUZZ_CFLAGS  = -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+
+.PHONY: models
+models: $(B)/tests/walk_test $(B)/tests/walk_fuzz
+
+$(B)/obj/host/%.o: $(SRC)/%.c
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) $(MODEL_CFLAGS) -MMD -MP -c -o $@ $<
+$(B)/obj/fuzz/%.o: $(SRC)/%.c
+	@mkdir -p $(@D)
+	$(Q)$(FUZZ_CC) $(MODEL_CFLAGS) $(FUZZ_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/tests/%_test: $(B)/obj/host/tests/models/%_test.o $(B)/obj/host/lib/x86/mmu/%.o
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
+$(B)/tests/%_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/%_fuzz.o \
+		tests/models/%_properties.o tests/models/%_reference.o lib/x86/mmu/%.o)
+	@mkdir -p $(@D)
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -o $@ $^
+
 # --- install ----------------------------------------------------------------
 
 # All that exitpath run, list, coverage and bench need, and no source. The empty file `installed`
@@ -147,6 +172,6 @@ install: all
 	$(Q)ln -sf ../lib/exitpath/exitpath $(DESTDIR)$(PREFIX)/bin/exitpath
 
 clean:
-	rm -rf $(B)/obj $(B)/images $(B)/tools $(B)/boot $(B)/runners $(B)/gen
+	rm -rf $(B)/obj $(B)/images $(B)/tests $(B)/tools $(B)/boot $(B)/runners $(B)/gen
 
 -include $(shell find $(B)/obj $(B)/tools -name '*.d' 2>/dev/null)

@@ -24,7 +24,8 @@ compiler()
 	done
 }
 
-# has KIND NAME: succeeds when it is there. KIND: command, header, library (a static one).
+# has KIND NAME: succeeds when it is there. KIND: command, header, library (a static one),
+# fuzzer (of clang; NAME is not used).
 has()
 {
 	case $1 in
@@ -40,6 +41,11 @@ has()
 		# shellcheck disable=SC2086	# CC may have options
 		has_path=$($cc -print-file-name="$2" 2>/dev/null)
 		[ -f "$has_path" ]
+		;;
+	fuzzer)
+		# Its place depends on the version of clang.
+		[ -f "$(clang -print-file-name=libclang_rt.fuzzer-x86_64.a 2>/dev/null)" ] ||
+			[ -f "$(clang -print-file-name=libclang_rt.fuzzer.a 2>/dev/null)" ]
 		;;
 	esac
 }
@@ -93,6 +99,8 @@ find_missing()
 		need command busybox busybox "its shell must run the scripts, too"
 		need command posh posh "its shell must run the scripts, too"
 		need command fdtput device-tree-compiler "the tests make device trees with it"
+		need header cmocka.h libcmocka-dev "the tests of the models use it"
+		need fuzzer libFuzzer libclang-rt-dev "the models are fuzzed with it"
 	fi
 	[ -z "$3" ] || find_missing_platform "$3"
 }

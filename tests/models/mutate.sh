@@ -1,10 +1,12 @@
 #!/bin/sh
-# Do the vectors notice when the paging model is wrong? Changes lib/x86/mmu/walk.c (a copy) in one
+# Do the tests notice when the paging model is wrong? Changes lib/x86/mmu/walk.c (a copy) in one
 # place after the other, each time builds walk_test with it, and expects it to fail.
 #
-# usage: mutate.sh [CC]
+# usage: mutate.sh [--fuzz]
 #
-# Prints one line per mutation that no vector notices, or that cannot be tried, then a summary.
+# --fuzz: walk_fuzz (100000 inputs) instead of walk_test; takes minutes.
+# Reads: CC (default: gcc; with --fuzz: clang).
+# Prints one line per mutation that is not noticed, or that cannot be tried, then a summary.
 # Exit status: 0 all were noticed, 1 some were not, 2 a mutation is out of date or does not compile.
 
 set -u
@@ -14,7 +16,24 @@ case $0 in
 *) here=. ;;
 esac
 top=$(CDPATH='' cd -- "$here/../.." && pwd) || exit 2
-cc=${1:-${CC:-gcc}}
+case ${1-} in
+'')
+	cc=${CC:-gcc}
+	sources=walk_test.c
+	options=-lcmocka
+	arguments=
+	;;
+--fuzz)
+	cc=${CC:-clang}
+	sources='walk_fuzz.c walk_properties.c walk_reference.c'
+	options=-fsanitize=fuzzer,undefined
+	arguments='-seed=1 -runs=100000 -len_control=0 -max_len=512'
+	;;
+*)
+	echo "usage: mutate.sh [--fuzz]" >&2
+	exit 2
+	;;
+esac
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/exitpath-mutate.XXXXXX") || exit 2
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 130' INT
@@ -23,7 +42,20 @@ trap 'exit 143' TERM
 # compile ARGUMENT...: with the options of all.
 compile()
 {
-	"$cc" -std=c11 -D_GNU_SOURCE -O0 -w -I"$top/lib" -I"$top/lib/x86" "$@"
+	"$cc" -std=c11 -D_GNU_SOURCE -w -I"$top/lib" -I"$top/lib/x86" "$@"
+}
+
+# build: the test with the model in $tmp/walk.c.
+build()
+{
+	compile -o test walk.c walk_*.o "$options"
+}
+
+# passes: succeeds when the test does.
+passes()
+{
+	# shellcheck disable=SC2086	# a list
+	timeout 100 ./test $arguments >/dev/null 2>&1
 }
 
 # One sed script per line, each a mistake that the model could contain.
@@ -207,25 +239,35 @@ s/step->level = level/step->level = 1/
 END
 }
 
-compile -c -o "$tmp/test.o" "$top/tests/models/walk_test.c" || exit 2
-mutations >"$tmp/list"
+cd "$tmp" || exit 2
+for source in $sources; do
+	compile -O1 -c "$top/tests/models/$source" || exit 2
+done
+model=$top/lib/x86/mmu/walk.c
+cp "$model" walk.c
+build || exit 2
+passes || {
+	echo "the model fails as it is" >&2
+	exit 2
+}
+mutations >list
 number=0
 survived=0
 broken=0
 while IFS= read -r mutation; do
 	number=$((number + 1))
-	sed "$mutation" "$top/lib/x86/mmu/walk.c" >"$tmp/walk.c" || exit 2
-	if cmp -s "$top/lib/x86/mmu/walk.c" "$tmp/walk.c"; then
+	sed "$mutation" "$model" >walk.c || exit 2
+	if cmp -s "$model" walk.c; then
 		echo "changes nothing: $mutation"
 		broken=$((broken + 1))
-	elif ! compile -o "$tmp/walk_test" "$tmp/walk.c" "$tmp/test.o" -lcmocka; then
+	elif ! build; then
 		echo "does not compile: $mutation"
 		broken=$((broken + 1))
-	elif timeout 10 "$tmp/walk_test" >/dev/null 2>&1; then
+	elif passes; then
 		echo "not noticed: $mutation"
 		survived=$((survived + 1))
 	fi
-done <"$tmp/list"
+done <list
 echo "$number mutations, $survived not noticed, $broken out of date"
 [ "$broken" -eq 0 ] || exit 2
 [ "$survived" -eq 0 ]

@@ -124,7 +124,7 @@ struct vector {
 	/* What comes of it. */
 	enum walk_kind outcome;
 	u32 error;
-	u32 used;			/* entries used before the fault, where `levels` does not tell */
+	u32 used;			/* entries used before the fault, unless `levels` tells */
 	const char *rights;		/* of the translation: letters of "uwxg"; none: "uwx" */
 	u64 physical;			/* 0: as in the plain world */
 	bool moves;			/* the bit of `add` is one of the physical address */
@@ -375,7 +375,8 @@ static const struct mask {
 	MASK("rsvd.32.bit21", "mask, 52", PAGING_32_BIT, 2, PS, 0x200000, PSE, WIDTH(52)),
 	MASK("rsvd.32.4m_nopse36", "mask", PAGING_32_BIT, 2, PS, 0x3fe000, PSE, WITHOUT(NO_PSE36)),
 	MASK("rsvd.32.nopat", "mask of a PTE", PAGING_32_BIT, 1, 0, 0x80, PSE, WITHOUT(NO_PAT)),
-	MASK("rsvd.32.nopat", "mask of 4 MBytes", PAGING_32_BIT, 2, PS, 0x3e1000, PSE, WITHOUT(NO_PAT)),
+	MASK("rsvd.32.nopat", "mask of 4 MBytes", PAGING_32_BIT, 2, PS, 0x3e1000, PSE,
+	     WITHOUT(NO_PAT)),
 	MASK("rsvd.32.pde_table", "mask", PAGING_32_BIT, 2, 0, 0, PSE, WITHOUT(NO_PAT)),
 	MASK("rsvd.pae.high", "mask of a PTE", PAGING_PAE, 1, 0, 0x7ffffff000000000, NXE),
 	MASK("rsvd.pae.high", "mask, 52", PAGING_PAE, 2, 0, 0x7ff0000000000000, NXE, WIDTH(52)),
@@ -414,7 +415,8 @@ static void test_mask(void **state)
 		.pat = !(mask->without & NO_PAT),
 	};
 
-	assert_int_equal(walk_reserved(&cpu, mask->mode, mask->level, mask->entry | P), mask->wanted);
+	assert_int_equal(walk_reserved(&cpu, mask->mode, mask->level, mask->entry | P),
+			 mask->wanted);
 }
 
 /* Address bits are reserved from MAXPHYADDR on, for each of its values. */
@@ -458,7 +460,9 @@ static void test_mode(void **state)
 
 	(void)state;
 	for (i = 0; i < ARRAY_SIZE(rows); i++) {
-		struct walk_cpu cpu = { .cr0 = rows[i].cr0, .cr4 = rows[i].cr4, .efer = rows[i].efer };
+		struct walk_cpu cpu = {
+			.cr0 = rows[i].cr0, .cr4 = rows[i].cr4, .efer = rows[i].efer,
+		};
 
 		assert_int_equal(walk_mode(&cpu), rows[i].mode);
 	}
@@ -526,7 +530,8 @@ int main(void)
 						    (void *)&masks[i] };
 	}
 	for (i = 0; i < ARRAY_SIZE(others); i++, count++)
-		tests[count] = (struct CMUnitTest){ others[i].name, others[i].test, NULL, NULL, NULL };
+		tests[count] = (struct CMUnitTest){ others[i].name, others[i].test, NULL, NULL,
+						    NULL };
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return _cmocka_run_group_tests("walk", tests, count, NULL, NULL) ? 1 : 0;
 }

@@ -1,0 +1,51 @@
+#!/bin/sh
+# The models of the architecture that the images judge by, on the host: a test for each rule of
+# the paging model, then a fuzzer that compares it with a second one, written independently.
+#
+# A longer search: build/tests/walk_fuzz -max_total_time=600 (-help=1 tells more; a failure leaves
+# a file crash-* that walk_fuzz takes as its argument). Do the rules notice mistakes in the model:
+# tests/models/mutate.sh.
+# shellcheck source=tests/lib.sh
+. "${0%/*}/lib.sh"
+
+run_cmd make -s -f "$top/Makefile" "SRC=$top" "B=$build" models
+is "the tests of the models build" "$status:$err" "0:"
+[ "$status" -eq 0 ] || done_testing
+
+# --- rules -------------------------------------------------------------------
+
+run_cmd "$build/tests/walk_test"
+walk_status=$status
+walk_err=$err
+printf '%s\n' "$out" >"$tmp/tap"
+sed -n 's/^ok [0-9]* - /ok	/p; s/^not ok [0-9]* - /not	/p' "$tmp/tap" >"$tmp/results"
+while IFS='	' read -r result name; do
+	if [ "$result" = ok ]; then
+		pass "paging:$name"
+	else
+		fail "paging:$name" "$walk_err"
+	fi
+done <"$tmp/results"
+is "walk_test: exit status" "$walk_status" 0
+is "walk_test: as many results as planned" "$(grep -c '' <"$tmp/results")" \
+	"$(sed -n 's/^1\.\.//p' "$tmp/tap")"
+cut -f2 "$tmp/results" | sort >"$tmp/names"
+is "every rule has its own name" "$(uniq -d "$tmp/names")" ""
+sed 's/:.*//' "$tmp/names" | sort -u >"$tmp/cited"
+sed 's/,.*//' "$top/spec/paging.csv" | sort >"$tmp/known"
+is "every rule is a fact of spec/paging.csv" "$(comm -23 "$tmp/cited" "$tmp/known")" ""
+
+# --- contradictions ------------------------------------------------------------
+
+# The same inputs each time.
+mkdir "$tmp/corpus"
+run_cmd "$build/tests/walk_fuzz" -seed=1 -runs=100000 -len_control=0 -max_len=512 \
+	-print_final_stats=1 "-artifact_prefix=$tmp/" "$tmp/corpus"
+if [ "$status" -eq 0 ]; then
+	pass "walk_fuzz: 100000 inputs without a contradiction"
+else
+	fail "walk_fuzz: 100000 inputs without a contradiction" "$(tail -n 40 "$tmp/.err")"
+fi
+like "walk_fuzz: all of them ran" "$err" '^stat::number_of_executed_units: *100000$'
+
+done_testing
