@@ -38,7 +38,8 @@ IN_CASE(in_ax_dx, "inw %%dx, %%ax", PORT, BITS(63, 16), BITS(15, 0),
 	PROVES("guest-instructions:io.in16", "guest-instructions:io.unclaimed"))
 IN_CASE(in_eax_dx, "inl %%dx, %%eax", PORT, 0, BITS(31, 0),
 	PROVES("guest-instructions:io.in32", "guest-instructions:io.unclaimed"))
-IN_CASE(in_eax_dx_rex_w, "rex.w inl %%dx, %%eax", PORT, 0, BITS(31, 0),
+/* 48H: REX.W. */
+IN_CASE(in_eax_dx_rex_w, ".byte 0x48; inl %%dx, %%eax", PORT, 0, BITS(31, 0),
 	PROVES("guest-instructions:io.rexw"))
 IN_CASE(in_al_imm8, "inb $" STRINGIFY(LOW_PORT) ", %%al", 0, BITS(63, 8), BITS(7, 0),
 	PROVES("guest-instructions:io.imm8_range", "guest-instructions:io.in8"))
@@ -78,7 +79,7 @@ CASE(in_unaligned, PROVES("guest-instructions:io.unaligned"))
 OUT_CASE(out_dx_al, "outb %%al, %%dx", PORT, PROVES("guest-instructions:io.out"))
 OUT_CASE(out_dx_ax, "outw %%ax, %%dx", PORT, PROVES("guest-instructions:io.out"))
 OUT_CASE(out_dx_eax, "outl %%eax, %%dx", PORT, PROVES("guest-instructions:io.out"))
-OUT_CASE(out_dx_eax_rex_w, "rex.w outl %%eax, %%dx", PORT, PROVES("guest-instructions:io.rexw"))
+OUT_CASE(out_dx_eax_rex_w, ".byte 0x48; outl %%eax, %%dx", PORT, PROVES("guest-instructions:io.rexw"))
 OUT_CASE(out_imm8_al, "outb %%al, $" STRINGIFY(LOW_PORT), 0,
 	 PROVES("guest-instructions:io.out", "guest-instructions:io.imm8_range"))
 OUT_CASE(out_imm8_eax, "outl %%eax, $" STRINGIFY(LOW_PORT), 0,
