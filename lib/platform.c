@@ -125,10 +125,14 @@ static const char *read_chosen(struct platform *platform, const void *tree)
 
 	platform->first = 1;
 	platform->seed = 1;
+	platform->sweep_percent = 100;
 	if (node < 0)
 		return NULL;
 	read_cell(tree, node, "exitpath,first", &platform->first);
 	read_cell(tree, node, "exitpath,plan", &platform->plan);
+	read_cell(tree, node, "exitpath,sweep", &platform->sweep_percent);
+	if (!platform->sweep_percent || platform->sweep_percent > 100)
+		return "/chosen: exitpath,sweep is not 1 to 100";
 	read_text(tree, node, "exitpath,image", platform->image, sizeof(platform->image));
 	cells = fdt_getprop(tree, node, "exitpath,seed", &size);
 	if (cells && size == 8)

@@ -39,6 +39,7 @@ struct platform {
 	u32 case_count;
 	u32 first, plan;		/* TAP numbers; plan 0: as many as there are */
 	u64 seed;
+	u32 sweep_percent;		/* of the accesses of a sweep that are made: 1 to 100 */
 };
 
 /* Reads the tree at `tree` into `platform`. Returns NULL, or what is wrong with the tree. */

@@ -1,0 +1,298 @@
+#include "mmu/sweep.h"
+#include "case.h"
+#include "cpu/features.h"
+#include "cpu/traps.h"
+#include "cpu/user.h"
+#include "mmu/pages.h"
+#include "mmu/sweep_batch.h"
+#include "platform.h"
+
+/* --- memory ------------------------------------------------------------------ */
+
+/* Where user mode finds what it needs: the last of the PML4 table's entries, none of a slot's. */
+#define USER_LOOPS	0xffffff8000000000
+#define USER_STACK	0xffffff8000002000
+#define USER_RECORDS	0xffffff8000004000
+
+extern const u8 sweep_loops[];
+
+/*
+ * A table whose address is not that of a large page: with PS = 1 an entry that references it
+ * sets reserved bits, and does not map what the tests know nothing of.
+ */
+static u64 *new_table(void)
+{
+	u64 *table;
+
+	do {
+		table = page_alloc();
+	} while (!(physical(table) & BITS(20, 13)));
+	return table;
+}
+
+static void map_for_user(struct sweep *sweep)
+{
+	u64 offset;
+
+	space_map(&sweep->space, USER_LOOPS, physical(sweep_loops) & PAGE_MASK, PTE_P | PTE_US,
+		  LEVEL_PTE);
+	space_map(&sweep->space, USER_STACK, physical(page_alloc()), PTE_P | PTE_RW | PTE_US,
+		  LEVEL_PTE);
+	for (offset = 0; offset < sizeof(sweep->record); offset += PAGE_SIZE)
+		space_map(&sweep->space, USER_RECORDS + offset, physical(sweep) + offset,
+			  PTE_P | PTE_RW | PTE_US, LEVEL_PTE);
+}
+
+static struct sweep *new_sweep(const struct sweep_row *row)
+{
+	struct sweep *sweep = pages_alloc((sizeof(*sweep) + PAGE_SIZE - 1) & PAGE_MASK, PAGE_SIZE);
+	enum paging_level level;
+
+	sweep->row = row;
+	sweep->data = page_alloc();
+	space_copy(&sweep->space);
+	space_supervisor_only(&sweep->space);
+	map_for_user(sweep);
+	for (level = row->size; level < LEVEL_PML4E; level++)
+		sweep->table[level] = new_table();
+	sweep->table[LEVEL_PML4E] = sweep->space.pml4;
+	sweep->percent = this_platform()->sweep_percent;
+	sweep->random = case_random();
+	return sweep;
+}
+
+/* --- states ------------------------------------------------------------------ */
+
+static const struct {
+	u64 bit, cr0, cr4, efer, rflags;
+	enum feature feature;		/* FEATURE_COUNT: every processor */
+} switches[] = {
+	{ SWEEP_WP, .cr0 = CR0_WP, .feature = FEATURE_COUNT },
+	{ SWEEP_NXE, .efer = EFER_NXE, .feature = FEATURE_NX },
+	{ SWEEP_SMEP, .cr4 = CR4_SMEP, .feature = FEATURE_SMEP },
+	{ SWEEP_SMAP, .cr4 = CR4_SMAP, .feature = FEATURE_SMAP },
+	{ SWEEP_AC, .rflags = RFLAGS_AC, .feature = FEATURE_COUNT },
+	{ SWEEP_PGE, .cr4 = CR4_PGE, .feature = FEATURE_PGE },
+	{ SWEEP_PKE, .cr4 = CR4_PKE, .feature = FEATURE_PKU },
+	{ SWEEP_PKS, .cr4 = CR4_PKS, .feature = FEATURE_PKS },
+};
+
+static u64 supported_switches(void)
+{
+	u64 supported = 0;
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(switches); i++)
+		if (switches[i].feature == FEATURE_COUNT || feature(switches[i].feature))
+			supported |= switches[i].bit;
+	if (supported & (SWEEP_PKE | SWEEP_PKS))
+		supported |= SWEEP_KEYS_1 | SWEEP_KEYS_2;
+	return supported;
+}
+
+/*
+ * PKRU or IA32_PKRS in which every key but 0 has another value of AD and WD (2 bits) in each of
+ * four patterns, and another one than the keys that differ in one bit. What the loop itself uses has key 0.
+ */
+static u32 key_rights(u32 pattern)
+{
+	u32 key, rights = 0;
+
+	for (key = 1; key < 16; key++)
+		rights |= (((key ^ key >> 2) + pattern) & 3) << 2 * key;
+	return rights;
+}
+
+static void enter_state(struct sweep *sweep, const struct walk_cpu *begin, u64 chosen)
+{
+	struct walk_cpu *cpu = &sweep->cpu;
+	u32 i;
+
+	*cpu = *begin;
+	sweep->switches = chosen;
+	for (i = 0; i < ARRAY_SIZE(switches); i++) {
+		if (!(chosen & switches[i].bit))
+			continue;
+		cpu->cr0 |= switches[i].cr0;
+		cpu->cr4 |= switches[i].cr4;
+		cpu->efer |= switches[i].efer;
+		cpu->rflags |= switches[i].rflags;
+	}
+	write_cr0(cpu->cr0);
+	wrmsr(IA32_EFER, cpu->efer);
+	if (chosen & SWEEP_PKE) {
+		cpu->pkru = key_rights(chosen / SWEEP_KEYS_1);
+		write_cr4(begin->cr4 | CR4_PKE);
+		asm volatile("wrpkru" : : "a" (cpu->pkru), "c" (0), "d" (0) : "memory");
+		write_cr4(begin->cr4);
+	}
+	if (chosen & SWEEP_PKS) {
+		cpu->pkrs = key_rights(chosen / SWEEP_KEYS_1 + 1);
+		wrmsr(IA32_PKRS, cpu->pkrs);
+	}
+}
+
+static struct walk_cpu state_at_begin(const struct sweep *sweep)
+{
+	return (struct walk_cpu){
+		.cr0 = read_cr0(), .cr3 = physical(sweep->space.pml4), .cr4 = read_cr4(),
+		.efer = rdmsr(IA32_EFER), .rflags = RFLAGS_FIXED,
+		.physical_bits = maxphyaddr(), .pages_1g = feature(FEATURE_PAGE1GB),
+		.pse36 = true, .pat = feature(FEATURE_PAT), .cet_ss = feature(FEATURE_CET_SS),
+	};
+}
+
+/* --- the loop of accesses ---------------------------------------------------- */
+
+/* Known to mmu/sweep_loop.S. */
+struct sweep_start {
+	u64 rip, cs, rflags, rsp, ss;	/* as IRET pops them */
+	u64 record, left, to_supervisor, stack;
+};
+
+__noreturn void sweep_enter(const struct sweep_start *start);
+extern const u8 sweep_page_fault[];
+#define LOOP(name)	extern const u8 sweep_##name[], sweep_##name##_at[]
+LOOP(read);
+LOOP(write);
+LOOP(exchange);
+LOOP(fetch);
+
+static const struct {
+	const u8 *start, *at;
+} loops[SWEEP_KINDS] = {
+	[SWEEP_READ] = { sweep_read, sweep_read_at },
+	[SWEEP_WRITE] = { sweep_write, sweep_write_at },
+	[SWEEP_EXCHANGE] = { sweep_exchange, sweep_exchange_at },
+	[SWEEP_FETCH] = { sweep_fetch, sweep_fetch_at },
+};
+
+static const struct {
+	u16 code, data;
+} selectors[4] = {
+	{ SELECTOR_CODE64, SELECTOR_DATA },
+	{ SELECTOR_CODE64_CPL1, SELECTOR_DATA_CPL1 },
+	{ SELECTOR_CODE64_CPL2, SELECTOR_DATA_CPL2 },
+	{ SELECTOR_USER_CODE64, SELECTOR_USER_DATA },
+};
+
+static u64 loop_address(const u8 *code, u32 cpl)
+{
+	return cpl == 3 ? USER_LOOPS + physical(code) % PAGE_SIZE : physical(code);
+}
+
+static u64 records_address(const struct sweep *sweep)
+{
+	return sweep->cpu.cpl == 3 ? USER_RECORDS : physical(sweep->record);
+}
+
+/* UD2 at the end of a loop; any other #UD is an outcome like those of other vectors. */
+static void on_invalid_opcode(struct trap_frame *frame)
+{
+	struct cpu *cpu = this_cpu();
+
+	cpu->caught = frame->regs.rbp ? OUTCOME_UD : OUTCOME_DONE;
+	cpu->last_trap.frame = *frame;
+	trap_return_to(frame, cpu->catcher);
+}
+
+/* Makes the accesses from slot `from` on. Outcome: done, or an exception other than #PF in one. */
+static outcome_t run_loop(struct sweep *sweep, u32 from)
+{
+	struct cpu *cpu = this_cpu();
+	struct context context, *outer = cpu->catcher;
+	u32 cpl = sweep->cpu.cpl;
+	u64 record = records_address(sweep);
+	struct sweep_start start = {
+		.rip = loop_address(loops[sweep->kind].start, cpl), .cs = selectors[cpl].code,
+		.rflags = sweep->cpu.rflags, .ss = selectors[cpl].data,
+		.record = record + from * sizeof(sweep->record[0]), .left = sweep->count - from,
+		.to_supervisor = physical(sweep->record) - record,
+	};
+
+	/* A fault at CPL 0 pushes where the loop's stack ends: below all that is in use. */
+	start.rsp = start.stack = cpl == 3 ? USER_STACK + PAGE_SIZE : (u64)&context - 0x400;
+	start.rsp = start.stack &= ~15ull;
+	if (!context_save(&context)) {
+		cpu->catcher = &context;
+		sweep_enter(&start);
+	}
+	this_cpu()->catcher = outer;
+	return this_cpu()->caught;
+}
+
+/* With CR3 loaded anew, nothing is cached of any slot: 5.10.4.1; CR4.PGE sees to global pages. */
+static void run_batch(struct sweep *sweep, const struct walk_cpu *begin)
+{
+	struct gate *gate = &this_cpu()->idt[VECTOR_PF], before = *gate;
+	u32 from = 0, at;
+	outcome_t outcome;
+
+	space_load(&sweep->space);
+	write_cr4(sweep->cpu.cr4);
+	gate->offset_low = (u64)sweep_page_fault;
+	gate->offset_middle = (u64)sweep_page_fault >> 16;
+	while (from < sweep->count && (outcome = run_loop(sweep, from)) != OUTCOME_DONE) {
+		at = (last_trap()->frame.regs.rbx - records_address(sweep)) /
+		     sizeof(sweep->record[0]);
+		if (at < from || at >= sweep->count)
+			at = from;
+		sweep->record[at].fault = outcome;
+		from = at + 1;
+	}
+	*gate = before;
+	write_cr4(begin->cr4);
+	space_restore(&sweep->space);
+	write_ds(SELECTOR_DATA);
+	write_es(SELECTOR_DATA);
+}
+
+/* --- the product ------------------------------------------------------------- */
+
+static void run_all_entries(struct sweep *sweep, const struct walk_cpu *begin)
+{
+	sweep->next = 0;
+	sweep->loop_at = loop_address(loops[sweep->kind].at, sweep->cpu.cpl);
+	for (;;) {
+		REQUIRE(run_at_cpl(3, sweep_step, sweep), OUTCOME_DONE);
+		if (!sweep->count)
+			return;
+		run_batch(sweep, begin);
+	}
+}
+
+/* Subset number `number` of the masks, less what is not supported; 0 for both where it is a repetition. */
+static bool choose_switches(const struct sweep_row *row, u64 supported, u32 number, u64 *chosen)
+{
+	u32 i;
+
+	*chosen = 0;
+	for (i = 0; i < ARRAY_SIZE(row->switches); i++) {
+		if (!(number >> i & 1))
+			continue;
+		if (!(row->switches[i] & supported))
+			return false;
+		*chosen |= row->switches[i] & supported;
+	}
+	return true;
+}
+
+void sweep_run(const struct sweep_row *row)
+{
+	struct sweep *sweep = new_sweep(row);
+	const struct walk_cpu begin = state_at_begin(sweep);
+	u64 supported = supported_switches(), chosen;
+	u32 number;
+
+	trap_on(VECTOR_UD, on_invalid_opcode);
+	for (number = 0; number < BIT(ARRAY_SIZE(row->switches)); number++) {
+		if (!choose_switches(row, supported, number, &chosen))
+			continue;
+		enter_state(sweep, &begin, chosen);
+		for (sweep->cpu.cpl = 0; sweep->cpu.cpl <= 3; sweep->cpu.cpl++)
+			for (sweep->kind = 0; sweep->kind < SWEEP_KINDS; sweep->kind++)
+				if (row->cpls & BIT(sweep->cpu.cpl) && row->kinds & BIT(sweep->kind))
+					run_all_entries(sweep, &begin);
+	}
+	sweep_report(sweep);
+}

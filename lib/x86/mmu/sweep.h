@@ -1,0 +1,95 @@
+/*
+ * Sweeps: very many accesses through 4-level paging, each with paging-structure entries of its
+ * own, each judged by the model (mmu/walk.h).
+ *
+ * A sweep is the product of everything in a struct sweep_row: register states, privilege levels,
+ * kinds of access, and the sets of entries of a theme. It runs in batches of SWEEP_SLOTS accesses
+ * that share the first three factors. A batch has three steps:
+ *
+ *	plan	every slot gets fresh entries, one per level, and fresh data; nothing is cached of
+ *		its linear address, for no access has used it since CR3 was loaded
+ *	run	a loop of a few instructions makes the accesses and notes what came of each
+ *	judge	every slot's outcome, CR2, RIP, data and entries are compared with the model's
+ *
+ * All slots use the same tables (one of each level) and the same page of data: slot i has entry
+ * (a * i + b) % 512 of each table, with other a and b, and bytes 16 * i and up of the page. So an
+ * accessed or dirty flag belongs to one access, and a processor that uses a wrong entry or offset shows.
+ *
+ * Planning and judging run at CPL 3, though they need no privilege of any kind: on a hypervisor that
+ * interprets supervisor code that alone makes a sweep affordable. What the accesses at CPL 3 need
+ * (loop, records, stack) is mapped once more for user mode; all else is for supervisor mode, so
+ * that SMEP and SMAP can be on.
+ */
+#ifndef MMU_SWEEP_H
+#define MMU_SWEEP_H
+
+#include "mmu/build.h"
+#include "mmu/walk.h"
+
+#define SWEEP_SLOTS	256
+
+/* What a state of the registers is made of; those that the processor lacks are left out. */
+#define SWEEP_WP	BIT(0)		/* CR0.WP */
+#define SWEEP_NXE	BIT(1)		/* IA32_EFER.NXE */
+#define SWEEP_SMEP	BIT(2)		/* CR4.SMEP */
+#define SWEEP_SMAP	BIT(3)		/* CR4.SMAP */
+#define SWEEP_AC	BIT(4)		/* EFLAGS.AC */
+#define SWEEP_PGE	BIT(5)		/* CR4.PGE */
+#define SWEEP_PKE	BIT(6)		/* CR4.PKE */
+#define SWEEP_PKS	BIT(7)		/* CR4.PKS */
+#define SWEEP_KEYS_1	BIT(8)		/* these two: which of four values PKRU and IA32_PKRS have */
+#define SWEEP_KEYS_2	BIT(9)
+
+enum sweep_kind {
+	SWEEP_READ,			/* MOV from memory */
+	SWEEP_WRITE,			/* MOV to memory */
+	SWEEP_EXCHANGE,			/* XCHG: read and written, which counts as a write */
+	SWEEP_FETCH,			/* CALL of two instructions that return a number */
+	SWEEP_KINDS,
+};
+
+#define SWEEP_ALL_KINDS	(BIT(SWEEP_READ) | BIT(SWEEP_WRITE) | BIT(SWEEP_EXCHANGE) | BIT(SWEEP_FETCH))
+
+struct sweep_row;
+
+/* Where and how a theme changes the entries of one access. */
+struct sweep_entries {
+	const struct sweep_row *row;
+	u32 physical_bits;		/* MAXPHYADDR */
+	u64 random;			/* of this access, from the seed of the run */
+	u64 entry[LEVEL_PML4E + 1];	/* by level, from row->size up */
+};
+
+/*
+ * A family of entry sets, numbered from 0 to count(row) - 1. change() gets entries that allow
+ * everything, with noise in all bits that must not matter, and makes set `index` of them; false: the
+ * bits would select other memory, so there is no such set.
+ */
+struct sweep_theme {
+	u64 (*count)(const struct sweep_row *row);
+	bool (*change)(struct sweep_entries *entries, u64 index);
+};
+
+struct sweep_row {
+	const struct sweep_theme *theme;
+	enum paging_level size;		/* of the entry that maps the page */
+	enum paging_level level;	/* the entry that is tested, for themes that test one */
+	u64 switches[8];		/* SWEEP_...: every subset of these masks is a state */
+	u32 cpls;			/* masks: BIT(0) to BIT(3); BIT(enum sweep_kind) */
+	u32 kinds;
+};
+
+/* How many levels a translation of the row has: 4, 3 or 2. */
+static inline u32 sweep_levels(const struct sweep_row *row)
+{
+	return LEVEL_PML4E - row->size + 1;
+}
+
+/*
+ * Runs the sweep, or the part of it that the platform asks for (struct platform, sweep_percent), prints a
+ * '#' line that says how many accesses were checked, and fails the case where the processor
+ * and the model differ.
+ */
+void sweep_run(const struct sweep_row *row);
+
+#endif

@@ -1,0 +1,339 @@
+#include "case.h"
+#include "mmu/pages.h"
+#include "mmu/sweep_batch.h"
+#include "sdm/bits.h"
+
+/* --- plan -------------------------------------------------------------------- */
+
+/* splitmix64, as case_random(), from a state that belongs to the sweep. */
+static u64 next_random(struct sweep *sweep)
+{
+	u64 z = sweep->random += 0x9e3779b97f4a7c15;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+	z = (z ^ z >> 27) * 0x94d049bb133111eb;
+	return z ^ z >> 31;
+}
+
+#define SLOT_SIZE	16
+
+/* MOV $number, %EAX; RET; NOP; NOP: the data of a slot can be called, too. */
+static u64 code_returning(u32 number)
+{
+	return 0xb8 | (u64)number << 8 | 0x9090c3ull << 40;
+}
+
+#define RETURNED_BEFORE(slot)	(0x51070000u + (slot))
+#define DATA_BEFORE(slot)	code_returning(RETURNED_BEFORE(slot))
+#define DATA_WRITTEN(slot)	code_returning(0xfadeu << 16 | (slot))
+
+static volatile u64 *data_of(const struct sweep *sweep, u32 slot)
+{
+	return &sweep->data[slot * SLOT_SIZE / sizeof(u64)];
+}
+
+static u64 linear_of(const struct sweep *sweep, u32 slot)
+{
+	enum paging_level level;
+	u64 linear = 0;
+
+	for (level = sweep->row->size; level <= LEVEL_PML4E; level++)
+		linear |= sweep_index(level, slot) * level_size(level);
+	if (linear & BIT(47))
+		linear |= BITS(63, 48);
+	return linear + physical(data_of(sweep, slot)) % level_size(sweep->row->size);
+}
+
+/*
+ * Bits that must not matter: 5.5.4, tables 5-15 to 5-20. And A and D, which decide nothing. G of an
+ * entry that references a table is not among them: it is for cases of its own, because processors
+ * are known that reserve it.
+ */
+static u64 noise_bits(const struct sweep *sweep, enum paging_level level)
+{
+	u64 bits = BITS(58, 52) | BITS(11, 9) | PTE_A | PTE_D;
+
+	if (level > sweep->row->size)
+		return bits | PTE_KEY(15);
+	return sweep->cpu.cr4 & (CR4_PKE | CR4_PKS) ? bits | PTE_G : bits | PTE_G | PTE_KEY(15);
+}
+
+/* An entry that allows everything, without noise. */
+static u64 plain_entry(const struct sweep *sweep, enum paging_level level)
+{
+	u64 flags = PTE_P | PTE_RW | PTE_US;
+
+	if (level > sweep->row->size)
+		return physical(sweep->table[level - 1]) | flags;
+	return (physical(sweep->data) & ~(level_size(level) - 1)) | flags |
+	       (level > LEVEL_PTE ? PTE_PS : 0);
+}
+
+/* Puts set `number` of the theme into the slot, if there is one and the platform wants it. */
+static bool plan_slot(struct sweep *sweep, u32 slot, u64 number)
+{
+	enum paging_level size = sweep->row->size, level;
+	struct sweep_entries entries = {
+		.row = sweep->row, .physical_bits = sweep->cpu.physical_bits,
+		.random = next_random(sweep),
+	};
+	u64 noise = next_random(sweep);
+
+	for (level = size; level <= LEVEL_PML4E; level++, noise = noise >> 16 | noise << 48)
+		entries.entry[level] = plain_entry(sweep, level) |
+				       (noise & noise_bits(sweep, level));
+	if (!sweep->row->theme->change(&entries, number))
+		return false;
+	sweep->possible++;
+	if (sweep->percent < 100 && next_random(sweep) % 100 >= sweep->percent)
+		return false;
+	for (level = size; level <= LEVEL_PML4E; level++) {
+		sweep->before[slot][level] = entries.entry[level];
+		sweep->table[level][sweep_index(level, slot)] = entries.entry[level];
+	}
+	*data_of(sweep, slot) = DATA_BEFORE(slot);
+	sweep->record[slot] = (struct sweep_record){
+		.linear = linear_of(sweep, slot), .value = DATA_WRITTEN(slot),
+		.fault = SWEEP_NO_FAULT,
+	};
+	return true;
+}
+
+static void plan(struct sweep *sweep)
+{
+	u64 count = sweep->row->theme->count(sweep->row);
+
+	for (sweep->count = 0; sweep->count < SWEEP_SLOTS && sweep->next < count; sweep->next++)
+		if (plan_slot(sweep, sweep->count, sweep->next))
+			sweep->count++;
+}
+
+/* --- judge ------------------------------------------------------------------- */
+
+struct judged {
+	struct sweep *sweep;
+	u32 slot;
+	bool differs;
+};
+
+/* For the reader: the entry less the address that it has when nothing is wrong with it. */
+static u64 without_address(const struct sweep *sweep, enum paging_level level, u64 entry)
+{
+	return entry ^ (plain_entry(sweep, level) & PTE_ADDRESS);
+}
+
+static void mismatch(struct judged *judged, u32 aspect, u64 expected, u64 got)
+{
+	struct sweep *sweep = judged->sweep;
+	struct sweep_mismatch *m = sweep->mismatch;
+	enum paging_level level;
+
+	judged->differs = true;
+	for (; m < sweep->mismatch + sweep->mismatch_count; m++)
+		if (m->aspect == aspect && m->kind == sweep->kind && m->cpl == sweep->cpu.cpl &&
+		    (aspect != ASPECT_OUTCOME || (m->expected == expected && m->got == got)))
+			return;
+	if (sweep->mismatch_count == SWEEP_MISMATCHES)
+		return;
+	sweep->mismatch_count++;
+	*m = (struct sweep_mismatch){
+		.aspect = aspect, .expected = expected, .got = got,
+		.switches = sweep->switches, .cpl = sweep->cpu.cpl, .kind = sweep->kind,
+		.pkru = sweep->cpu.pkru, .pkrs = sweep->cpu.pkrs,
+		.linear = sweep->record[judged->slot].linear,
+	};
+	for (level = sweep->row->size; level <= LEVEL_PML4E; level++)
+		m->before[level] = without_address(sweep, level,
+						   sweep->before[judged->slot][level]);
+}
+
+/* For the model: the paging-structure entries as they were planned, nothing else. */
+static u64 read_planned(void *memory, u64 address, u32 size __maybe_unused)
+{
+	const struct judged *judged = memory;
+	const struct sweep *sweep = judged->sweep;
+	enum paging_level level;
+
+	for (level = sweep->row->size; level <= LEVEL_PML4E; level++)
+		if (physical(&sweep->table[level][sweep_index(level, judged->slot)]) == address)
+			return sweep->before[judged->slot][level];
+	return 0;
+}
+
+static outcome_t outcome_of(const struct sweep_record *record)
+{
+	if (record->fault == SWEEP_NO_FAULT)
+		return OUTCOME_DONE;
+	return outcome_kind(record->fault) ? record->fault :
+					     OUTCOME_FAULT(VECTOR_PF, record->fault);
+}
+
+static void judge_fault(struct judged *judged, const struct sweep_record *record)
+{
+	u64 rip = judged->sweep->kind == SWEEP_FETCH ? record->linear : judged->sweep->loop_at;
+
+	if (record->cr2 != record->linear)
+		mismatch(judged, ASPECT_CR2, record->linear, record->cr2);
+	if (record->rip != rip)
+		mismatch(judged, ASPECT_RIP, rip, record->rip);
+}
+
+/* What was read or returned, and what is in memory now. */
+static void judge_data(struct judged *judged, const struct sweep_record *record, bool done)
+{
+	const struct sweep *sweep = judged->sweep;
+	u32 slot = judged->slot;
+	u64 value = DATA_WRITTEN(slot), data = DATA_BEFORE(slot);
+
+	if (done && (sweep->kind == SWEEP_READ || sweep->kind == SWEEP_EXCHANGE))
+		value = DATA_BEFORE(slot);
+	if (done && sweep->kind == SWEEP_FETCH)
+		value = RETURNED_BEFORE(slot);
+	if (done && (sweep->kind == SWEEP_WRITE || sweep->kind == SWEEP_EXCHANGE))
+		data = DATA_WRITTEN(slot);
+	if (record->value != value)
+		mismatch(judged, ASPECT_VALUE, value, record->value);
+	if (*data_of(sweep, slot) != data)
+		mismatch(judged, ASPECT_DATA, data, *data_of(sweep, slot));
+}
+
+/*
+ * A write with CR0.WP = 0 to a page whose entry has R/W = 0: 5.8 has it set the dirty flag, as every
+ * write, and says of processors with CET that they never set it in such an entry. A case of its own,
+ * write_to_read_only_page_without_wp, is about that; here both will do.
+ */
+static u64 open_bits(const struct judged *judged, const struct walk_result *result,
+		     enum paging_level level)
+{
+	const struct sweep *sweep = judged->sweep;
+	bool write = sweep->kind == SWEEP_WRITE || sweep->kind == SWEEP_EXCHANGE;
+
+	if (!sweep->cpu.cet_ss || result->kind != WALK_DONE || !write || level != sweep->row->size)
+		return 0;
+	return sweep->before[judged->slot][level] & PTE_RW ? 0 : PTE_D;
+}
+
+/* 5.8: what must be set is set, what may be is or is not, and all else is as it was. */
+static void judge_entries(struct judged *judged, const struct walk_result *result)
+{
+	const struct sweep *sweep = judged->sweep;
+	enum paging_level level;
+
+	for (level = LEVEL_PML4E; level >= sweep->row->size; level--) {
+		u32 step = LEVEL_PML4E - level;
+		u64 got = sweep->table[level][sweep_index(level, judged->slot)];
+		u64 want = sweep->before[judged->slot][level];
+
+		if (step < result->steps)
+			want |= result->step[step].must_set |
+				(got & (result->step[step].may_set | open_bits(judged, result, level)));
+		if (got != want)
+			mismatch(judged, ASPECT_ENTRY + level, without_address(sweep, level, want),
+				 without_address(sweep, level, got));
+	}
+}
+
+static void judge_slot(struct sweep *sweep, u32 slot)
+{
+	static const enum access kinds[SWEEP_KINDS] = {
+		[SWEEP_READ] = ACCESS_READ, [SWEEP_WRITE] = ACCESS_WRITE,
+		[SWEEP_EXCHANGE] = ACCESS_WRITE, [SWEEP_FETCH] = ACCESS_FETCH,
+	};
+	struct sweep_record *record = &sweep->record[slot];
+	struct judged judged = { .sweep = sweep, .slot = slot };
+	const struct walk_access access = { .address = record->linear, .kind = kinds[sweep->kind] };
+	struct walk_result result = walk(&sweep->cpu, &access, read_planned, &judged);
+	bool done = result.kind == WALK_DONE;
+	outcome_t expected = done ? OUTCOME_DONE : OUTCOME_FAULT(VECTOR_PF, result.error_code);
+	outcome_t got = outcome_of(record);
+
+	if (got != expected)
+		mismatch(&judged, ASPECT_OUTCOME, expected, got);
+	if (record->fault != SWEEP_NO_FAULT)
+		judge_fault(&judged, record);
+	judge_data(&judged, record, done);
+	judge_entries(&judged, &result);
+	sweep->checked++;
+	sweep->differ += judged.differs;
+}
+
+void sweep_step(void *argument)
+{
+	struct sweep *sweep = argument;
+	u32 slot;
+
+	for (slot = 0; slot < sweep->count; slot++)
+		judge_slot(sweep, slot);
+	plan(sweep);
+}
+
+/* --- report ------------------------------------------------------------------ */
+
+static const struct bit_name entry_bits[] = {
+	{ PTE_P, "P" }, { PTE_RW, "R/W" }, { PTE_US, "U/S" }, { PTE_A, "A" }, { PTE_D, "D" },
+	{ PTE_PS, "PS" }, { PTE_G, "G" }, { PTE_XD, "XD" }, { 0, NULL },
+};
+
+static const struct bit_name switch_names[] = {
+	{ SWEEP_WP, "WP" }, { SWEEP_NXE, "NXE" }, { SWEEP_SMEP, "SMEP" }, { SWEEP_SMAP, "SMAP" },
+	{ SWEEP_AC, "AC" }, { SWEEP_PGE, "PGE" }, { SWEEP_PKE, "PKE" }, { SWEEP_PKS, "PKS" },
+	{ 0, NULL },
+};
+
+static const char *const level_names[] = {
+	[LEVEL_PTE] = "PTE", [LEVEL_PDE] = "PDE", [LEVEL_PDPTE] = "PDPTE", [LEVEL_PML4E] = "PML4E",
+};
+
+/* Everything that a case of its own needs: state, access, entries from the top. */
+static void describe(char *to, size_t size, const struct sweep *sweep, const struct sweep_mismatch *m)
+{
+	static const char *const kinds[SWEEP_KINDS] = { "read", "write", "exchange", "fetch" };
+	static const char *const aspects[] = { "outcome", "CR2", "RIP", "value read", "memory" };
+	char words[100];
+	enum paging_level level;
+	size_t n;
+
+	n = format(to, size, "%s of %s at CPL %u of %#lx; ",
+		   m->aspect < ASPECT_ENTRY ? aspects[m->aspect] :
+					      level_names[m->aspect - ASPECT_ENTRY],
+		   kinds[m->kind], m->cpl, m->linear);
+	n += format(to + n, size - n, "%s",
+		    format_bits(words, sizeof(words), m->switches & ~(SWEEP_KEYS_1 | SWEEP_KEYS_2),
+				switch_names));
+	if (m->switches & (SWEEP_PKE | SWEEP_PKS))
+		n += format(to + n, size - n, ", PKRU %#x, IA32_PKRS %#x", m->pkru, m->pkrs);
+	for (level = LEVEL_PML4E; level >= sweep->row->size; level--)
+		n += format(to + n, size - n, "; %s %s", level_names[level],
+			    format_bits(words, sizeof(words), m->before[level], entry_bits));
+}
+
+static void words_of(char *to, size_t size, const struct sweep_mismatch *m, u64 value)
+{
+	if (m->aspect == ASPECT_OUTCOME)
+		outcome_words(to, size, value);
+	else if (m->aspect >= ASPECT_ENTRY)
+		format_bits(to, size, value, entry_bits);
+	else
+		format_number(to, size, value);
+}
+
+void sweep_report(const struct sweep *sweep)
+{
+	const struct sweep_mismatch *m = sweep->mismatch;
+	char what[480], expected[100], got[100];
+
+	if (sweep->percent < 100)
+		tap_comment("%lu of %lu accesses checked: exitpath,sweep = <%u> percent",
+			    sweep->checked, sweep->possible, sweep->percent);
+	else
+		tap_comment("%lu accesses checked", sweep->checked);
+	for (; m < sweep->mismatch + sweep->mismatch_count; m++) {
+		describe(what, sizeof(what), sweep, m);
+		words_of(expected, sizeof(expected), m, m->expected);
+		words_of(got, sizeof(got), m, m->got);
+		case_fail(NULL, 0, what, expected, got);
+	}
+	if (sweep->differ)
+		case_note("accesses", "%lu of %lu differ from the model; the first of each sort are shown",
+			  sweep->differ, sweep->checked);
+}

@@ -1,0 +1,343 @@
+/*
+ * 4-level paging against the model, access by access: about a million of them.
+ *
+ * Where fault-basic.c has one case for each rule of 5.6 Access Rights, 5.7 Page-Fault Exceptions
+ * and 5.8 Accessed and Dirty Flags, this image looks for what rules do to each other. Its
+ * cases are products: register states, privilege levels, kinds of access, and every set of
+ * entries of a theme:
+ *
+ *	rights	R/W, U/S and XD of every entry of the translation
+ *	entry	all bits that decide something, of one entry
+ *	flags	A and D of every entry, and an entry that is not present
+ *	defects	of every entry: it is good, or not present, reserved, read-only, supervisor's or XD
+ *	keys	protection keys
+ *	bits	every bit of one entry, one after another
+ *
+ * What must not decide anything is noise: ignored bits always, A, D and bits 62:59 where the
+ * theme says nothing of them. What an access must do comes from walk() (mmu/walk.h), which is
+ * this chapter of the manual as code; mmu/sweep.h says how so many accesses are made. A case that fails
+ * shows the first access of each sort that went wrong, with all that a case of its own would
+ * need; such a case belongs into fault-basic.c.
+ */
+#include "case.h"
+#include "cpu/features.h"
+#include "mmu/sweep.h"
+
+/* --- themes ------------------------------------------------------------------ */
+
+static u64 power(u64 base, u32 exponent)
+{
+	return exponent ? base * power(base, exponent - 1) : 1;
+}
+
+static u64 count_rights(const struct sweep_row *row)
+{
+	return power(8, sweep_levels(row));
+}
+
+static bool change_rights(struct sweep_entries *entries, u64 index)
+{
+	enum paging_level level;
+
+	for (level = entries->row->size; level <= LEVEL_PML4E; level++, index /= 8)
+		entries->entry[level] ^= (index & 1 ? PTE_RW : 0) | (index & 2 ? PTE_US : 0) |
+					 (index & 4 ? PTE_XD : 0);
+	return true;
+}
+
+static const struct sweep_theme rights = { count_rights, change_rights };
+
+/*
+ * A bit that is reserved in the entry, drawn from those that are: address bits from MAXPHYADDR on, or
+ * within the page; 0 where there is none.
+ */
+static u64 reserved_bit(const struct sweep_entries *entries, enum paging_level level)
+{
+	u64 bits = 0;
+	u32 n;
+
+	if (entries->physical_bits < 52)
+		bits |= BITS(51, entries->physical_bits);
+	if (level == entries->row->size && level > LEVEL_PTE)
+		bits |= (level_size(level) - 1) & ~BITS(12, 0);
+	if (!bits)
+		return 0;
+	for (n = entries->random >> 8 * level & 63; !(bits >> n & 1); n = (n + 1) % 64)
+		;
+	return BIT(n);
+}
+
+static bool maps_page(const struct sweep_row *row)
+{
+	return row->level == row->size;
+}
+
+static u64 count_entry(const struct sweep_row *row)
+{
+	return maps_page(row) ? BIT(10) : BIT(9);
+}
+
+/* Bit 7 is PAT in a PTE, and PS elsewhere, where it is reserved: in a PML4E, and with these tables. */
+static bool change_entry(struct sweep_entries *entries, u64 index)
+{
+	const struct sweep_row *row = entries->row;
+	const u64 bits[] = {
+		PTE_P, PTE_RW, PTE_US, PTE_A, PTE_D, PTE_XD, PTE_KEY(15),
+		maps_page(row) && row->level > LEVEL_PTE ? PTE_PAT_LARGE : PTE_PS,
+		reserved_bit(entries, row->level), PTE_G,
+	};
+	u64 *entry = &entries->entry[row->level];
+	u32 i;
+
+	for (i = 0; BIT(i) < count_entry(row); i++)
+		*entry = (*entry & ~bits[i]) | (index >> i & 1 ? bits[i] : 0);
+	return true;
+}
+
+static const struct sweep_theme entry = { count_entry, change_entry };
+
+static u64 count_flags(const struct sweep_row *row)
+{
+	return power(4, sweep_levels(row)) * (sweep_levels(row) + 1);
+}
+
+static bool change_flags(struct sweep_entries *entries, u64 index)
+{
+	enum paging_level level, absent = entries->row->size + index % (sweep_levels(entries->row) + 1);
+
+	index /= sweep_levels(entries->row) + 1;
+	for (level = entries->row->size; level <= LEVEL_PML4E; level++, index /= 4) {
+		u64 *entry = &entries->entry[level];
+
+		*entry = (*entry & ~(PTE_A | PTE_D)) | (index & 1 ? PTE_A : 0) |
+			 (index & 2 ? PTE_D : 0);
+		if (level == absent)
+			*entry &= ~PTE_P;
+	}
+	return true;
+}
+
+static const struct sweep_theme flags = { count_flags, change_flags };
+
+static u64 count_defects(const struct sweep_row *row)
+{
+	return power(6, sweep_levels(row));
+}
+
+static bool change_defects(struct sweep_entries *entries, u64 index)
+{
+	enum paging_level level;
+
+	for (level = entries->row->size; level <= LEVEL_PML4E; level++, index /= 6) {
+		const u64 defects[6] = {
+			0, PTE_P, reserved_bit(entries, level), PTE_RW, PTE_US, PTE_XD,
+		};
+
+		entries->entry[level] ^= defects[index % 6];
+	}
+	return true;
+}
+
+static const struct sweep_theme defects = { count_defects, change_defects };
+
+static u64 count_keys(const struct sweep_row *row __maybe_unused)
+{
+	return 16 * 8;
+}
+
+/* The key of the page; that of an entry above is noise. */
+static bool change_keys(struct sweep_entries *entries, u64 index)
+{
+	u64 *leaf = &entries->entry[entries->row->size], *top = &entries->entry[LEVEL_PML4E];
+
+	*leaf = (*leaf & ~PTE_KEY(15)) | PTE_KEY(index / 8);
+	*leaf ^= (index & 1 ? PTE_RW : 0) | (index & 2 ? PTE_US : 0);
+	*top ^= index & 4 ? PTE_US : 0;
+	return true;
+}
+
+static const struct sweep_theme keys = { count_keys, change_keys };
+
+static u64 count_bits(const struct sweep_row *row __maybe_unused)
+{
+	return 64;
+}
+
+/* Not the bits of an address that there is, which select other memory, nor PS of a page. */
+static bool change_bits(struct sweep_entries *entries, u64 index)
+{
+	enum paging_level size = entries->row->size, level = entries->row->level;
+	u32 n = index, lowest = level == size ? 12 + 9 * (level - 1) : 12;
+
+	if (n >= lowest && n < entries->physical_bits)
+		return false;
+	if (BIT(n) == PTE_PS && level == size && level > LEVEL_PTE)
+		return false;
+	entries->entry[level] ^= BIT(n);
+	return true;
+}
+
+static const struct sweep_theme bits = { count_bits, change_bits };
+
+/* --- cases ------------------------------------------------------------------- */
+
+static void sweep(const struct case_def *this_case)
+{
+	sweep_run(this_case->row);
+}
+
+#define SWEEP(...)	ROW((&(const struct sweep_row){ __VA_ARGS__ }))
+#define CPL_0		BIT(0)
+#define CPL_1		BIT(1)
+#define CPL_2		BIT(2)
+#define CPL_3		BIT(3)
+#define READ		BIT(SWEEP_READ)
+#define WRITE		BIT(SWEEP_WRITE)
+#define FETCH		BIT(SWEEP_FETCH)
+
+/*
+ * R/W, U/S and XD of every entry: 5.6.1. With 4-KByte pages (4096 sets of entries) what has no
+ * business with a kind of access goes together with another switch; with larger pages all are apart.
+ */
+#define RIGHTS(size, cpl, kind, ...) \
+	SWEEP(&rights, size, .cpls = cpl, .kinds = kind, .switches = { __VA_ARGS__ })
+#define EACH_SWITCH	SWEEP_WP, SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP, SWEEP_AC
+
+CASE_RUN(rights_read_4_kbyte, sweep, PROVES("paging:acc.smap.read", "paging:acc.smap.ac1"),
+	 RIGHTS(LEVEL_PTE, CPL_0, READ, SWEEP_WP | SWEEP_SMEP, SWEEP_NXE, SWEEP_SMAP, SWEEP_AC));
+CASE_RUN(rights_write_4_kbyte, sweep,
+	 PROVES("paging:acc.rw_and", "paging:acc.s.write_user_ro_wp1", "paging:acc.smap.wp0"),
+	 RIGHTS(LEVEL_PTE, CPL_0, WRITE, SWEEP_WP, SWEEP_NXE | SWEEP_SMEP, SWEEP_SMAP, SWEEP_AC));
+CASE_RUN(rights_fetch_4_kbyte, sweep,
+	 PROVES("paging:acc.xd_or", "paging:acc.smep", "paging:acc.smap.fetch"),
+	 RIGHTS(LEVEL_PTE, CPL_0, FETCH, SWEEP_WP | SWEEP_AC, SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP));
+CASE_RUN(rights_user_read_4_kbyte, sweep,
+	 PROVES("paging:acc.user_addr", "paging:acc.u.read_user", "paging:acc.u.read_super"),
+	 RIGHTS(LEVEL_PTE, CPL_3, READ, SWEEP_WP | SWEEP_SMEP, SWEEP_NXE, SWEEP_SMAP, SWEEP_AC));
+CASE_RUN(rights_user_write_4_kbyte, sweep,
+	 PROVES("paging:acc.user_addr", "paging:acc.u.write_ro", "paging:acc.u.write_super"),
+	 RIGHTS(LEVEL_PTE, CPL_3, WRITE, SWEEP_WP, SWEEP_NXE | SWEEP_SMEP, SWEEP_SMAP, SWEEP_AC));
+CASE_RUN(rights_user_fetch_4_kbyte, sweep,
+	 PROVES("paging:acc.user_addr", "paging:acc.u.fetch_user", "paging:acc.smep.user"),
+	 RIGHTS(LEVEL_PTE, CPL_3, FETCH, SWEEP_WP | SWEEP_AC, SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP));
+CASE_RUN(rights_read_2_mbyte, sweep, PROVES("paging:acc.smap.read", "paging:acc.smap.ac1"),
+	 RIGHTS(LEVEL_PDE, CPL_0, READ, EACH_SWITCH));
+CASE_RUN(rights_write_2_mbyte, sweep, PROVES("paging:acc.rw_and", "paging:acc.smap.wp0"),
+	 RIGHTS(LEVEL_PDE, CPL_0, WRITE, EACH_SWITCH));
+CASE_RUN(rights_fetch_2_mbyte, sweep, PROVES("paging:acc.xd_or", "paging:acc.smep"),
+	 RIGHTS(LEVEL_PDE, CPL_0, FETCH, EACH_SWITCH));
+CASE_RUN(rights_user_read_2_mbyte, sweep, PROVES("paging:acc.user_addr", "paging:acc.u.read_super"),
+	 RIGHTS(LEVEL_PDE, CPL_3, READ, EACH_SWITCH));
+CASE_RUN(rights_user_write_2_mbyte, sweep, PROVES("paging:acc.user_addr", "paging:acc.u.write_ro"),
+	 RIGHTS(LEVEL_PDE, CPL_3, WRITE, EACH_SWITCH));
+CASE_RUN(rights_user_fetch_2_mbyte, sweep, PROVES("paging:acc.user_addr", "paging:acc.smep.user"),
+	 RIGHTS(LEVEL_PDE, CPL_3, FETCH, EACH_SWITCH));
+CASE_RUN(rights_1_gbyte, sweep, PROVES("paging:acc.rw_and", "paging:acc.xd_or"),
+	 NEEDS(CPU(PAGE1GB)), RIGHTS(LEVEL_PDPTE, CPL_0, READ | WRITE | FETCH, EACH_SWITCH));
+CASE_RUN(rights_user_1_gbyte, sweep, PROVES("paging:acc.user_addr", "paging:acc.u.write_ro"),
+	 NEEDS(CPU(PAGE1GB)), RIGHTS(LEVEL_PDPTE, CPL_3, READ | WRITE | FETCH, EACH_SWITCH));
+
+/* CPL 1 and CPL 2 are supervisor mode. */
+CASE_RUN(rights_at_cpl_1, sweep, PROVES("paging:acc.s.cpl12"),
+	 RIGHTS(LEVEL_PDE, CPL_1, READ | WRITE | FETCH, SWEEP_WP | SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP));
+CASE_RUN(rights_at_cpl_2, sweep, PROVES("paging:acc.s.cpl12"),
+	 RIGHTS(LEVEL_PDE, CPL_2, READ | WRITE | FETCH, SWEEP_WP | SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP));
+
+/* All that an entry says, one level at a time. Global or not: no translation outlives its batch. */
+#define ENTRY(size, tested) \
+	SWEEP(&entry, size, tested, .cpls = CPL_0 | CPL_3, .kinds = SWEEP_ALL_KINDS, \
+	      .switches = { SWEEP_NXE, SWEEP_WP | SWEEP_SMEP | SWEEP_SMAP | SWEEP_PGE })
+
+CASE_RUN(entry_pml4e_of_4_kbyte, sweep, PROVES("paging:rsvd.4l.pml4_ps", "paging:rsvd.4l.high"),
+	 ENTRY(LEVEL_PTE, LEVEL_PML4E));
+CASE_RUN(entry_pdpte_of_4_kbyte, sweep, PROVES("paging:rsvd.4l.1g", "paging:rsvd.4l.high"),
+	 ENTRY(LEVEL_PTE, LEVEL_PDPTE));
+CASE_RUN(entry_pde_of_4_kbyte, sweep, PROVES("paging:rsvd.4l.2m", "paging:rsvd.4l.high"),
+	 ENTRY(LEVEL_PTE, LEVEL_PDE));
+CASE_RUN(entry_pte, sweep,
+	 PROVES("paging:rsvd.4l.xd", "paging:ad.d_write", "paging:acc.rmw_is_write"),
+	 ENTRY(LEVEL_PTE, LEVEL_PTE));
+CASE_RUN(entry_pml4e_of_2_mbyte, sweep, PROVES("paging:rsvd.4l.pml4_ps", "paging:rsvd.4l.high"),
+	 ENTRY(LEVEL_PDE, LEVEL_PML4E));
+CASE_RUN(entry_pdpte_of_2_mbyte, sweep, PROVES("paging:rsvd.4l.1g", "paging:rsvd.4l.high"),
+	 ENTRY(LEVEL_PDE, LEVEL_PDPTE));
+CASE_RUN(entry_pde_of_2_mbyte, sweep,
+	 PROVES("paging:rsvd.4l.2m", "paging:rsvd.4l.pat12", "paging:ad.d_write"),
+	 ENTRY(LEVEL_PDE, LEVEL_PDE));
+CASE_RUN(entry_pml4e_of_1_gbyte, sweep, PROVES("paging:rsvd.4l.pml4_ps", "paging:rsvd.4l.high"),
+	 NEEDS(CPU(PAGE1GB)), ENTRY(LEVEL_PDPTE, LEVEL_PML4E));
+CASE_RUN(entry_pdpte_of_1_gbyte, sweep,
+	 PROVES("paging:rsvd.4l.1g", "paging:rsvd.4l.pat12", "paging:ad.d_write"),
+	 NEEDS(CPU(PAGE1GB)), ENTRY(LEVEL_PDPTE, LEVEL_PDPTE));
+
+/* Accessed and dirty flags: 5.8. */
+#define FLAGS(size) \
+	SWEEP(&flags, size, .cpls = CPL_0 | CPL_3, .kinds = SWEEP_ALL_KINDS, \
+	      .switches = { SWEEP_WP, SWEEP_NXE })
+
+CASE_RUN(flags_4_kbyte, sweep, PROVES("paging:ad.sticky", "paging:ad.nonleaf_d", "paging:ad.rmw"),
+	 FLAGS(LEVEL_PTE));
+CASE_RUN(flags_2_mbyte, sweep, PROVES("paging:ad.sticky", "paging:ad.nonleaf_d", "paging:ad.rmw"),
+	 FLAGS(LEVEL_PDE));
+CASE_RUN(flags_1_gbyte, sweep, PROVES("paging:ad.sticky", "paging:ad.nonleaf_d", "paging:ad.rmw"),
+	 NEEDS(CPU(PAGE1GB)), FLAGS(LEVEL_PDPTE));
+
+/* What is wrong higher up, or reserved, comes first: 5.7. */
+#define DEFECTS(size) \
+	SWEEP(&defects, size, .cpls = CPL_0 | CPL_3, .kinds = SWEEP_ALL_KINDS, \
+	      .switches = { SWEEP_NXE, SWEEP_WP | SWEEP_SMEP, SWEEP_SMAP })
+
+CASE_RUN(defects_4_kbyte, sweep,
+	 PROVES("paging:rsvd.order", "paging:rsvd.before_rights", "paging:rsvd.user"),
+	 DEFECTS(LEVEL_PTE));
+CASE_RUN(defects_2_mbyte, sweep, PROVES("paging:rsvd.order", "paging:rsvd.before_rights"),
+	 DEFECTS(LEVEL_PDE));
+CASE_RUN(defects_1_gbyte, sweep, PROVES("paging:rsvd.order", "paging:rsvd.before_rights"),
+	 NEEDS(CPU(PAGE1GB)), DEFECTS(LEVEL_PDPTE));
+
+/*
+ * PKRU for user addresses, IA32_PKRS for supervisor addresses, in four patterns each: 5.6.2. Fetches are
+ * apart, and so is SMAP, which may deny the same access.
+ */
+#define DATA		(READ | WRITE | BIT(SWEEP_EXCHANGE))
+#define KEYS(size, cpl, kind, ...) \
+	SWEEP(&keys, size, .cpls = cpl, .kinds = kind, \
+	      .switches = { SWEEP_WP, SWEEP_PKE, SWEEP_PKS, SWEEP_KEYS_1, SWEEP_KEYS_2, __VA_ARGS__ })
+
+CASE_RUN(keys_4_kbyte, sweep, PROVES("paging:acc.pku.leaf_only", "paging:acc.pku.super_addr"),
+	 NEEDS(CPU(PKU)), KEYS(LEVEL_PTE, CPL_0, DATA));
+CASE_RUN(keys_2_mbyte, sweep, PROVES("paging:acc.pku.leaf_only", "paging:acc.pku.super_addr"),
+	 NEEDS(CPU(PKU)), KEYS(LEVEL_PDE, CPL_0, DATA));
+CASE_RUN(keys_1_gbyte, sweep, PROVES("paging:acc.pku.leaf_only", "paging:acc.pku.super_addr"),
+	 NEEDS(CPU(PKU), CPU(PAGE1GB)), KEYS(LEVEL_PDPTE, CPL_0, DATA));
+CASE_RUN(keys_user_4_kbyte, sweep, PROVES("paging:acc.pku.ad", "paging:acc.pku.wd_user"),
+	 NEEDS(CPU(PKU)), KEYS(LEVEL_PTE, CPL_3, DATA));
+CASE_RUN(keys_user_2_mbyte, sweep, PROVES("paging:acc.pku.ad", "paging:acc.pku.wd_user"),
+	 NEEDS(CPU(PKU)), KEYS(LEVEL_PDE, CPL_3, DATA));
+CASE_RUN(keys_user_1_gbyte, sweep, PROVES("paging:acc.pku.ad", "paging:acc.pku.wd_user"),
+	 NEEDS(CPU(PKU), CPU(PAGE1GB)), KEYS(LEVEL_PDPTE, CPL_3, DATA));
+CASE_RUN(keys_and_fetches, sweep, PROVES("paging:acc.pku.fetch", "paging:acc.pks.fetch"),
+	 NEEDS(CPU(PKU)), KEYS(LEVEL_PTE, CPL_0 | CPL_3, FETCH, SWEEP_NXE));
+CASE_RUN(keys_and_smap, sweep, PROVES("paging:acc.pku.smap_both"),
+	 NEEDS(CPU(PKU), CPU(SMAP)), KEYS(LEVEL_PTE, CPL_0, DATA, SWEEP_SMAP));
+
+/* Each bit of an entry, reserved, ignored or neither: 5.5.4. */
+#define EACH_BIT(size, tested) \
+	SWEEP(&bits, size, tested, .cpls = CPL_0 | CPL_3, .kinds = SWEEP_ALL_KINDS, \
+	      .switches = { SWEEP_NXE, SWEEP_WP | SWEEP_SMEP, SWEEP_SMAP })
+
+CASE_RUN(bits_of_pml4e, sweep,
+	 PROVES("paging:fmt.4l.ignored", "paging:fmt.4l.nonleaf_g", "paging:rsvd.maxphyaddr"),
+	 EACH_BIT(LEVEL_PTE, LEVEL_PML4E));
+CASE_RUN(bits_of_pdpte, sweep,
+	 PROVES("paging:fmt.4l.ignored", "paging:fmt.4l.nonleaf_g", "paging:rsvd.maxphyaddr"),
+	 EACH_BIT(LEVEL_PTE, LEVEL_PDPTE));
+CASE_RUN(bits_of_pde, sweep,
+	 PROVES("paging:fmt.4l.ignored", "paging:fmt.4l.nonleaf_g", "paging:rsvd.maxphyaddr"),
+	 EACH_BIT(LEVEL_PTE, LEVEL_PDE));
+CASE_RUN(bits_of_pte, sweep, PROVES("paging:fmt.4l.ignored", "paging:rsvd.maxphyaddr"),
+	 EACH_BIT(LEVEL_PTE, LEVEL_PTE));
+CASE_RUN(bits_of_2_mbyte_pde, sweep, PROVES("paging:fmt.4l.ignored", "paging:rsvd.maxphyaddr"),
+	 EACH_BIT(LEVEL_PDE, LEVEL_PDE));
+CASE_RUN(bits_of_1_gbyte_pdpte, sweep, PROVES("paging:fmt.4l.ignored", "paging:rsvd.maxphyaddr"),
+	 NEEDS(CPU(PAGE1GB)), EACH_BIT(LEVEL_PDPTE, LEVEL_PDPTE));
