@@ -8,6 +8,7 @@
 # shellcheck source=tests/lib.sh
 . "${0%/*}/lib.sh"
 
+unset MAKEFLAGS MFLAGS MAKELEVEL
 run_cmd make -s -f "$top/Makefile" "SRC=$top" "B=$build" models
 is "the tests of the models build" "$status:$err" "0:"
 [ "$status" -eq 0 ] || done_testing

@@ -135,7 +135,7 @@ static void any_cpu(struct input *input, struct walk_cpu *cpu)
 	/* Every processor with 4-level paging has PAT: 5.9. */
 	cpu->pat = walk_mode(cpu) >= PAGING_4_LEVEL || in_256(input, 192);
 	cpu->cet_ss = in_256(input, 128);
-	cpu->cr3 = any_page(input) | (byte(input) & 0x18);
+	cpu->cr3 = any_page(input) | (byte(input) & 0x18) | (in_256(input, 64) ? BITS(62, 61) : 0);
 	for (i = 0; i < 4; i++)
 		cpu->pdpte[i] = (any_page(input) | (in_256(input, 240) ? P : 0)) &
 				~walk_pdpte_reserved(cpu);
