@@ -85,10 +85,11 @@ struct legacy_start {
 };
 
 /*
- * Runs `count` steps (up to LEGACY_MAX_STEPS - 5) and fails the case for each that does not come to what
- * it must; the results are in
- * script[]. Where the way to the start already fails, only that is reported, and nothing has run. RFLAGS.IF must be 0, CR4.PCIDE 0.
+ * Runs `count` steps (up to LEGACY_MAX_STEPS - 5), fails the case for each that does not come to
+ * what it must, and leaves the results in script[]. Where the way to the start already fails, only
+ * that is reported, and no step has run. RFLAGS.IF and CR4.PCIDE must be 0.
  */
+
 void legacy_run(const char *file, u32 line, const struct legacy_start *start,
 		struct legacy_step *script, u32 count);
 
