@@ -6,10 +6,7 @@ static struct capabilities caps;
 static bool caps_read;
 
 /* Where a field's allowed settings are: A.3 VM-Execution Controls, A.4, A.5, A.11. */
-static const struct {
-	u32 msr, true_msr;
-	bool allowed1_only;	/* the whole 64-bit MSR is the allowed 1-settings */
-} sources[CONTROL_FIELDS] = {
+static const struct control_source sources[CONTROL_FIELDS] = {
 	[CONTROL_FIELD_PIN]	= { IA32_VMX_PINBASED_CTLS, IA32_VMX_TRUE_PINBASED_CTLS, false },
 	[CONTROL_FIELD_PROC1]	= { IA32_VMX_PROCBASED_CTLS, IA32_VMX_TRUE_PROCBASED_CTLS, false },
 	[CONTROL_FIELD_PROC2]	= { IA32_VMX_PROCBASED_CTLS2, 0, false },
@@ -20,28 +17,23 @@ static const struct {
 	[CONTROL_FIELD_VMFUNC]	= { IA32_VMX_VMFUNC, 0, true },
 };
 
-/* The control that must be allowed for a field, and so its MSR, to exist. */
-static bool field_exists(enum control_field field)
+bool control_field_exists(enum control_field field)
 {
-	switch (field) {
-	case CONTROL_FIELD_PROC2:
-		return control_allowed(CONTROL_PROC1_ACTIVATE_SECONDARY_CONTROLS);
-	case CONTROL_FIELD_PROC3:
-		return control_allowed(CONTROL_PROC1_ACTIVATE_TERTIARY_CONTROLS);
-	case CONTROL_FIELD_EXIT2:
-		return control_allowed(CONTROL_EXIT_ACTIVATE_SECONDARY_CONTROLS);
-	case CONTROL_FIELD_VMFUNC:
-		return control_allowed(CONTROL_PROC2_ENABLE_VM_FUNCTIONS);
-	default:
-		return true;
-	}
+	enum control activation = control_field_activation(field);
+
+	return activation == CONTROL_NONE || control_allowed(activation);
+}
+
+const struct control_source *control_field_source(enum control_field field)
+{
+	return &sources[field];
 }
 
 static void read_controls(enum control_field field)
 {
 	u64 value;
 
-	if (!field_exists(field))
+	if (!control_field_exists(field))
 		return;
 	/* IA32_VMX_BASIC[55]: the TRUE MSRs exist. */
 	if (sources[field].true_msr && caps.basic & BIT(55))
@@ -112,4 +104,9 @@ bool need_ept_vpid_cap(u64 bits)
 bool need_misc(u64 bits)
 {
 	return (capabilities()->misc & bits) == bits;
+}
+
+bool need_control_field(u64 field)
+{
+	return vmx_supported() && control_field_exists(field);
 }

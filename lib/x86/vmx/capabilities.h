@@ -25,6 +25,16 @@ bool vmx_supported(void);
 /* Whether a control may be 1. */
 bool control_allowed(enum control control);
 
+/* Whether the VMCS has the field, so that the MSR of its allowed settings exists. */
+bool control_field_exists(enum control_field field);
+
+/* Where the allowed settings of a field are: A.3 VM-Execution Controls, A.4, A.5, A.11. */
+struct control_source {
+	u32 msr, true_msr;	/* 0: there is no TRUE MSR */
+	bool allowed1_only;	/* the whole MSR is the allowed 1-settings, else bits 63:32 */
+};
+const struct control_source *control_field_source(enum control_field field);
+
 /* 27.2 Format of the VMCS Region: bits 30:0 of IA32_VMX_BASIC. */
 static inline u32 vmcs_revision(void)
 {
@@ -61,6 +71,7 @@ u32 vmx_pointer_width(void);
 
 bool need_vmx(u64 unused);
 bool need_control(u64 control);
+bool need_control_field(u64 field);
 bool need_ept_vpid_cap(u64 bits);
 bool need_misc(u64 bits);
 
@@ -74,6 +85,8 @@ bool need_misc(u64 bits);
 			  CONTROL_PROC3_##name, 0 }
 #define EXIT_CTL(name)	{ "VM-exit control " #name, need_control, CONTROL_EXIT_##name, 0 }
 #define ENTRY_CTL(name)	{ "VM-entry control " #name, need_control, CONTROL_ENTRY_##name, 0 }
+#define CONTROL_FIELD(field)	{ "the VMCS field " #field " of controls", need_control_field, \
+				  CONTROL_FIELD_##field, 0 }
 #define EPT_CAP(name)	{ "IA32_VMX_EPT_VPID_CAP: " #name, need_ept_vpid_cap, EPT_CAP_##name, 0 }
 #define VPID_CAP(name)	{ "IA32_VMX_EPT_VPID_CAP: " #name, need_ept_vpid_cap, VPID_CAP_##name, 0 }
 #define EPT_AD		EPT_CAP(AD)

@@ -21,10 +21,11 @@ static const struct {
 const char *control_words(enum control control)
 {
 	switch (control) {
-#define CONTROL(field, bit, name, default_class, words)				\
+#define CONTROL(field, bit, name, lower, default_class, words)			\
 	case CONTROL_##field##_##name: return words;
 #include "sdm/controls.def"
-#undef CONTROL
+	case CONTROL_NONE:
+		break;
 	}
 	return "reserved";
 }
@@ -37,4 +38,20 @@ const char *control_field_words(enum control_field field)
 u32 control_field_encoding(enum control_field field)
 {
 	return fields[field].encoding;
+}
+
+enum control control_field_activation(enum control_field field)
+{
+	switch (field) {
+	case CONTROL_FIELD_PROC2:
+		return CONTROL_PROC1_ACTIVATE_SECONDARY_CONTROLS;
+	case CONTROL_FIELD_PROC3:
+		return CONTROL_PROC1_ACTIVATE_TERTIARY_CONTROLS;
+	case CONTROL_FIELD_EXIT2:
+		return CONTROL_EXIT_ACTIVATE_SECONDARY_CONTROLS;
+	case CONTROL_FIELD_VMFUNC:
+		return CONTROL_PROC2_ENABLE_VM_FUNCTIONS;
+	default:
+		return CONTROL_NONE;
+	}
 }

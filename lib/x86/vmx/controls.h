@@ -20,10 +20,10 @@ enum control_field {
 };
 
 enum control {
-#define CONTROL(field, bit, name, default_class, words) \
+#define CONTROL(field, bit, name, lower, default_class, words) \
 	CONTROL_##field##_##name = CONTROL_FIELD_##field << 8 | (bit),
 #include "sdm/controls.def"
-#undef CONTROL
+	CONTROL_NONE = 0xffff,
 };
 
 static inline enum control_field control_field(enum control control)
@@ -42,5 +42,11 @@ const char *control_field_words(enum control_field field);
 
 /* The VMCS field that holds the controls. */
 u32 control_field_encoding(enum control_field field);
+
+/*
+ * The control without which the controls of `field` count as 0 and are not looked at; CONTROL_NONE
+ * for a field that always counts.
+ */
+enum control control_field_activation(enum control_field field);
 
 #endif

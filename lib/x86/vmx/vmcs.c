@@ -46,32 +46,13 @@ void vmwrite_at(const char *file, u32 line, u64 field, u64 value)
 	require_done(file, line, "vmwrite", field, vmwrite_outcome(field, value));
 }
 
-/* The control that makes another field of controls active. */
-static void activate(enum control_field field)
-{
-	switch (field) {
-	case CONTROL_FIELD_PROC2:
-		vmcs_set_control(CONTROL_PROC1_ACTIVATE_SECONDARY_CONTROLS);
-		break;
-	case CONTROL_FIELD_PROC3:
-		vmcs_set_control(CONTROL_PROC1_ACTIVATE_TERTIARY_CONTROLS);
-		break;
-	case CONTROL_FIELD_EXIT2:
-		vmcs_set_control(CONTROL_EXIT_ACTIVATE_SECONDARY_CONTROLS);
-		break;
-	case CONTROL_FIELD_VMFUNC:
-		vmcs_set_control(CONTROL_PROC2_ENABLE_VM_FUNCTIONS);
-		break;
-	default:
-		break;
-	}
-}
-
 void vmcs_set_control(enum control control)
 {
+	enum control activation = control_field_activation(control_field(control));
 	u32 field = control_field_encoding(control_field(control));
 
-	activate(control_field(control));
+	if (activation != CONTROL_NONE)
+		vmcs_set_control(activation);
 	vmwrite(field, vmread(field) | control_bit(control));
 }
 
