@@ -167,8 +167,9 @@ static void restore_registers(void)
 	load_tables(cpu);
 	if (read_cr4() & CR4_VMXE)
 		ATTEMPT("vmxoff", : : "cc");
-	write_cr0(baseline.cr0);
+	/* CR4 first: CR0.WP cannot be cleared while CR4.CET is set. 2.5 Control Registers. */
 	write_cr4(baseline.cr4);
+	write_cr0(baseline.cr0);
 	write_cr3(baseline.cr3);
 	write_cr8(0);
 	write_dr7(DR7_FIXED);
