@@ -279,9 +279,20 @@ static void without_idt(const struct guest_code *code, u64 bitmap)
 	EXPECT_EQ(vmread(GUEST_RSP), guest_snapshot.rsp);
 }
 
-CASE(triple_fault_exits, PROVES("exit-reasons:2"), NEEDS(VMX))
+CASE(triple_fault_exits, PROVES("exit-reasons:2", "exceptions:pair.double_fault.contributory"),
+     NEEDS(VMX))
 {
 	without_idt(&guest_ud, 0);
+}
+
+/* The IDT is where nothing is mapped: #PF during #UD, #PF during #PF, and #PF during #DF. */
+CASE(triple_fault_by_page_faults_exits,
+     PROVES("exit-reasons:2", "exceptions:pair.double_fault.page_fault"), NEEDS(VMX))
+{
+	vmwrite(GUEST_IDTR_BASE, UNMAPPED_ADDRESS);
+	vmwrite(EXCEPTION_BITMAP, 0);
+	EXPECT(enter(guest_ud.run), OUTCOME_EXIT(EXIT_TRIPLE_FAULT));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_ud.at);
 }
 
 CASE(double_fault_exits, PROVES("nonroot-behavior:exception.bitmap", "host-and-exit:exit.orig.invalid"),

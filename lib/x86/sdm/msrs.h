@@ -4,6 +4,7 @@
 
 #define IA32_APIC_BASE			0x1b
 #define IA32_FEATURE_CONTROL		0x3a
+#define IA32_TSC_ADJUST			0x3b
 #define IA32_TSC			0x10
 #define IA32_SYSENTER_CS		0x174
 #define IA32_SYSENTER_ESP		0x175
@@ -34,7 +35,10 @@
 #define IA32_VMX_EXIT_CTLS2		0x493
 #define IA32_TME_ACTIVATE		0x982
 #define IA32_XSS			0xda0
+#define IA32_U_CET			0x6a0
 #define IA32_S_CET			0x6a2
+#define IA32_PL3_SSP			0x6a7
+#define IA32_TSC_DEADLINE		0x6e0
 #define IA32_PKRS			0x6e1
 #define IA32_EFER			0xc0000080
 #define IA32_STAR			0xc0000081
