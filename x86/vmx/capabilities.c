@@ -1,0 +1,397 @@
+/*
+ * The capability MSRs of VMX, IA32_VMX_BASIC (480H) to IA32_VMX_EXIT_CTLS2 (493H): Appendix A, VMX
+ * Capability Reporting Facility.
+ *
+ * Here: which of them exist, that nobody can write them, their reserved bits, that they agree with one
+ * another, with CPUID and with what MOV to CR0 and CR4 accepts, and that every processor says the same.
+ * What IA32_VMX_MISC and IA32_VMX_BASIC promise of VM entries and exits is tried out in
+ * capability-effects; each single control in controls; the bits of IA32_VMX_EPT_VPID_CAP in x86/ept
+ * and in invalidate-basic; IA32_VMX_VMCS_ENUM in fields-basic.
+ */
+#include "cpu/features.h"
+#include "cpu/safe.h"
+#include "cpu/smp.h"
+#include "mmu/build.h"
+#include "vmx/control_rules.h"
+#include "vmx/vmx.h"
+
+BEFORE_EACH_CASE(vmx_start);
+
+#define FIRST_MSR	IA32_VMX_BASIC
+#define LAST_MSR	IA32_VMX_EXIT_CTLS2
+#define MSR_COUNT	(LAST_MSR - FIRST_MSR + 1)
+
+#define BASIC_TRUE_MSRS		BIT(55)
+#define BASIC_ANY_ERROR_CODE	BIT(56)
+#define MISC_STORE_LMA		BIT(5)
+#define MISC_PT			BIT(14)
+
+static bool need_no_misc(u64 bits)
+{
+	return vmx_supported() && !(capabilities()->misc & bits);
+}
+
+static u64 read(u32 msr)
+{
+	u64 value = 0;
+
+	REQUIRE(rdmsr_safe(msr, &value), OUTCOME_DONE);
+	return value;
+}
+
+/* --- which exist ------------------------------------------------------------------------- */
+
+static bool has_ept_or_vpid(void)
+{
+	return control_allowed(CONTROL_PROC2_ENABLE_EPT) ||
+	       control_allowed(CONTROL_PROC2_ENABLE_VPID);
+}
+
+/* The MSRs from IA32_VMX_PROCBASED_CTLS2 on are there when another one announces them. */
+static bool must_exist(u32 msr)
+{
+	switch (msr) {
+	case IA32_VMX_PROCBASED_CTLS2:
+		return control_field_exists(CONTROL_FIELD_PROC2);
+	case IA32_VMX_EPT_VPID_CAP:
+		return has_ept_or_vpid();
+	case IA32_VMX_TRUE_PINBASED_CTLS ... IA32_VMX_TRUE_ENTRY_CTLS:
+		return capabilities()->basic & BASIC_TRUE_MSRS;
+	case IA32_VMX_VMFUNC:
+		return control_field_exists(CONTROL_FIELD_VMFUNC);
+	case IA32_VMX_PROCBASED_CTLS3:
+		return control_field_exists(CONTROL_FIELD_PROC3);
+	case IA32_VMX_EXIT_CTLS2:
+		return control_field_exists(CONTROL_FIELD_EXIT2);
+	}
+	return true;
+}
+
+static void check_existence(const struct case_def *this_case)
+{
+	u32 msr = *(const u32 *)this_case->row;
+	u64 value;
+
+	EXPECT(rdmsr_safe(msr, &value), must_exist(msr) ? OUTCOME_DONE : OUTCOME_GP0);
+}
+
+#define EXISTENCE_CASE(name, msr, ...)						\
+	CASE_RUN(name##_exists_when_announced, check_existence,			\
+		 PROVES(__VA_ARGS__), NEEDS(VMX), ROW(&(const u32){ msr }))
+EXISTENCE_CASE(procbased_ctls2, IA32_VMX_PROCBASED_CTLS2, "vmx-capabilities:proc2.allowed1");
+EXISTENCE_CASE(ept_vpid_cap, IA32_VMX_EPT_VPID_CAP, "vmx-capabilities:ept.reserved");
+EXISTENCE_CASE(true_pinbased_ctls, IA32_VMX_TRUE_PINBASED_CTLS, "vmx-capabilities:true_pin",
+	       "vmx-capabilities:basic.true_msrs");
+EXISTENCE_CASE(true_procbased_ctls, IA32_VMX_TRUE_PROCBASED_CTLS, "vmx-capabilities:true_proc1",
+	       "vmx-capabilities:basic.true_msrs");
+EXISTENCE_CASE(true_exit_ctls, IA32_VMX_TRUE_EXIT_CTLS, "vmx-capabilities:true_exit",
+	       "vmx-capabilities:basic.true_msrs");
+EXISTENCE_CASE(true_entry_ctls, IA32_VMX_TRUE_ENTRY_CTLS, "vmx-capabilities:true_entry",
+	       "vmx-capabilities:basic.true_msrs");
+EXISTENCE_CASE(vmfunc, IA32_VMX_VMFUNC, "vmx-capabilities:vmfunc");
+EXISTENCE_CASE(procbased_ctls3, IA32_VMX_PROCBASED_CTLS3, "vmx-capabilities:proc3");
+EXISTENCE_CASE(exit_ctls2, IA32_VMX_EXIT_CTLS2, "vmx-capabilities:exit2");
+
+/* --- who may write them --------------------------------------------------------------------- */
+
+/* Neither another value nor the one that is there, neither in VMX operation nor outside. */
+static void check_read_only(void)
+{
+	u64 before, after;
+	u32 msr;
+
+	for (msr = FIRST_MSR; msr <= LAST_MSR; msr++) {
+		before = must_exist(msr) ? read(msr) : 0;
+		if (!EXPECT(wrmsr_safe(msr, before), OUTCOME_GP0) ||
+		    !EXPECT(wrmsr_safe(msr, ~before), OUTCOME_GP0))
+			case_note("msr", "%#x", msr);
+		after = must_exist(msr) ? read(msr) : 0;
+		EXPECT_EQ(after, before);
+	}
+}
+
+CASE(read_only_in_vmx_operation, PROVES("vmx-capabilities:all.read_only"), NEEDS(VMX))
+{
+	check_read_only();
+}
+
+CASE(read_only_outside_vmx_operation, PROVES("vmx-capabilities:all.read_only"), NEEDS(VMX))
+{
+	REQUIRE(vmxoff(), OUTCOME_DONE);
+	check_read_only();
+}
+
+/* A VMCS goes from one processor to another, so all must be able to do the same. */
+static void read_all(void *values)
+{
+	u64 *to = values;
+	u32 msr;
+
+	for (msr = FIRST_MSR; msr <= LAST_MSR; msr++)
+		if (rdmsr_safe(msr, &to[msr - FIRST_MSR]) != OUTCOME_DONE)
+			to[msr - FIRST_MSR] = ~0ull;
+}
+
+CASE(all_processors_say_the_same, PROVES("vmx-capabilities:all.same_on_all_processors"),
+     NEEDS(VMX, CPUS(2)))
+{
+	static u64 here[MSR_COUNT], there[MSR_COUNT];
+	u32 i;
+
+	read_all(here);
+	REQUIRE(smp_call(1, read_all, there), OUTCOME_DONE);
+	for (i = 0; i < MSR_COUNT; i++)
+		if (!EXPECT_EQ(there[i], here[i]))
+			case_note("msr", "%#x", FIRST_MSR + i);
+}
+
+/* --- reserved bits ---------------------------------------------------------------------------- */
+
+struct reserved_bits {
+	u32 msr;
+	u64 bits;
+};
+
+static void check_reserved(const struct case_def *this_case)
+{
+	const struct reserved_bits *row = this_case->row;
+
+	if (!must_exist(row->msr))
+		case_skip("the MSR %#x", row->msr);
+	EXPECT_EQ(read(row->msr) & row->bits, 0);
+}
+
+#define RESERVED_CASE(name, msr, bits, ...)					\
+	CASE_RUN(name, check_reserved, PROVES(__VA_ARGS__), NEEDS(VMX),		\
+		 ROW((&(const struct reserved_bits){ msr, bits })))
+RESERVED_CASE(basic_bit_31, IA32_VMX_BASIC, BIT(31), "vmx-capabilities:basic.bit_31");
+RESERVED_CASE(basic_reserved_47_45, IA32_VMX_BASIC, BITS(47, 45),
+	      "vmx-capabilities:basic.reserved_47_45");
+/* It limits addresses to 32 bits where there is no Intel 64 architecture; this code needs it. */
+RESERVED_CASE(basic_address_width, IA32_VMX_BASIC, BIT(48), "vmx-capabilities:basic.address_width");
+RESERVED_CASE(basic_reserved_57, IA32_VMX_BASIC, BIT(57), "vmx-capabilities:basic.reserved_57");
+RESERVED_CASE(basic_reserved_63_59, IA32_VMX_BASIC, BITS(63, 59),
+	      "vmx-capabilities:basic.reserved_63_59");
+RESERVED_CASE(misc_reserved_13_9, IA32_VMX_MISC, BITS(13, 9), "vmx-capabilities:misc.reserved_13_9");
+RESERVED_CASE(misc_reserved_31, IA32_VMX_MISC, BIT(31), "vmx-capabilities:misc.reserved_31");
+RESERVED_CASE(procbased_ctls2_allowed_0, IA32_VMX_PROCBASED_CTLS2, BITS(31, 0),
+	      "vmx-capabilities:proc2.allowed0");
+RESERVED_CASE(ept_vpid_cap_reserved, IA32_VMX_EPT_VPID_CAP,
+	      BITS(5, 1) | BITS(13, 9) | BIT(15) | BITS(19, 18) | BIT(24) | BITS(31, 27) |
+	      BITS(39, 33) | BITS(47, 44) | BITS(63, 54), "vmx-capabilities:ept.reserved");
+
+/* --- IA32_VMX_BASIC and IA32_VMX_MISC ------------------------------------------------------- */
+
+/* 1 to 4096 bytes; bit 44 is set for 4096 alone. */
+CASE(region_size, PROVES("vmx-capabilities:basic.region_size"), NEEDS(VMX))
+{
+	u64 size = FIELD(capabilities()->basic, 44, 32);
+
+	EXPECT_TRUE(size >= 1 && size <= 4096);
+}
+
+/* 0 uncacheable, 6 write-back; no processor has had another. */
+CASE(memory_type, PROVES("vmx-capabilities:basic.memory_type"), NEEDS(VMX))
+{
+	u64 type = FIELD(capabilities()->basic, 53, 50);
+
+	EXPECT_TRUE(type == 0 || type == 6);
+}
+
+/* 29.2.1.3 VM-Entry Control Fields. */
+CASE(fred_comes_with_any_error_code, PROVES("vmx-capabilities:basic.error_code_any_vector"),
+     NEEDS(VMX, CPU(FRED)))
+{
+	EXPECT_TRUE(capabilities()->basic & BASIC_ANY_ERROR_CODE);
+}
+
+CASE(unrestricted_guest_comes_with_lma_stored, PROVES("vmx-capabilities:misc.store_lma"),
+     NEEDS(VMX, PROC2(UNRESTRICTED_GUEST)))
+{
+	EXPECT_TRUE(capabilities()->misc & MISC_STORE_LMA);
+}
+
+/* 36.5.1 VMX-Specific Packets and VMCS Controls. */
+CASE(no_conceal_controls_without_pt, PROVES("vmx-capabilities:misc.intel_pt"),
+     NEEDS(VMX, { "IA32_VMX_MISC bit 14 clear", need_no_misc, MISC_PT, 0 }))
+{
+	EXPECT_FALSE(control_allowed(CONTROL_PROC2_CONCEAL_VMX_FROM_PT));
+	EXPECT_FALSE(control_allowed(CONTROL_EXIT_CONCEAL_VMX_FROM_PT));
+	EXPECT_FALSE(control_allowed(CONTROL_ENTRY_CONCEAL_VMX_FROM_PT));
+}
+
+/* --- allowed settings ------------------------------------------------------------------------- */
+
+/* The bits of a field that A.2 puts into the class default1. */
+#define CLASS_DEFAULT0		0
+#define CLASS_DEFAULT1		1
+static u64 default1_of(enum control_field field)
+{
+	u64 bits[CONTROL_FIELDS] = { 0 };
+
+#define CONTROL(field, bit, name, lower, class, words)				\
+	bits[CONTROL_FIELD_##field] |= (u64)CLASS_##class << (bit);
+#define CONTROL_RESERVED(field, bit, class)					\
+	bits[CONTROL_FIELD_##field] |= (u64)CLASS_##class << (bit);
+#include "sdm/controls.def"
+	return bits[field];
+}
+
+/* Controls that no 64-bit processor can do without: 29.2.4, and this code as a guest. */
+static u64 needed_here(enum control_field field)
+{
+	if (field == CONTROL_FIELD_EXIT)
+		return control_bit(CONTROL_EXIT_HOST_ADDRESS_SPACE_SIZE);
+	if (field == CONTROL_FIELD_ENTRY)
+		return control_bit(CONTROL_ENTRY_IA_32E_MODE_GUEST);
+	return 0;
+}
+
+static void check_allowed_0(const struct case_def *this_case)
+{
+	enum control_field field = *(const enum control_field *)this_case->row;
+
+	EXPECT_EQ((u32)read(control_field_source(field)->msr), default1_of(field));
+}
+
+static void check_allowed_1(const struct case_def *this_case)
+{
+	enum control_field field = *(const enum control_field *)this_case->row;
+	u64 want = default1_of(field) | needed_here(field);
+
+	EXPECT_EQ(read(control_field_source(field)->msr) >> 32 & want, want);
+}
+
+static void check_true(const struct case_def *this_case)
+{
+	enum control_field field = *(const enum control_field *)this_case->row;
+	u64 plain, real;
+
+	if (!(capabilities()->basic & BASIC_TRUE_MSRS))
+		case_skip("IA32_VMX_BASIC bit 55");
+	plain = read(control_field_source(field)->msr);
+	real = read(control_field_source(field)->true_msr);
+	EXPECT_EQ(real >> 32, plain >> 32);
+	EXPECT_EQ((u32)real & ~(u32)plain, 0);
+	/* What must be 1 may be 1. */
+	EXPECT_EQ((u32)real & ~(real >> 32), 0);
+	EXPECT_EQ((u32)plain & ~(plain >> 32), 0);
+}
+
+#define SETTINGS_CASES(name, field)						\
+	CASE_RUN(name##_allowed_0, check_allowed_0,				\
+		 PROVES("vmx-capabilities:" #name ".allowed0"), NEEDS(VMX),	\
+		 ROW(&(const enum control_field){ CONTROL_FIELD_##field }));	\
+	CASE_RUN(name##_allowed_1, check_allowed_1,				\
+		 PROVES("vmx-capabilities:" #name ".allowed1"), NEEDS(VMX),	\
+		 ROW(&(const enum control_field){ CONTROL_FIELD_##field }));	\
+	CASE_RUN(name##_true_msr, check_true,					\
+		 PROVES("vmx-capabilities:true_" #name,				\
+			"vmx-capabilities:all.true_msrs_agree",			\
+			"vmx-capabilities:all.allowed1_covers_allowed0"), NEEDS(VMX),	\
+		 ROW(&(const enum control_field){ CONTROL_FIELD_##field }))
+SETTINGS_CASES(pin, PIN);
+SETTINGS_CASES(proc1, PROC1);
+SETTINGS_CASES(exit, EXIT);
+SETTINGS_CASES(entry, ENTRY);
+
+/* A control that may be 1 only together with another is no use where the other may not. */
+CASE(required_controls_are_allowed, PROVES("vmx-capabilities:proc2.allowed1",
+     "vmx-capabilities:proc3", "vmx-capabilities:exit2", "vmx-capabilities:vmfunc"), NEEDS(VMX))
+{
+	const struct control_rule *rule;
+	u32 i;
+
+	for (i = 0; (rule = control_rule(i)); i++)
+		if (rule->kind == CONTROL_REQUIRES && control_allowed(rule->control) &&
+		    !EXPECT_TRUE(control_allowed(rule->other)))
+			case_note("rule", "\"%s\" requires \"%s\"", control_words(rule->control),
+				  control_words(rule->other));
+}
+
+/* --- IA32_VMX_EPT_VPID_CAP -------------------------------------------------------------------- */
+
+CASE(ept_has_a_walk_length_and_a_memory_type, PROVES("vmx-capabilities:ept.walk_length_4",
+     "vmx-capabilities:ept.memory_type_wb"), NEEDS(VMX, PROC2(ENABLE_EPT)))
+{
+	EXPECT_TRUE(capabilities()->ept_vpid_cap & (EPT_CAP_WALK_4 | EPT_CAP_WALK_5));
+	EXPECT_TRUE(capabilities()->ept_vpid_cap & (EPT_CAP_UC | EPT_CAP_WB));
+}
+
+/* A type of INVEPT or INVVPID is a promise of the instruction; the instruction, of a type. */
+CASE(invalidation_has_types, PROVES("vmx-capabilities:ept.invept", "vmx-capabilities:vpid.invvpid"),
+     NEEDS(VMX))
+{
+	const u64 invept_types = EPT_CAP_INVEPT_SINGLE | EPT_CAP_INVEPT_ALL;
+	const u64 invvpid_types = VPID_CAP_INVVPID_ADDRESS | VPID_CAP_INVVPID_SINGLE |
+				  VPID_CAP_INVVPID_ALL | VPID_CAP_INVVPID_SINGLE_GLOBAL;
+	u64 cap = capabilities()->ept_vpid_cap;
+
+	EXPECT_EQ((bool)(cap & invept_types), (bool)(cap & EPT_CAP_INVEPT));
+	EXPECT_EQ((bool)(cap & invvpid_types), (bool)(cap & VPID_CAP_INVVPID));
+}
+
+/* 5.5.1: HLAT paging applies to linear addresses by a prefix of at most so many bits. */
+CASE(hlat_has_a_prefix_size, PROVES("vmx-capabilities:ept.hlat_prefix_size"),
+     NEEDS(VMX, PROC3(ENABLE_HLAT)))
+{
+	EXPECT_TRUE(FIELD(capabilities()->ept_vpid_cap, 53, 48) >= 1);
+}
+
+/* --- CR0 and CR4 ------------------------------------------------------------------------------ */
+
+CASE(cr0_must_be_1_may_be_1, PROVES("vmx-capabilities:cr0_fixed0", "vmx-capabilities:cr0_fixed1"),
+     NEEDS(VMX))
+{
+	EXPECT_EQ(capabilities()->cr0_fixed0 & ~capabilities()->cr0_fixed1, 0);
+}
+
+CASE(cr4_must_be_1_may_be_1, PROVES("vmx-capabilities:cr4_fixed0", "vmx-capabilities:cr4_fixed1"),
+     NEEDS(VMX))
+{
+	EXPECT_EQ(capabilities()->cr4_fixed0 & ~capabilities()->cr4_fixed1, 0);
+	EXPECT_TRUE(capabilities()->cr4_fixed0 & CR4_VMXE);
+}
+
+/* Each bit that neither MSR fixes can be changed; CR0.NW alone cannot be 1 without CR0.CD. */
+CASE(free_bits_of_cr0, PROVES("vmx-capabilities:cr0_fixed0", "vmx-capabilities:cr0_fixed1"),
+     NEEDS(VMX))
+{
+	const struct capabilities *caps = capabilities();
+	u64 good = read_cr0(), free = caps->cr0_fixed1 & ~caps->cr0_fixed0 & ~CR0_NW;
+	u32 bit;
+
+	for (bit = 0; bit < 64; bit++) {
+		if (!(free & BIT(bit)))
+			continue;
+		EXPECT_FOR_BIT(bit, write_cr0_safe(good ^ BIT(bit)), OUTCOME_DONE);
+		write_cr0(good);
+	}
+}
+
+/*
+ * Likewise. In IA-32e mode CR4.PAE cannot be cleared nor CR4.LA57 be changed, and LASS (bit 27)
+ * would forbid this code its own addresses; CR4.CET wants CR0.WP; SMEP and SMAP want an address
+ * space that is not the user's.
+ */
+CASE(free_bits_of_cr4, PROVES("vmx-capabilities:cr4_fixed0", "vmx-capabilities:cr4_fixed1"),
+     NEEDS(VMX))
+{
+	const struct capabilities *caps = capabilities();
+	u64 good = read_cr4(), free = caps->cr4_fixed1 & ~caps->cr4_fixed0;
+	struct address_space space;
+	u32 bit;
+
+	space_copy(&space);
+	space_supervisor_only(&space);
+	space_load(&space);
+	write_cr0(read_cr0() | CR0_WP);
+	free &= ~(CR4_PAE | CR4_LA57 | BIT(27));
+	for (bit = 0; bit < 64; bit++) {
+		if (!(free & BIT(bit)))
+			continue;
+		EXPECT_FOR_BIT(bit, write_cr4_safe(good ^ BIT(bit)), OUTCOME_DONE);
+		write_cr4(good);
+	}
+	space_restore(&space);
+}
