@@ -77,3 +77,8 @@ bool need_reserved_address_bits(u64 unused __maybe_unused)
 {
 	return maxphyaddr() < 52;
 }
+
+bool need_intel(u64 unused __maybe_unused)
+{
+	return vendor_is_intel();
+}

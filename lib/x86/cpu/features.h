@@ -34,10 +34,12 @@ bool need_feature(u64 feature);
 bool need_no_feature(u64 feature);
 bool need_reserved_address_bits(u64 unused);
 bool need_leaf(u64 leaf);
+bool need_intel(u64 unused);
 
 #define CPU(name)		{ "CPUID feature " #name, need_feature, FEATURE_##name, 0 }
 #define NO_CPU(name)		{ "no CPUID feature " #name, need_no_feature, FEATURE_##name, 0 }
 #define CPUID_LEAF(leaf)	{ "CPUID leaf " #leaf, need_leaf, leaf, 0 }
 #define RESERVED_ADDRESS_BITS	{ "MAXPHYADDR below 52", need_reserved_address_bits, 0, 0 }
+#define INTEL			{ "a processor of Intel", need_intel, 0, 0 }
 
 #endif
