@@ -53,18 +53,13 @@ static const struct sweep_theme rights = { count_rights, change_rights };
  */
 static u64 reserved_bit(const struct sweep_entries *entries, enum paging_level level)
 {
-	u64 bits = 0;
-	u32 n;
+	bool large = level == entries->row->size && level > LEVEL_PTE;
+	u32 high = 52 - entries->physical_bits, low = large ? 9 * (level - 1) - 1 : 0, n;
 
-	if (entries->physical_bits < 52)
-		bits |= BITS(51, entries->physical_bits);
-	if (level == entries->row->size && level > LEVEL_PTE)
-		bits |= (level_size(level) - 1) & ~BITS(12, 0);
-	if (!bits)
+	if (!(high + low))
 		return 0;
-	for (n = entries->random >> 8 * level & 63; !(bits >> n & 1); n = (n + 1) % 64)
-		;
-	return BIT(n);
+	n = (u32)(entries->random >> 8 * level) % (high + low);
+	return n < high ? BIT(entries->physical_bits + n) : BIT(13 + n - high);
 }
 
 static bool maps_page(const struct sweep_row *row)
@@ -84,7 +79,7 @@ static bool change_entry(struct sweep_entries *entries, u64 index)
 	const u64 bits[] = {
 		PTE_P, PTE_RW, PTE_US, PTE_A, PTE_D, PTE_XD, PTE_KEY(15),
 		maps_page(row) && row->level > LEVEL_PTE ? PTE_PAT_LARGE : PTE_PS,
-		reserved_bit(entries, row->level), PTE_G,
+		index & BIT(8) ? reserved_bit(entries, row->level) : 0, PTE_G,
 	};
 	u64 *entry = &entries->entry[row->level];
 	u32 i;
@@ -129,11 +124,10 @@ static bool change_defects(struct sweep_entries *entries, u64 index)
 	enum paging_level level;
 
 	for (level = entries->row->size; level <= LEVEL_PML4E; level++, index /= 6) {
-		const u64 defects[6] = {
-			0, PTE_P, reserved_bit(entries, level), PTE_RW, PTE_US, PTE_XD,
-		};
+		static const u64 defects[6] = { 0, PTE_P, PTE_RW, PTE_US, PTE_XD, 0 };
 
-		entries->entry[level] ^= defects[index % 6];
+		entries->entry[level] ^= index % 6 == 5 ? reserved_bit(entries, level) :
+							  defects[index % 6];
 	}
 	return true;
 }
@@ -242,6 +236,16 @@ CASE_RUN(rights_at_cpl_1, sweep, PROVES("paging:acc.s.cpl12"),
 	 RIGHTS(LEVEL_PDE, CPL_1, READ | WRITE | FETCH, SWEEP_WP | SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP));
 CASE_RUN(rights_at_cpl_2, sweep, PROVES("paging:acc.s.cpl12"),
 	 RIGHTS(LEVEL_PDE, CPL_2, READ | WRITE | FETCH, SWEEP_WP | SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP));
+
+/* The upper half of the linear address space, from 0xffff800000000000 on. */
+#define UPPER_HALF(cpl) \
+	SWEEP(&rights, LEVEL_PDE, .upper_half = true, .cpls = cpl, .kinds = SWEEP_ALL_KINDS, \
+	      .switches = { SWEEP_NXE, SWEEP_WP | SWEEP_SMEP })
+
+CASE_RUN(rights_upper_half, sweep, PROVES("paging:fmt.4l.index", "paging:acc.rw_and"),
+	 UPPER_HALF(CPL_0));
+CASE_RUN(rights_user_upper_half, sweep, PROVES("paging:fmt.4l.index", "paging:acc.user_addr"),
+	 UPPER_HALF(CPL_3));
 
 /* All that an entry says, one level at a time. Global or not: no translation outlives its batch. */
 #define ENTRY(size, tested) \

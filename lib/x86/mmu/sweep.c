@@ -9,10 +9,10 @@
 
 /* --- memory ------------------------------------------------------------------ */
 
-/* Where user mode finds what it needs: the last of the PML4 table's entries, none of a slot's. */
-#define USER_LOOPS	0xffffff8000000000
-#define USER_STACK	0xffffff8000002000
-#define USER_RECORDS	0xffffff8000004000
+/* Where user mode finds what it needs: under a PML4E that is not of a slot. */
+#define USER_LOOPS	0x0000008000000000
+#define USER_STACK	0x0000008000002000
+#define USER_RECORDS	0x0000008000004000
 
 extern const u8 sweep_loops[];
 
@@ -56,6 +56,7 @@ static struct sweep *new_sweep(const struct sweep_row *row)
 	for (level = row->size; level < LEVEL_PML4E; level++)
 		sweep->table[level] = new_table();
 	sweep->table[LEVEL_PML4E] = sweep->space.pml4;
+	sweep_place_slots(sweep);
 	sweep->percent = this_platform()->sweep_percent;
 	sweep->random = case_random();
 	return sweep;

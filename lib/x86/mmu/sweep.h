@@ -11,8 +11,8 @@
  *	run	a loop of a few instructions makes the accesses and notes what came of each
  *	judge	every slot's outcome, CR2, RIP, data and entries are compared with the model's
  *
- * All slots use the same tables (one of each level) and the same page of data: slot i has entry
- * (a * i + b) % 512 of each table, with other a and b, and bytes 16 * i and up of the page. So an
+ * All slots use the same tables (one of each level) and the same page of data: slot i has another
+ * entry of each table, not the same in two of them, and bytes 16 * i and up of the page. So an
  * accessed or dirty flag belongs to one access, and a processor that uses a wrong entry or offset shows.
  *
  * Planning and judging run at CPL 3, though they need no privilege of any kind: on a hypervisor that
@@ -74,6 +74,7 @@ struct sweep_row {
 	const struct sweep_theme *theme;
 	enum paging_level size;		/* of the entry that maps the page */
 	enum paging_level level;	/* the entry that is tested, for themes that test one */
+	bool upper_half;		/* all linear addresses in the upper half, from its first */
 	u64 switches[8];		/* SWEEP_...: every subset of these masks is a state */
 	u32 cpls;			/* masks: BIT(0) to BIT(3); BIT(enum sweep_kind) */
 	u32 kinds;

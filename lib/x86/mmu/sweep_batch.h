@@ -37,13 +37,21 @@ struct sweep_mismatch {
 	u64 linear, before[LEVEL_PML4E + 1];
 };
 
+/* The entries of one access: where they are, and as they were planned. */
+struct sweep_slot {
+	u64 *entry[LEVEL_PML4E + 1];
+	u64 before[LEVEL_PML4E + 1];
+};
+
 struct sweep {
 	struct sweep_record record[SWEEP_SLOTS];	/* first: mapped for user mode */
-	u64 before[SWEEP_SLOTS][LEVEL_PML4E + 1];	/* the entries, as planned */
+	struct sweep_slot slot[SWEEP_SLOTS];
 	const struct sweep_row *row;
 	struct address_space space;
 	u64 *table[LEVEL_PML4E + 1];
 	u64 *data;
+	u64 plain[LEVEL_PML4E + 1];	/* entries that allow everything */
+	u64 noise[LEVEL_PML4E + 1];	/* bits that must not matter */
 
 	/* The batch: its state, and where its theme goes on. */
 	struct walk_cpu cpu;
@@ -60,19 +68,9 @@ struct sweep {
 	struct sweep_mismatch mismatch[SWEEP_MISMATCHES];
 };
 
-/* The entry of `level` that slot `slot` has. */
-static inline u32 sweep_index(enum paging_level level, u32 slot)
-{
-	static const struct {
-		u16 factor, first;
-	} place[] = {
-		[LEVEL_PTE] = { 149, 23 }, [LEVEL_PDE] = { 91, 11 }, [LEVEL_PDPTE] = { 37, 5 },
-		/* The middle of the PML4 table: both halves of the linear address space. */
-		[LEVEL_PML4E] = { 1, 128 },
-	};
 
-	return (slot * place[level].factor + place[level].first) % 512;
-}
+/* For a new sweep with its tables and its data: where the slots are. */
+void sweep_place_slots(struct sweep *sweep);
 
 /* Judges the batch that ran, if one did, and plans the next of sweep->kind. For run_at_cpl(). */
 void sweep_step(void *sweep);

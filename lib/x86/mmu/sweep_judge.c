@@ -32,33 +32,25 @@ static volatile u64 *data_of(const struct sweep *sweep, u32 slot)
 	return &sweep->data[slot * SLOT_SIZE / sizeof(u64)];
 }
 
-static u64 linear_of(const struct sweep *sweep, u32 slot)
-{
-	enum paging_level level;
-	u64 linear = 0;
-
-	for (level = sweep->row->size; level <= LEVEL_PML4E; level++)
-		linear |= sweep_index(level, slot) * level_size(level);
-	if (linear & BIT(47))
-		linear |= BITS(63, 48);
-	return linear + physical(data_of(sweep, slot)) % level_size(sweep->row->size);
-}
-
 /*
- * Bits that must not matter: 5.5.4, tables 5-15 to 5-20. And A and D, which decide nothing. G of an
- * entry that references a table is not among them: it is for cases of its own, because processors
- * are known that reserve it.
+ * Slot `slot` has this entry of each table. Half of the slots are in the upper half of the linear
+ * address space; its first 512 GBytes only where a row is about that half, for there is a hypervisor
+ * that treats them differently.
  */
-static u64 noise_bits(const struct sweep *sweep, enum paging_level level)
+static u32 index_of(const struct sweep_row *row, enum paging_level level, u32 slot)
 {
-	u64 bits = BITS(58, 52) | BITS(11, 9) | PTE_A | PTE_D;
+	static const struct {
+		u32 factor, first;
+	} place[] = {
+		[LEVEL_PTE] = { 149, 23 }, [LEVEL_PDE] = { 91, 11 }, [LEVEL_PDPTE] = { 37, 5 },
+	};
 
-	if (level > sweep->row->size)
-		return bits | PTE_KEY(15);
-	return sweep->cpu.cr4 & (CR4_PKE | CR4_PKS) ? bits | PTE_G : bits | PTE_G | PTE_KEY(15);
+	if (level == LEVEL_PML4E)
+		return row->upper_half ? 256 + slot : 64 + slot + (slot & SWEEP_SLOTS / 2);
+	return (slot * place[level].factor + place[level].first) % 512;
 }
 
-/* An entry that allows everything, without noise. */
+/* An entry that allows everything. */
 static u64 plain_entry(const struct sweep *sweep, enum paging_level level)
 {
 	u64 flags = PTE_P | PTE_RW | PTE_US;
@@ -69,6 +61,45 @@ static u64 plain_entry(const struct sweep *sweep, enum paging_level level)
 	       (level > LEVEL_PTE ? PTE_PS : 0);
 }
 
+void sweep_place_slots(struct sweep *sweep)
+{
+	enum paging_level size = sweep->row->size, level;
+	u32 slot;
+
+	for (level = size; level <= LEVEL_PML4E; level++)
+		sweep->plain[level] = plain_entry(sweep, level);
+	for (slot = 0; slot < SWEEP_SLOTS; slot++) {
+		u64 linear = 0;
+
+		for (level = size; level <= LEVEL_PML4E; level++) {
+			u32 index = index_of(sweep->row, level, slot);
+
+			linear |= index * level_size(level);
+			sweep->slot[slot].entry[level] = &sweep->table[level][index];
+		}
+		if (linear & BIT(47))
+			linear |= BITS(63, 48);
+		linear += physical(data_of(sweep, slot)) % level_size(size);
+		sweep->record[slot].linear = linear;
+	}
+}
+
+/*
+ * Bits that must not matter: 5.5.4, tables 5-15 to 5-20. And A and D, which decide nothing. G of an
+ * entry that references a table is not among them: it is for cases of its own, because processors
+ * are known that reserve it.
+ */
+static void set_noise(struct sweep *sweep)
+{
+	const u64 always = BITS(58, 52) | BITS(11, 9) | PTE_A | PTE_D;
+	enum paging_level size = sweep->row->size, level;
+
+	sweep->noise[size] = always | PTE_G;
+	if (!(sweep->cpu.cr4 & (CR4_PKE | CR4_PKS)))
+		sweep->noise[size] |= PTE_KEY(15);
+	for (level = size + 1; level <= LEVEL_PML4E; level++)
+		sweep->noise[level] = always | PTE_KEY(15);
+}
 /* Puts set `number` of the theme into the slot, if there is one and the platform wants it. */
 static bool plan_slot(struct sweep *sweep, u32 slot, u64 number)
 {
@@ -77,32 +108,29 @@ static bool plan_slot(struct sweep *sweep, u32 slot, u64 number)
 		.row = sweep->row, .physical_bits = sweep->cpu.physical_bits,
 		.random = next_random(sweep),
 	};
+	struct sweep_slot *place = &sweep->slot[slot];
 	u64 noise = next_random(sweep);
 
 	for (level = size; level <= LEVEL_PML4E; level++, noise = noise >> 16 | noise << 48)
-		entries.entry[level] = plain_entry(sweep, level) |
-				       (noise & noise_bits(sweep, level));
+		entries.entry[level] = sweep->plain[level] | (noise & sweep->noise[level]);
 	if (!sweep->row->theme->change(&entries, number))
 		return false;
 	sweep->possible++;
 	if (sweep->percent < 100 && next_random(sweep) % 100 >= sweep->percent)
 		return false;
-	for (level = size; level <= LEVEL_PML4E; level++) {
-		sweep->before[slot][level] = entries.entry[level];
-		sweep->table[level][sweep_index(level, slot)] = entries.entry[level];
-	}
+	for (level = size; level <= LEVEL_PML4E; level++)
+		*place->entry[level] = place->before[level] = entries.entry[level];
 	*data_of(sweep, slot) = DATA_BEFORE(slot);
-	sweep->record[slot] = (struct sweep_record){
-		.linear = linear_of(sweep, slot), .value = DATA_WRITTEN(slot),
-		.fault = SWEEP_NO_FAULT,
-	};
+	sweep->record[slot].value = DATA_WRITTEN(slot);
+	sweep->record[slot].fault = SWEEP_NO_FAULT;
 	return true;
 }
 
 static void plan(struct sweep *sweep)
 {
-	u64 count = sweep->row->theme->count(sweep->row);
+	const u64 count = sweep->row->theme->count(sweep->row);
 
+	set_noise(sweep);
 	for (sweep->count = 0; sweep->count < SWEEP_SLOTS && sweep->next < count; sweep->next++)
 		if (plan_slot(sweep, sweep->count, sweep->next))
 			sweep->count++;
@@ -119,7 +147,7 @@ struct judged {
 /* For the reader: the entry less the address that it has when nothing is wrong with it. */
 static u64 without_address(const struct sweep *sweep, enum paging_level level, u64 entry)
 {
-	return entry ^ (plain_entry(sweep, level) & PTE_ADDRESS);
+	return entry ^ (sweep->plain[level] & PTE_ADDRESS);
 }
 
 static void mismatch(struct judged *judged, u32 aspect, u64 expected, u64 got)
@@ -144,19 +172,19 @@ static void mismatch(struct judged *judged, u32 aspect, u64 expected, u64 got)
 	};
 	for (level = sweep->row->size; level <= LEVEL_PML4E; level++)
 		m->before[level] = without_address(sweep, level,
-						   sweep->before[judged->slot][level]);
+						   sweep->slot[judged->slot].before[level]);
 }
 
 /* For the model: the paging-structure entries as they were planned, nothing else. */
 static u64 read_planned(void *memory, u64 address, u32 size __maybe_unused)
 {
 	const struct judged *judged = memory;
-	const struct sweep *sweep = judged->sweep;
+	const struct sweep_slot *place = &judged->sweep->slot[judged->slot];
 	enum paging_level level;
 
-	for (level = sweep->row->size; level <= LEVEL_PML4E; level++)
-		if (physical(&sweep->table[level][sweep_index(level, judged->slot)]) == address)
-			return sweep->before[judged->slot][level];
+	for (level = LEVEL_PML4E; level >= judged->sweep->row->size; level--)
+		if (physical(place->entry[level]) == address)
+			return place->before[level];
 	return 0;
 }
 
@@ -210,7 +238,7 @@ static u64 open_bits(const struct judged *judged, const struct walk_result *resu
 
 	if (!sweep->cpu.cet_ss || result->kind != WALK_DONE || !write || level != sweep->row->size)
 		return 0;
-	return sweep->before[judged->slot][level] & PTE_RW ? 0 : PTE_D;
+	return sweep->slot[judged->slot].before[level] & PTE_RW ? 0 : PTE_D;
 }
 
 /* 5.8: what must be set is set, what may be is or is not, and all else is as it was. */
@@ -221,8 +249,8 @@ static void judge_entries(struct judged *judged, const struct walk_result *resul
 
 	for (level = LEVEL_PML4E; level >= sweep->row->size; level--) {
 		u32 step = LEVEL_PML4E - level;
-		u64 got = sweep->table[level][sweep_index(level, judged->slot)];
-		u64 want = sweep->before[judged->slot][level];
+		u64 got = *sweep->slot[judged->slot].entry[level];
+		u64 want = sweep->slot[judged->slot].before[level];
 
 		if (step < result->steps)
 			want |= result->step[step].must_set |
@@ -247,12 +275,14 @@ static void judge_slot(struct sweep *sweep, u32 slot)
 	outcome_t expected = done ? OUTCOME_DONE : OUTCOME_FAULT(VECTOR_PF, result.error_code);
 	outcome_t got = outcome_of(record);
 
-	if (got != expected)
+	if (got != expected) {
 		mismatch(&judged, ASPECT_OUTCOME, expected, got);
-	if (record->fault != SWEEP_NO_FAULT)
-		judge_fault(&judged, record);
-	judge_data(&judged, record, done);
-	judge_entries(&judged, &result);
+	} else {
+		if (!done)
+			judge_fault(&judged, record);
+		judge_data(&judged, record, done);
+		judge_entries(&judged, &result);
+	}
 	sweep->checked++;
 	sweep->differ += judged.differs;
 }
@@ -297,7 +327,7 @@ static void describe(char *to, size_t size, const struct sweep *sweep, const str
 		   m->aspect < ASPECT_ENTRY ? aspects[m->aspect] :
 					      level_names[m->aspect - ASPECT_ENTRY],
 		   kinds[m->kind], m->cpl, m->linear);
-	n += format(to + n, size - n, "%s",
+	n += format(to + n, size - n, "switches %s",
 		    format_bits(words, sizeof(words), m->switches & ~(SWEEP_KEYS_1 | SWEEP_KEYS_2),
 				switch_names));
 	if (m->switches & (SWEEP_PKE | SWEEP_PKS))
