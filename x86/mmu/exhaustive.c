@@ -7,7 +7,7 @@
  * entries of a theme:
  *
  *	rights	R/W, U/S and XD of every entry of the translation
- *	entry	all bits that decide something, of one entry
+ *	entry	all bits of one entry that may be set
  *	flags	A and D of every entry, and an entry that is not present
  *	defects	of every entry: it is good, or not present, reserved, read-only, supervisor's or XD
  *	keys	protection keys
@@ -35,32 +35,26 @@ static u64 count_rights(const struct sweep_row *row)
 	return power(8, sweep_levels(row));
 }
 
+/* Without IA32_EFER.NXE, XD is reserved, which is not what this is about. */
+static bool may_set_xd(const struct sweep_entries *entries)
+{
+	return entries->switches & SWEEP_NXE;
+}
+
 static bool change_rights(struct sweep_entries *entries, u64 index)
 {
 	enum paging_level level;
 
-	for (level = entries->row->size; level <= LEVEL_PML4E; level++, index /= 8)
+	for (level = entries->row->size; level <= LEVEL_PML4E; level++, index /= 8) {
+		if (index & 4 && !may_set_xd(entries))
+			return false;
 		entries->entry[level] ^= (index & 1 ? PTE_RW : 0) | (index & 2 ? PTE_US : 0) |
 					 (index & 4 ? PTE_XD : 0);
+	}
 	return true;
 }
 
 static const struct sweep_theme rights = { count_rights, change_rights };
-
-/*
- * A bit that is reserved in the entry, drawn from those that are: address bits from MAXPHYADDR on, or
- * within the page; 0 where there is none.
- */
-static u64 reserved_bit(const struct sweep_entries *entries, enum paging_level level)
-{
-	bool large = level == entries->row->size && level > LEVEL_PTE;
-	u32 high = 52 - entries->physical_bits, low = large ? 9 * (level - 1) - 1 : 0, n;
-
-	if (!(high + low))
-		return 0;
-	n = (u32)(entries->random >> 8 * level) % (high + low);
-	return n < high ? BIT(entries->physical_bits + n) : BIT(13 + n - high);
-}
 
 static bool maps_page(const struct sweep_row *row)
 {
@@ -69,24 +63,23 @@ static bool maps_page(const struct sweep_row *row)
 
 static u64 count_entry(const struct sweep_row *row)
 {
-	return maps_page(row) ? BIT(10) : BIT(9);
+	return maps_page(row) ? BIT(9) : BIT(7);
 }
 
-/* Bit 7 is PAT in a PTE, and PS elsewhere, where it is reserved: in a PML4E, and with these tables. */
 static bool change_entry(struct sweep_entries *entries, u64 index)
 {
 	const struct sweep_row *row = entries->row;
 	const u64 bits[] = {
-		PTE_P, PTE_RW, PTE_US, PTE_A, PTE_D, PTE_XD, PTE_KEY(15),
-		maps_page(row) && row->level > LEVEL_PTE ? PTE_PAT_LARGE : PTE_PS,
-		index & BIT(8) ? reserved_bit(entries, row->level) : 0, PTE_G,
+		PTE_P, PTE_RW, PTE_US, PTE_XD, PTE_A, PTE_D, PTE_KEY(15),
+		/* Of an entry that maps a page. */
+		PTE_G, row->level == LEVEL_PTE ? PTE_PAT : PTE_PAT_LARGE,
 	};
 	u64 *entry = &entries->entry[row->level];
 	u32 i;
 
 	for (i = 0; BIT(i) < count_entry(row); i++)
 		*entry = (*entry & ~bits[i]) | (index >> i & 1 ? bits[i] : 0);
-	return true;
+	return !(*entry & PTE_XD) || may_set_xd(entries);
 }
 
 static const struct sweep_theme entry = { count_entry, change_entry };
@@ -113,6 +106,21 @@ static bool change_flags(struct sweep_entries *entries, u64 index)
 }
 
 static const struct sweep_theme flags = { count_flags, change_flags };
+
+/*
+ * A bit that is reserved in the entry, drawn from those that are: address bits from MAXPHYADDR on, or
+ * within the page; 0 where there is none.
+ */
+static u64 reserved_bit(const struct sweep_entries *entries, enum paging_level level)
+{
+	bool large = level == entries->row->size && level > LEVEL_PTE;
+	u32 high = 52 - entries->physical_bits, low = large ? 9 * (level - 1) - 1 : 0, n;
+
+	if (!(high + low))
+		return 0;
+	n = (u32)(entries->random >> 8 * level) % (high + low);
+	return n < high ? BIT(entries->physical_bits + n) : BIT(13 + n - high);
+}
 
 static u64 count_defects(const struct sweep_row *row)
 {
@@ -154,20 +162,20 @@ static const struct sweep_theme keys = { count_keys, change_keys };
 
 static u64 count_bits(const struct sweep_row *row __maybe_unused)
 {
-	return 64;
+	return 64 * 4;
 }
 
 /* Not the bits of an address that there is, which select other memory, nor PS of a page. */
 static bool change_bits(struct sweep_entries *entries, u64 index)
 {
 	enum paging_level size = entries->row->size, level = entries->row->level;
-	u32 n = index, lowest = level == size ? 12 + 9 * (level - 1) : 12;
+	u32 n = index / 4, lowest = level == size ? 12 + 9 * (level - 1) : 12;
 
 	if (n >= lowest && n < entries->physical_bits)
 		return false;
 	if (BIT(n) == PTE_PS && level == size && level > LEVEL_PTE)
 		return false;
-	entries->entry[level] ^= BIT(n);
+	entries->entry[level] ^= BIT(n) ^ (index & 1 ? PTE_RW : 0) ^ (index & 2 ? PTE_US : 0);
 	return true;
 }
 
@@ -189,31 +197,28 @@ static void sweep(const struct case_def *this_case)
 #define WRITE		BIT(SWEEP_WRITE)
 #define FETCH		BIT(SWEEP_FETCH)
 
-/*
- * R/W, U/S and XD of every entry: 5.6.1. With 4-KByte pages (4096 sets of entries) what has no
- * business with a kind of access goes together with another switch; with larger pages all are apart.
- */
+/* R/W, U/S and XD of every entry, by every switch that decides rights: 5.6.1. */
+#define EACH_SWITCH	SWEEP_WP, SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP, SWEEP_AC
 #define RIGHTS(size, cpl, kind, ...) \
 	SWEEP(&rights, size, .cpls = cpl, .kinds = kind, .switches = { __VA_ARGS__ })
-#define EACH_SWITCH	SWEEP_WP, SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP, SWEEP_AC
 
 CASE_RUN(rights_read_4_kbyte, sweep, PROVES("paging:acc.smap.read", "paging:acc.smap.ac1"),
-	 RIGHTS(LEVEL_PTE, CPL_0, READ, SWEEP_WP | SWEEP_SMEP, SWEEP_NXE, SWEEP_SMAP, SWEEP_AC));
+	 RIGHTS(LEVEL_PTE, CPL_0, READ, EACH_SWITCH));
 CASE_RUN(rights_write_4_kbyte, sweep,
 	 PROVES("paging:acc.rw_and", "paging:acc.s.write_user_ro_wp1", "paging:acc.smap.wp0"),
-	 RIGHTS(LEVEL_PTE, CPL_0, WRITE, SWEEP_WP, SWEEP_NXE | SWEEP_SMEP, SWEEP_SMAP, SWEEP_AC));
+	 RIGHTS(LEVEL_PTE, CPL_0, WRITE, EACH_SWITCH));
 CASE_RUN(rights_fetch_4_kbyte, sweep,
 	 PROVES("paging:acc.xd_or", "paging:acc.smep", "paging:acc.smap.fetch"),
-	 RIGHTS(LEVEL_PTE, CPL_0, FETCH, SWEEP_WP | SWEEP_AC, SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP));
+	 RIGHTS(LEVEL_PTE, CPL_0, FETCH, EACH_SWITCH));
 CASE_RUN(rights_user_read_4_kbyte, sweep,
 	 PROVES("paging:acc.user_addr", "paging:acc.u.read_user", "paging:acc.u.read_super"),
-	 RIGHTS(LEVEL_PTE, CPL_3, READ, SWEEP_WP | SWEEP_SMEP, SWEEP_NXE, SWEEP_SMAP, SWEEP_AC));
+	 RIGHTS(LEVEL_PTE, CPL_3, READ, EACH_SWITCH));
 CASE_RUN(rights_user_write_4_kbyte, sweep,
 	 PROVES("paging:acc.user_addr", "paging:acc.u.write_ro", "paging:acc.u.write_super"),
-	 RIGHTS(LEVEL_PTE, CPL_3, WRITE, SWEEP_WP, SWEEP_NXE | SWEEP_SMEP, SWEEP_SMAP, SWEEP_AC));
+	 RIGHTS(LEVEL_PTE, CPL_3, WRITE, EACH_SWITCH));
 CASE_RUN(rights_user_fetch_4_kbyte, sweep,
 	 PROVES("paging:acc.user_addr", "paging:acc.u.fetch_user", "paging:acc.smep.user"),
-	 RIGHTS(LEVEL_PTE, CPL_3, FETCH, SWEEP_WP | SWEEP_AC, SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP));
+	 RIGHTS(LEVEL_PTE, CPL_3, FETCH, EACH_SWITCH));
 CASE_RUN(rights_read_2_mbyte, sweep, PROVES("paging:acc.smap.read", "paging:acc.smap.ac1"),
 	 RIGHTS(LEVEL_PDE, CPL_0, READ, EACH_SWITCH));
 CASE_RUN(rights_write_2_mbyte, sweep, PROVES("paging:acc.rw_and", "paging:acc.smap.wp0"),
@@ -252,26 +257,26 @@ CASE_RUN(rights_user_upper_half, sweep, PROVES("paging:fmt.4l.index", "paging:ac
 	SWEEP(&entry, size, tested, .cpls = CPL_0 | CPL_3, .kinds = SWEEP_ALL_KINDS, \
 	      .switches = { SWEEP_NXE, SWEEP_WP | SWEEP_SMEP | SWEEP_SMAP | SWEEP_PGE })
 
-CASE_RUN(entry_pml4e_of_4_kbyte, sweep, PROVES("paging:rsvd.4l.pml4_ps", "paging:rsvd.4l.high"),
+CASE_RUN(entry_pml4e_of_4_kbyte, sweep, PROVES("paging:fmt.4l.ignored", "paging:ad.nonleaf_d"),
 	 ENTRY(LEVEL_PTE, LEVEL_PML4E));
-CASE_RUN(entry_pdpte_of_4_kbyte, sweep, PROVES("paging:rsvd.4l.1g", "paging:rsvd.4l.high"),
+CASE_RUN(entry_pdpte_of_4_kbyte, sweep, PROVES("paging:fmt.4l.ignored", "paging:ad.nonleaf_d"),
 	 ENTRY(LEVEL_PTE, LEVEL_PDPTE));
-CASE_RUN(entry_pde_of_4_kbyte, sweep, PROVES("paging:rsvd.4l.2m", "paging:rsvd.4l.high"),
+CASE_RUN(entry_pde_of_4_kbyte, sweep, PROVES("paging:fmt.4l.ignored", "paging:ad.nonleaf_d"),
 	 ENTRY(LEVEL_PTE, LEVEL_PDE));
 CASE_RUN(entry_pte, sweep,
-	 PROVES("paging:rsvd.4l.xd", "paging:ad.d_write", "paging:acc.rmw_is_write"),
+	 PROVES("paging:ad.d_write", "paging:ad.d_fault", "paging:acc.rmw_is_write"),
 	 ENTRY(LEVEL_PTE, LEVEL_PTE));
-CASE_RUN(entry_pml4e_of_2_mbyte, sweep, PROVES("paging:rsvd.4l.pml4_ps", "paging:rsvd.4l.high"),
+CASE_RUN(entry_pml4e_of_2_mbyte, sweep, PROVES("paging:fmt.4l.ignored", "paging:ad.nonleaf_d"),
 	 ENTRY(LEVEL_PDE, LEVEL_PML4E));
-CASE_RUN(entry_pdpte_of_2_mbyte, sweep, PROVES("paging:rsvd.4l.1g", "paging:rsvd.4l.high"),
+CASE_RUN(entry_pdpte_of_2_mbyte, sweep, PROVES("paging:fmt.4l.ignored", "paging:ad.nonleaf_d"),
 	 ENTRY(LEVEL_PDE, LEVEL_PDPTE));
 CASE_RUN(entry_pde_of_2_mbyte, sweep,
-	 PROVES("paging:rsvd.4l.2m", "paging:rsvd.4l.pat12", "paging:ad.d_write"),
+	 PROVES("paging:rsvd.4l.pat12", "paging:ad.d_write", "paging:ad.d_fault"),
 	 ENTRY(LEVEL_PDE, LEVEL_PDE));
-CASE_RUN(entry_pml4e_of_1_gbyte, sweep, PROVES("paging:rsvd.4l.pml4_ps", "paging:rsvd.4l.high"),
+CASE_RUN(entry_pml4e_of_1_gbyte, sweep, PROVES("paging:fmt.4l.ignored", "paging:ad.nonleaf_d"),
 	 NEEDS(CPU(PAGE1GB)), ENTRY(LEVEL_PDPTE, LEVEL_PML4E));
 CASE_RUN(entry_pdpte_of_1_gbyte, sweep,
-	 PROVES("paging:rsvd.4l.1g", "paging:rsvd.4l.pat12", "paging:ad.d_write"),
+	 PROVES("paging:rsvd.4l.pat12", "paging:ad.d_write", "paging:ad.d_fault"),
 	 NEEDS(CPU(PAGE1GB)), ENTRY(LEVEL_PDPTE, LEVEL_PDPTE));
 
 /* Accessed and dirty flags: 5.8. */
@@ -331,7 +336,8 @@ CASE_RUN(keys_and_smap, sweep, PROVES("paging:acc.pku.smap_both"),
 	      .switches = { SWEEP_NXE, SWEEP_WP | SWEEP_SMEP, SWEEP_SMAP })
 
 CASE_RUN(bits_of_pml4e, sweep,
-	 PROVES("paging:fmt.4l.ignored", "paging:fmt.4l.nonleaf_g", "paging:rsvd.maxphyaddr"),
+	 PROVES("paging:rsvd.4l.pml4_ps", "paging:rsvd.4l.xd",
+		"paging:fmt.4l.ignored", "paging:fmt.4l.nonleaf_g", "paging:rsvd.maxphyaddr"),
 	 EACH_BIT(LEVEL_PTE, LEVEL_PML4E));
 CASE_RUN(bits_of_pdpte, sweep,
 	 PROVES("paging:fmt.4l.ignored", "paging:fmt.4l.nonleaf_g", "paging:rsvd.maxphyaddr"),
@@ -341,7 +347,7 @@ CASE_RUN(bits_of_pde, sweep,
 	 EACH_BIT(LEVEL_PTE, LEVEL_PDE));
 CASE_RUN(bits_of_pte, sweep, PROVES("paging:fmt.4l.ignored", "paging:rsvd.maxphyaddr"),
 	 EACH_BIT(LEVEL_PTE, LEVEL_PTE));
-CASE_RUN(bits_of_2_mbyte_pde, sweep, PROVES("paging:fmt.4l.ignored", "paging:rsvd.maxphyaddr"),
+CASE_RUN(bits_of_2_mbyte_pde, sweep, PROVES("paging:rsvd.4l.2m", "paging:rsvd.maxphyaddr"),
 	 EACH_BIT(LEVEL_PDE, LEVEL_PDE));
-CASE_RUN(bits_of_1_gbyte_pdpte, sweep, PROVES("paging:fmt.4l.ignored", "paging:rsvd.maxphyaddr"),
+CASE_RUN(bits_of_1_gbyte_pdpte, sweep, PROVES("paging:rsvd.4l.1g", "paging:rsvd.maxphyaddr"),
 	 NEEDS(CPU(PAGE1GB)), EACH_BIT(LEVEL_PDPTE, LEVEL_PDPTE));

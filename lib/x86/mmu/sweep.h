@@ -56,14 +56,15 @@ struct sweep_row;
 struct sweep_entries {
 	const struct sweep_row *row;
 	u32 physical_bits;		/* MAXPHYADDR */
+	u64 switches;			/* of the state */
 	u64 random;			/* of this access, from the seed of the run */
 	u64 entry[LEVEL_PML4E + 1];	/* by level, from row->size up */
 };
 
 /*
  * A family of entry sets, numbered from 0 to count(row) - 1. change() gets entries that allow
- * everything, with noise in all bits that must not matter, and makes set `index` of them; false: the
- * bits would select other memory, so there is no such set.
+ * everything, with noise in all bits that must not matter, and makes set `index` of them; false: it
+ * has no such set here, e.g. because the bits would select other memory.
  */
 struct sweep_theme {
 	u64 (*count)(const struct sweep_row *row);

@@ -106,7 +106,7 @@ static bool plan_slot(struct sweep *sweep, u32 slot, u64 number)
 	enum paging_level size = sweep->row->size, level;
 	struct sweep_entries entries = {
 		.row = sweep->row, .physical_bits = sweep->cpu.physical_bits,
-		.random = next_random(sweep),
+		.switches = sweep->switches, .random = next_random(sweep),
 	};
 	struct sweep_slot *place = &sweep->slot[slot];
 	u64 noise = next_random(sweep);
