@@ -1,9 +1,10 @@
 /*
  * CR0 and CR4 as a guest sees them: MOV, SMSW, LMSW, CLTS (volume 2; 2.5 Control Registers).
  *
- * Under a hypervisor some bits of these registers are not the processor's but a shadow (27.6.6): what a
- * guest reads has to be what it wrote, whatever the real register holds. Which bits may be set is in
- * guest/cpuid-basic and in the images about paging; who may execute the instructions in guest/privilege.
+ * Under a hypervisor some bits of these registers are not the processor's but a shadow (27.6.6):
+ * what a guest reads has to be what it wrote, whatever the real register holds. Which bits may be
+ * set is in guest/cpuid-basic and in the images about paging; who may execute the instructions in
+ * guest/privilege.
  */
 #include "cpu/features.h"
 #include "cpu/instruction.h"
@@ -83,7 +84,9 @@ SMSW_MEMORY(smsw_to_memory, "smsw (%%rdi)")
 SMSW_MEMORY(smsw_to_memory_operand_size_16, ".byte 0x66; smsw (%%rdi)")
 SMSW_MEMORY(smsw_to_memory_rex_w, "rex.w smsw (%%rdi)")
 
-/* --- LMSW ------------------------------------------------------------------------------------ */
+/*
+ * --- LMSW ------------------------------------------------------------------------------------
+ */
 
 CASE(lmsw_sets_four_bits, FACT("cr.lmsw"))
 {
@@ -106,7 +109,10 @@ CASE(lmsw_from_memory, FACT("cr.lmsw"))
 	EXPECT_EQ(read_cr0(), (before & ~(CR0_MP | CR0_EM)) | CR0_TS);
 }
 
-/* --- CR0.TS: 7.15, #NM --------------------------------------------------------------------------- */
+/*
+ * --- CR0.TS: 7.15, #NM
+ * ---------------------------------------------------------------------------
+ */
 
 INSTRUCTION(x87, "", "fnop");
 INSTRUCTION(sse, "", "addps %xmm0, %xmm0");
@@ -137,7 +143,10 @@ CASE(mov_cr0_makes_x87_and_sse_unavailable, FACT("cr.ts_nm"))
 	expect_available(OUTCOME_DONE);
 }
 
-/* --- registers that do not exist -------------------------------------------------------------------- */
+/*
+ * --- registers that do not exist
+ * --------------------------------------------------------------------
+ */
 
 #define ABSENT_REGISTER(id, modrm, rex)						\
 	CASE(id, FACT("cr.absent"))						\

@@ -1,10 +1,10 @@
 /*
  * The debug registers and what they do: 20.2 Debug Registers, 20.3.1 Debug Exception.
  *
- * MOV to and from DR0 to DR7, the bits of DR6 and DR7 that are fixed, the two that must not be written in
- * 64-bit mode, general detection, and breakpoints on code, on data of each length, and beside it.
- * Hypervisors switch these registers lazily and intercept them until the guest uses them, so the first
- * access of a case is often another path than the second.
+ * MOV to and from DR0 to DR7, the bits of DR6 and DR7 that are fixed, the two that must not be
+ * written in 64-bit mode, general detection, and breakpoints on code, on data of each length, and
+ * beside it. Hypervisors switch these registers lazily and intercept them until the guest uses
+ * them, so the first access of a case is often another path than the second.
  */
 #include "cpu/features.h"
 #include "cpu/instruction.h"

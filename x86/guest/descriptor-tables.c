@@ -1,12 +1,12 @@
 /*
- * The registers that locate descriptor tables and system segments: LGDT, LIDT, SGDT, SIDT, LLDT, LTR,
- * SLDT, STR (volume 2; 2.4 and 3.5 of volume 3), and the instructions that only look at a descriptor: LAR,
- * LSL, VERR, VERW (6.10).
+ * The registers that locate descriptor tables and system segments: LGDT, LIDT, SGDT, SIDT, LLDT,
+ * LTR, SLDT, STR (volume 2; 2.4 and 3.5 of volume 3), and the instructions that only look at a
+ * descriptor: LAR, LSL, VERR, VERW (6.10).
  *
- * Their memory operand has 10 bytes in 64-bit mode whatever the prefixes, 6 bytes elsewhere; a base has to be
- * canonical; a TSS must be available and becomes busy, an LDT may be none. A hypervisor that
- * emulates them (it does when UMIP is its own invention) has all of this to do again. Who may execute
- * them is in guest/privilege.
+ * Their memory operand has 10 bytes in 64-bit mode whatever the prefixes, 6 bytes elsewhere; a
+ * base has to be canonical; a TSS must be available and becomes busy, an LDT may be none. A
+ * hypervisor that emulates them (it does when UMIP is its own invention) has all of this to do
+ * again. Who may execute them is in guest/privilege.
  */
 #include "cpu/features.h"
 #include "cpu/instruction.h"
@@ -126,7 +126,9 @@ TABLES_32(lgdt_32, 0x89abcdef);
 TABLES_32(lidt_16, 0x00abcdef);
 TABLES_32(lgdt_16, 0x00abcdef);
 
-/* --- UMIP does not concern CPL 0 -------------------------------------------------------------- */
+/*
+ * --- UMIP does not concern CPL 0 --------------------------------------------------------------
+ */
 
 CASE(umip_at_cpl_0, FACT("umip_cpl0"), NEEDS(CPU(UMIP)))
 {
@@ -140,7 +142,10 @@ CASE(umip_at_cpl_0, FACT("umip_cpl0"), NEEDS(CPU(UMIP)))
 	EXPECT(ATTEMPT("smsw %%eax", : : "rax"), OUTCOME_DONE);
 }
 
-/* --- LTR and LLDT ------------------------------------------------------------------------------- */
+/*
+ * --- LTR and LLDT
+ * -------------------------------------------------------------------------------
+ */
 
 #define TYPE_LDT		0x82ull
 #define TYPE_TSS_AVAILABLE	0x89ull
@@ -260,7 +265,10 @@ CASE(lldt_makes_the_table_usable, FACT("lldt_null"))
 	EXPECT(load_fs(LDT_SELECTOR(1)), OUTCOME_FAULT(VECTOR_GP, LDT_SELECTOR(1)));
 }
 
-/* --- LAR, LSL, VERR, VERW --------------------------------------------------------------------------- */
+/*
+ * --- LAR, LSL, VERR, VERW
+ * ---------------------------------------------------------------------------
+ */
 
 struct look {
 	u16 selector;

@@ -1,10 +1,11 @@
 /*
  * Instructions that wait: HLT, MONITOR and MWAIT, PAUSE, TPAUSE (volume 2; 11.10 of volume 3).
  *
- * What matters is what ends the wait, and what the saved instruction pointer says then: behind HLT when it was
- * in the halt state, at HLT when the interrupt came first. A hypervisor puts the virtual processor to
- * sleep here, and an interrupt that is lost at this moment is lost for good: every wait below ends only if
- * the wake-up works, and one that does not is reported as silence. No case measures time.
+ * What matters is what ends the wait, and what the saved instruction pointer says then: behind
+ * HLT when it was in the halt state, at HLT when the interrupt came first. A hypervisor puts the
+ * virtual processor to sleep here, and an interrupt that is lost at this moment is lost for good:
+ * every wait below ends only if the wake-up works, and one that does not is reported as silence.
+ * No case measures time.
  */
 #include "cpu/apic.h"
 #include "cpu/features.h"
@@ -219,7 +220,9 @@ CASE(extensions_that_do_not_exist, FACT("mwait.ecx"), NEEDS(CPU(MONITOR)))
 	EXPECT(mwait(BIT(15)), OUTCOME_GP0);
 }
 
-/* Nothing is armed at the start of a case: an exception or interrupt, or a store, has ended it. */
+/*
+ * Nothing is armed at the start of a case: an exception or interrupt, or a store, has ended it.
+ */
 CASE(mwait_without_monitor, FACT("mwait.unarmed"), NEEDS(CPU(MONITOR)))
 {
 	EXPECT(mwait(0), OUTCOME_DONE);

@@ -1,9 +1,11 @@
 /*
- * What surrounds an access to a device: vector registers and the x87 unit, access rights, accessed and dirty
- * flags, alignment, breakpoints, single step and interrupts (5.6 to 5.8, 7.8.3, 7.15, 20.3.1).
+ * What surrounds an access to a device: vector registers and the x87 unit, access rights,
+ * accessed and dirty flags, alignment, breakpoints, single step and interrupts (5.6 to 5.8,
+ * 7.8.3, 7.15, 20.3.1).
  *
- * All of this comes before or after the access and has nothing to do with where it goes. In a hypervisor it
- * has: the access that was emulated has passed the processor's checks only if somebody repeats them.
+ * All of this comes before or after the access and has nothing to do with where it goes. In a
+ * hypervisor it has: the access that was emulated has passed the processor's checks only if
+ * somebody repeats them.
  */
 #include "cpu/apic.h"
 #include "cpu/features.h"
@@ -90,7 +92,8 @@ CASE(movdqa_is_aligned, FACT("sse"))
 }
 
 /* The value tells that the right bytes have gone each way. */
-MMIO_CODE(movss_through, "movss (%rdi), %xmm5; movd %xmm5, %eax; movd %edx, %xmm6; movss %xmm6, (%rdi)");
+MMIO_CODE(movss_through, "movss (%rdi), %xmm5; movd %xmm5, %eax; "
+	  "movd %edx, %xmm6; movss %xmm6, (%rdi)");
 MMIO_CODE(fild_fist, "fninit; fildl (%rdi); fistpl (%rsi); fildl 4(%rsi); fistpl (%rdi)");
 MMIO_CODE(fld_fst, "fninit; flds (%rdi); fstps (%rsi); flds 4(%rsi); fstps (%rdi)");
 MMIO_CODE(control_words, "fninit; fnstcw (%rdi); fnstsw (%rdi); fldz; fstpl (%rdi)");
@@ -135,7 +138,10 @@ CASE(x87_control_words, FACT("x87"))
 	EXPECT(mmio_run(control_words, &s), OUTCOME_DONE);
 }
 
-/* --- rights ------------------------------------------------------------------------------------- */
+/*
+ * --- rights
+ * -------------------------------------------------------------------------------------
+ */
 
 INSTRUCTION(load, "", "movl (%rdi), %eax");
 INSTRUCTION(store, "movl $0x77777777, %eax", "movl %eax, (%rdi)");
@@ -168,7 +174,8 @@ struct denied {
 
 #define PF_NONE	BIT(31)
 
-static void expect_access(const struct denied *row, void (*code)(void *), const u8 *code_at, u64 error)
+static void expect_access(const struct denied *row, void (*code)(void *), const u8 *code_at,
+			  u64 error)
 {
 	outcome_t got = row->cpl ? run_at_cpl(row->cpl, code, (void *)MMIO_REGISTER) :
 				   attempt(code, (void *)MMIO_REGISTER);
@@ -260,7 +267,10 @@ CASE(misaligned_in_user_mode, FACT("ac"))
 	EXPECT(run_at_cpl(3, load, (void *)(MMIO_NOTHING + 2)), OUTCOME_DONE);
 }
 
-/* --- debug exceptions ------------------------------------------------------------------------------ */
+/*
+ * --- debug exceptions
+ * ------------------------------------------------------------------------------
+ */
 
 #define DR6_CAUSES	(BITS(3, 0) | BITS(14, 13))
 
@@ -293,7 +303,10 @@ CASE(data_breakpoint, PROVES("guest-instructions:dr.data_mmio"))
 	EXPECT_EQ(get(MMIO_REGISTER), 0x77777777);
 }
 
-/* --- interrupts -------------------------------------------------------------------------------------- */
+/*
+ * --- interrupts
+ * --------------------------------------------------------------------------------------
+ */
 
 #define VECTOR_PENDING	0x50
 

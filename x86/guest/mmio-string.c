@@ -1,11 +1,12 @@
 /*
- * Accesses to memory that is not RAM, in other sizes and other numbers than guest/mmio has them: bytes,
- * words, quadwords and vectors, string instructions, operands that lie in two pages; and what surrounds an
- * access: rights, accessed and dirty flags, alignment, breakpoints, interrupts (volume 2; 5.6 to 5.8, 20.3.1).
+ * Accesses to memory that is not RAM, in other sizes and other numbers than guest/mmio has them:
+ * bytes, words, quadwords and vectors, string instructions, operands that lie in two pages; and
+ * what surrounds an access: rights, accessed and dirty flags, alignment, breakpoints, interrupts
+ * (volume 2; 5.6 to 5.8, 20.3.1).
  *
- * Most of these go to an address where nothing is. What is written there is lost, and what is read
- * is the bus's word, but always the same one; so a case can tell which bytes of its registers and of its
- * RAM come from there, and which must have stayed as they were.
+ * Most of these go to an address where nothing is. What is written there is lost, and what is
+ * read is the bus's word, but always the same one; so a case can tell which bytes of its
+ * registers and of its RAM come from there, and which must have stayed as they were.
  */
 #include "cpu/apic.h"
 #include "cpu/features.h"
@@ -39,7 +40,9 @@ static u8 *at(u64 address)
 	return (u8 *)address;
 }
 
-/* --- loads: which bits come from the bus, which stay ------------------------------------------ */
+/*
+ * --- loads: which bits come from the bus, which stay ------------------------------------------
+ */
 
 struct load {
 	void (*code)(void *unused);
@@ -87,7 +90,10 @@ LOAD(lods_8, "lods", "movq %rdi, %rsi; lodsb", BITS(7, 0), BITS(63, 8), 0, 0);
 LOAD(lods_64, "lods", "movq %rdi, %rsi; lodsq", BITS(63, 0), 0, 0, 0);
 LOAD(load_xmm_64, "sse", "movq (%rdi), %xmm1; movq %xmm1, %rax", BITS(63, 0), 0, 0, 0);
 
-/* --- stores of every size ------------------------------------------------------------------------ */
+/*
+ * --- stores of every size
+ * ------------------------------------------------------------------------
+ */
 
 MMIO_CODE(stores, "movb %al, (%rdi); movb %ah, (%rdi); movw %ax, (%rdi); movq %rax, (%rdi);"
 		  "movb $1, (%rdi); movw $2, (%rdi); movq $-3, (%rdi); stosb; stosw; stosq");
@@ -144,7 +150,10 @@ CASE(cmpxchg_16_bytes, FACT("cmpxchg8b"), NEEDS(CPU(CX16)))
 	check_cmpxchg(cmpxchg16b, ~0ull);
 }
 
-/* --- string instructions ------------------------------------------------------------------------------ */
+/*
+ * --- string instructions
+ * ------------------------------------------------------------------------------
+ */
 
 /* What of RAM has become the bus's word: `size` bytes from `first`, in a page of AAH. */
 static void expect_bus_bytes(u64 page, u64 first, u64 size)
@@ -317,7 +326,10 @@ CASE(repne_scas_ends_at_the_count, FACT("scas_cmps"))
 	EXPECT_EQ(s.flags & RFLAGS_ZF, RFLAGS_ZF);
 }
 
-/* --- two pages ------------------------------------------------------------------------------------------ */
+/*
+ * --- two pages
+ * ------------------------------------------------------------------------------------------
+ */
 
 static u64 load_8_bytes(u64 address)
 {

@@ -1,11 +1,13 @@
 /*
- * One instruction, one register of a device: every form that reads or writes memory, with the memory behind an
- * address where there is none (volume 2; 13.4.1 for the register; lib/x86/mmu/mmio.h).
+ * One instruction, one register of a device: every form that reads or writes memory, with the
+ * memory behind an address where there is none (volume 2; 13.4.1 for the register;
+ * lib/x86/mmu/mmio.h).
  *
- * A processor sends such an access to the bus and knows no difference. A hypervisor gets an exit, decodes the
- * instruction itself, and does in software what the processor would have done: operand sizes, addresses,
- * flags, the parts of registers that stay. So the measure is the processor itself: each instruction is
- * executed on RAM and on the register, from the same state, and has to leave the same state.
+ * A processor sends such an access to the bus and knows no difference. A hypervisor gets an exit,
+ * decodes the instruction itself, and does in software what the processor would have done:
+ * operand sizes, addresses, flags, the parts of registers that stay. So the measure is the
+ * processor itself: each instruction is executed on RAM and on the register, from the same state,
+ * and has to leave the same state.
  */
 #include "cpu/apic.h"
 #include "cpu/features.h"
@@ -128,7 +130,9 @@ FORM(rol_imm, "alu_rmw", "roll $5, (%rdi)", RFLAGS_OF);
 FORM(rcr_1, "alu_rmw", "rcrl (%rdi)", 0);
 FORM(shld, "alu_rmw", "shldl $4, %eax, (%rdi)", AF | RFLAGS_OF);
 
-/* --- exchange --------------------------------------------------------------------------------- */
+/*
+ * --- exchange ---------------------------------------------------------------------------------
+ */
 
 FORM(xchg, "xchg", "xchgl %eax, (%rdi)", 0);
 FORM(cmpxchg, "cmpxchg", "cmpxchgl %edx, (%rdi)", 0);
@@ -140,7 +144,9 @@ FORM(lock_dec, "lock", "lock decl (%rdi)", 0);
 FORM(lock_not, "lock", "lock notl (%rdi)", 0);
 FORM(lock_bts, "lock", "lock btsl $9, (%rdi)", RFLAGS_OF | RFLAGS_SF | AF | RFLAGS_PF);
 
-/* --- bits -------------------------------------------------------------------------------------- */
+/*
+ * --- bits --------------------------------------------------------------------------------------
+ */
 
 #define BT_UNDEFINED	(RFLAGS_OF | RFLAGS_SF | AF | RFLAGS_PF)
 
@@ -148,14 +154,20 @@ FORM(bt_immediate, "bt", "btl $31, (%rdi)", BT_UNDEFINED);
 FORM(bts_immediate, "bt", "btsl $4, (%rdi)", BT_UNDEFINED);
 FORM(btr_immediate, "bt", "btrl $31, (%rdi)", BT_UNDEFINED);
 FORM(btc_immediate, "bt", "btcl $63, (%rdi)", BT_UNDEFINED);
-/* A bit number in a register moves the address, by 4 bytes for each 32: here the operand starts elsewhere. */
+/*
+ * A bit number in a register moves the address, by 4 bytes for each 32: here the operand starts
+ * elsewhere.
+ */
 FORM(bt_register, "bt", "movl $0x408, %edx; subq $0x80, %rdi; btl %edx, (%rdi); addq $0x80, %rdi",
      STATUS & ~RFLAGS_CF & ~RFLAGS_ZF);
 FORM(bts_negative, "bt",
      "movq $-0x3f8, %rdx; addq $0x80, %rdi; btsl %edx, (%rdi); leaq -0x80(%rdi), %rdi",
      BT_UNDEFINED);
 
-/* --- one side is the register, the other the stack or an instruction pointer ----------------------- */
+/*
+ * --- one side is the register, the other the stack or an instruction pointer
+ * -----------------------
+ */
 
 extern const u8 push_32[], pop_32[], jump_32[], call_32[];
 CODE32(push_32, "pushl (%edi); popl %eax; movl %eax, 4(%esp); movl %eax, " STRINGIFY(0x50000100));
@@ -189,7 +201,10 @@ CASE(push_pop_where_nothing_is, FACT("push_pop"))
 	EXPECT(mmio_run(pop_64, &s), OUTCOME_DONE);
 }
 
-/* --- addresses ------------------------------------------------------------------------------------------ */
+/*
+ * --- addresses
+ * ------------------------------------------------------------------------------------------
+ */
 
 #define REGISTER_TEXT	STRINGIFY(MMIO_REGISTER_NUMBER)
 
@@ -232,7 +247,8 @@ ADDRESS(base_and_displacement, "sib", "movl -0x70(%rdi), %eax; movl %edx, -0x70(
 	MMIO_REGISTER + 0x70, 0, 0);
 ADDRESS(base_index_scale, "sib", "movl 0x10(%rdi, %rcx, 8), %eax; movl %edx, 0x10(%rdi, %rcx, 8)",
 	MMIO_APIC, 0x6e, 0);
-ADDRESS(index_without_base, "sib", "movl 0x50001000(, %rcx, 4), %eax; movl %edx, 0x50001000(, %rcx, 4)",
+ADDRESS(index_without_base, "sib",
+	"movl 0x50001000(, %rcx, 4), %eax; movl %edx, 0x50001000(, %rcx, 4)",
 	0, 0xe0, 0);
 ADDRESS(negative_index, "sib", "movl (%rdi, %rcx), %eax; movl %edx, (%rdi, %rcx)",
 	MMIO_REGISTER + 1, -1ull, 0);
@@ -246,7 +262,10 @@ ADDRESS(address_size_32, "addr32", "movl (%edi), %eax; movl %edx, (%edi)",
 ADDRESS(address_size_32_wraps, "addr32", "movl (%edi, %ecx), %eax; movl %edx, (%edi, %ecx)",
 	0xfffffffffffff000, 0x1000 + MMIO_REGISTER, 0);
 
-/* --- effects that count --------------------------------------------------------------------------------------- */
+/*
+ * --- effects that count
+ * ---------------------------------------------------------------------------------------
+ */
 
 /* Interrupts in service, one above the other; each write to the EOI register ends one of them. */
 static u32 in_service(void)

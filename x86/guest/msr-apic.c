@@ -1,11 +1,11 @@
 /*
- * The MSRs of the local APIC: IA32_APIC_BASE (13.4.4), the registers in x2APIC mode (13.12.1.2) and the
- * TSC deadline (13.5.4.1).
+ * The MSRs of the local APIC: IA32_APIC_BASE (13.4.4), the registers in x2APIC mode (13.12.1.2)
+ * and the TSC deadline (13.5.4.1).
  *
- * IA32_APIC_BASE holds two bits that make four states, one of which does not exist, and only some of the
- * ways between the others do (13.12.5). In x2APIC mode the registers are MSRs 800H to 8FFH, and
- * what memory-mapped registers ignore is #GP(0) here: reserved bits, reads of what is write-only, writes
- * of what is read-only, addresses without a register.
+ * IA32_APIC_BASE holds two bits that make four states, one of which does not exist, and only some
+ * of the ways between the others do (13.12.5). In x2APIC mode the registers are MSRs 800H to
+ * 8FFH, and what memory-mapped registers ignore is #GP(0) here: reserved bits, reads of what is
+ * write-only, writes of what is read-only, addresses without a register.
  */
 #include "cpu/apic.h"
 #include "cpu/features.h"
@@ -184,7 +184,9 @@ CASE(write_only_registers, FACT("x2apic_wo"), NEEDS(X2APIC))
 	EXPECT(wrmsr_safe(X2APIC_MSR(APIC_EOI), 0), OUTCOME_DONE);
 }
 
-/* --- TSC deadline ---------------------------------------------------------------------------- */
+/*
+ * --- TSC deadline ----------------------------------------------------------------------------
+ */
 
 #define LVT_DEADLINE	(2u << 17)
 #define TIMER_VECTOR	0x50

@@ -1,12 +1,12 @@
 /*
- * MSRs that describe or configure the machine around the processor: machine check (18.3.1), memory
- * type ranges (14.11), performance monitoring (22.2), speculation control, and some that only
- * tell something.
+ * MSRs that describe or configure the machine around the processor: machine check (18.3.1),
+ * memory type ranges (14.11), performance monitoring (22.2), speculation control, and some that
+ * only tell something.
  *
- * Most exist only where CPUID or a capability MSR says so, and then every case here has two sides:
- * present, the MSR refuses what is reserved; absent, it is #GP(0) like any other unknown number.
- * Many are read-only (volume 4), and a write of anything is #GP(0). Hypervisors tend to swallow
- * such writes.
+ * Most exist only where CPUID or a capability MSR says so, and then every case here has two
+ * sides: present, the MSR refuses what is reserved; absent, it is #GP(0) like any other unknown
+ * number. Many are read-only (volume 4), and a write of anything is #GP(0). Hypervisors tend to
+ * swallow such writes.
  */
 #include "cpu/features.h"
 #include "cpu/safe.h"
@@ -268,7 +268,10 @@ CASE(smi_count, FACT("smi_count"))
 	EXPECT(wrmsr_safe(MSR_SMI_COUNT, value), OUTCOME_GP0);
 }
 
-/* 12.11.7.1: write 0, CPUID leaf 1, read: bits 63:32 hold the signature of the update that is loaded. */
+/*
+ * 12.11.7.1: write 0, CPUID leaf 1, read: bits 63:32 hold the signature of the update that is
+ * loaded.
+ */
 CASE(microcode_signature, FACT("ucode_rev"), NEEDS(INTEL))
 {
 	u64 value;

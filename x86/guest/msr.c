@@ -1,11 +1,11 @@
 /*
  * RDMSR and WRMSR: the instructions, and the values that architectural MSRs take and refuse.
  *
- * Volume 2, RDMSR and WRMSR: an address that is not implemented, a bit that is reserved in the MSR,
- * an address that is not canonical where the MSR holds one, a memory type that does not exist: all
- * are #GP(0), and nothing changes. What is accepted reads back. A hypervisor that stores
- * whatever the guest writes fails here, at the latest when VM entry checks the same value. What
- * belongs to the local APIC is in guest/msr-apic, the time-stamp counter in guest/tsc.
+ * Volume 2, RDMSR and WRMSR: an address that is not implemented, a bit that is reserved in the
+ * MSR, an address that is not canonical where the MSR holds one, a memory type that does not
+ * exist: all are #GP(0), and nothing changes. What is accepted reads back. A hypervisor that
+ * stores whatever the guest writes fails here, at the latest when VM entry checks the same value.
+ * What belongs to the local APIC is in guest/msr-apic, the time-stamp counter in guest/tsc.
  */
 #include "cpu/features.h"
 #include "cpu/instruction.h"
@@ -117,7 +117,10 @@ static void check_refused(const struct case_def *this_case)
 	wrmsr_safe(row->msr, before);
 }
 
-/* `value`: the bits that are not as they are now; so a flag that must not change is named as well. */
+/*
+ * `value`: the bits that are not as they are now; so a flag that must not change is named as
+ * well.
+ */
 #define REFUSED(id, fact, msr, value, ...) \
 	MSR_CASE(id, check_refused, fact, msr, value, ##__VA_ARGS__)
 
@@ -138,7 +141,10 @@ REFUSED(efer_bit_63, "efer", IA32_EFER, BIT(63));
 /* 11.8.5: IA32_EFER.LME cannot change while paging is enabled. */
 REFUSED(efer_lme_with_paging, "efer", IA32_EFER, EFER_LME);
 
-/* Memory types 2, 3 and 8 to 255 are reserved: 14.12.2, Table 14-11. The entry holds WB (6) or other. */
+/*
+ * Memory types 2, 3 and 8 to 255 are reserved: 14.12.2, Table 14-11. The entry holds WB (6) or
+ * other.
+ */
 static void check_pat(const struct case_def *this_case)
 {
 	const struct msr_row *row = this_case->row;

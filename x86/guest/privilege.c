@@ -1,10 +1,10 @@
 /*
  * Instructions for the supervisor alone, tried at every other privilege level.
  *
- * SDM 6.9, Privileged Instructions: what could take the processor over is #GP(0) unless CPL is 0, and
- * no operand and no I/O privilege helps. A few follow other rules: MONITOR and MWAIT are #UD, not
- * #GP; RDTSC, RDTSCP and RDPMC are privileged only when CR4 says so (2.5 Control Registers); so
- * are, by CR4.UMIP, the five that would tell where the tables of the system are. A hypervisor
+ * SDM 6.9, Privileged Instructions: what could take the processor over is #GP(0) unless CPL is 0,
+ * and no operand and no I/O privilege helps. A few follow other rules: MONITOR and MWAIT are #UD,
+ * not #GP; RDTSC, RDTSCP and RDPMC are privileged only when CR4 says so (2.5 Control Registers);
+ * so are, by CR4.UMIP, the five that would tell where the tables of the system are. A hypervisor
  * that intercepts one of these before the processor has looked at CPL has to look for itself.
  */
 #include "cpu/features.h"

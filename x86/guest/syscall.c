@@ -1,12 +1,13 @@
 /*
- * SYSCALL and SYSRET, SYSENTER and SYSEXIT (volume 2; 6.8.7 and 6.8.8 of volume 3): the ways into the
- * supervisor and back that look at no descriptor.
+ * SYSCALL and SYSRET, SYSENTER and SYSEXIT (volume 2; 6.8.7 and 6.8.8 of volume 3): the ways into
+ * the supervisor and back that look at no descriptor.
  *
- * They load CS and SS with selectors from MSRs and with attributes that are always the same; RSP, the flags
- * and the return address each follow a rule of their own. Each case sends the processor through one of them
- * to an instruction that raises an exception, and reads the state from the frame of that: what is at the
- * other end of SYSCALL and SYSENTER is a UD2, of SYSRET and SYSEXIT an INT3, a trap, so that the saved RF is
- * the processor's. Outside Intel's processors SYSENTER does not exist in 64-bit mode.
+ * They load CS and SS with selectors from MSRs and with attributes that are always the same; RSP,
+ * the flags and the return address each follow a rule of their own. Each case sends the processor
+ * through one of them to an instruction that raises an exception, and reads the state from the
+ * frame of that: what is at the other end of SYSCALL and SYSENTER is a UD2, of SYSRET and SYSEXIT
+ * an INT3, a trap, so that the saved RF is the processor's. Outside Intel's processors SYSENTER
+ * does not exist in 64-bit mode.
  */
 #include "cpu/features.h"
 #include "cpu/instruction.h"

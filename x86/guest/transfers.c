@@ -1,10 +1,12 @@
 /*
- * Far transfers of control in IA-32e mode: INT n, INT3, INTO, INT1 and IRET, far JMP and CALL (volume 2;
- * 6.8 Privilege Level Checking When Transferring Program Control Between Code Segments; 7.12).
+ * Far transfers of control in IA-32e mode: INT n, INT3, INTO, INT1 and IRET, far JMP and CALL
+ * (volume 2; 6.8 Privilege Level Checking When Transferring Program Control Between Code
+ * Segments; 7.12).
  *
- * 64-bit mode has fewer of them: no task switch, no far pointer in the instruction, no OF trap; and IRET
- * always restores RSP and SS. Most of these are rare enough that an emulator gets the corners wrong:
- * which instruction pointer is saved, what of RFLAGS comes back, what a call gate pushes.
+ * 64-bit mode has fewer of them: no task switch, no far pointer in the instruction, no OF trap;
+ * and IRET always restores RSP and SS. Most of these are rare enough that an emulator gets the
+ * corners wrong: which instruction pointer is saved, what of RFLAGS comes back, what a call gate
+ * pushes.
  */
 #include "cpu/apic.h"
 #include "cpu/instruction.h"
@@ -201,7 +203,10 @@ CASE(iret_to_compatibility_mode, FACT("iret.cs_l"))
 	EXPECT_EQ(last_trap()->frame.cs, SELECTOR_USER_CODE32);
 }
 
-/* A code breakpoint at the target: RF in the image skips it once, and the next instruction clears RF. */
+/*
+ * A code breakpoint at the target: RF in the image skips it once, and the next instruction clears
+ * RF.
+ */
 CASE(iret_restores_rf, FACT("iret.rf"))
 {
 	struct iret_frame frame = to_supervisor();

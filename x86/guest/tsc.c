@@ -1,11 +1,11 @@
 /*
- * The time-stamp counter and the performance counters, as instructions see them: RDTSC, RDTSCP, RDPID
- * and RDPMC (volume 2), and 20.17 Time-Stamp Counter.
+ * The time-stamp counter and the performance counters, as instructions see them: RDTSC, RDTSCP,
+ * RDPID and RDPMC (volume 2), and 20.17 Time-Stamp Counter.
  *
- * A counter that goes back, that is behind on another processor, or that forgets what was written to it
- * is what a hypervisor makes of an offset it has got wrong. Nothing here depends on how fast it counts:
- * values are written far apart, and what happened before is compared with what happened after. Who
- * may execute the instructions is in guest/privilege.
+ * A counter that goes back, that is behind on another processor, or that forgets what was written
+ * to it is what a hypervisor makes of an offset it has got wrong. Nothing here depends on how
+ * fast it counts: values are written far apart, and what happened before is compared with what
+ * happened after. Who may execute the instructions is in guest/privilege.
  */
 #include "cpu/features.h"
 #include "cpu/safe.h"
@@ -109,7 +109,10 @@ CASE(counters_of_two_processors, FACT("rdtsc.sync"), NEEDS(CPUS(2)))
 
 /* --- writing: 20.17.3 Time-Stamp Counter Adjustment ----------------------------------- */
 
-/* The counter as if it had not been written: what has passed since `written` is added to `before`. */
+/*
+ * The counter as if it had not been written: what has passed since `written` is added to
+ * `before`.
+ */
 static void put_back(u64 before, u64 written)
 {
 	wrmsr(IA32_TSC, before + rdtsc() - written);

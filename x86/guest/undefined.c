@@ -1,11 +1,12 @@
 /*
- * Instructions that are undefined, that belong to a feature the processor may not have, or that have an
- * effect software cannot see: UD0 to UD2, LOCK where it may not be, RSM, VMX instructions and hypercalls, RDRAND,
- * the cache instructions (volume 2).
+ * Instructions that are undefined, that belong to a feature the processor may not have, or that
+ * have an effect software cannot see: UD0 to UD2, LOCK where it may not be, RSM, VMX instructions
+ * and hypercalls, RDRAND, the cache instructions (volume 2).
  *
- * A feature that CPUID does not report must not be there either: software that finds its instruction
- * working has found out that it runs on something else than it was told. And what CPUID reports has to
- * work. LOCK before an instruction that cannot be locked is #UD, with a memory operand or without.
+ * A feature that CPUID does not report must not be there either: software that finds its
+ * instruction working has found out that it runs on something else than it was told. And what
+ * CPUID reports has to work. LOCK before an instruction that cannot be locked is #UD, with a
+ * memory operand or without.
  */
 #include "cpu/features.h"
 #include "cpu/instruction.h"
@@ -119,7 +120,9 @@ CASE(vmx_instructions_outside_vmx_operation, FACT("vmx.absent"))
 	vmx_instructions();
 }
 
-/* --- hypercalls of KVM ------------------------------------------------------------------------ */
+/*
+ * --- hypercalls of KVM ------------------------------------------------------------------------
+ */
 
 /* KVM says so in one of the leaves for hypervisors: "KVMKVMKVM". */
 static bool is_kvm(u64 unused)
@@ -173,12 +176,15 @@ CASE(hypercall_from_user_mode, FACT("vmcall.cpl3"), NEEDS(KVM))
 	EXPECT_EQ(rax, (u64)-KVM_EPERM);
 }
 
-/* --- random numbers ------------------------------------------------------------------------------ */
+/*
+ * --- random numbers
+ * ------------------------------------------------------------------------------
+ */
 
 #define STATUS_BUT_CARRY	(RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
 
 /*
- * CF = 1: RAX has a number, whose bits above the operand are those before (16 bits) or 0; CF = 0: it has 0.
+ * CF = 1: RAX has a number; its bits above the operand stay (16 bits) or are 0. CF = 0: it has 0.
  * The other status flags are 0.
  */
 #define RANDOM(id, instruction, width, kept, feature)				\
@@ -209,7 +215,10 @@ RANDOM(rdseed_16, "rdseed %%ax", 16, UPPER_48, RDSEED)
 RANDOM(rdseed_32, "rdseed %%eax", 32, 0, RDSEED)
 RANDOM(rdseed_64, "rdseed %%rax", 64, 0, RDSEED)
 
-/* --- caches ------------------------------------------------------------------------------------------ */
+/*
+ * --- caches
+ * ------------------------------------------------------------------------------------------
+ */
 
 /* Memory has what was stored, whatever was in a cache. INVD is the one that may lose it. */
 #define CACHE(id, fact, instruction, ...)					\
@@ -251,7 +260,10 @@ CASE(clflush_is_like_a_read, FACT("cache.clflush"), NEEDS(CPU(CLFSH)))
 	EXPECT(attempt(do_clflush, (void *)BIT(63)), OUTCOME_GP0);
 }
 
-/* --- INVLPG ------------------------------------------------------------------------------------------- */
+/*
+ * --- INVLPG
+ * -------------------------------------------------------------------------------------------
+ */
 
 /* An address that is not canonical is no fault for INVLPG: it does nothing then. */
 CASE(invlpg_never_faults, FACT("inv.invlpg"))

@@ -1,10 +1,11 @@
 /*
- * The XSAVE feature set: XSETBV, XGETBV, XSAVE, XRSTOR, XSAVES and XRSTORS (volume 1, chapter 13; volume 2), and
- * what XCR0 does to AVX.
+ * The XSAVE feature set: XSETBV, XGETBV, XSAVE, XRSTOR, XSAVES and XRSTORS (volume 1, chapter 13;
+ * volume 2), and what XCR0 does to AVX.
  *
- * XCR0 says which state components exist for software. What it may hold, what XSAVE writes of an area
- * and its header, and what XRSTOR refuses in a header is all decided by the same few bits, which a
- * hypervisor keeps in three places: its own XCR0, the guest's, and CPUID leaf 0DH (guest/cpuid-basic).
+ * XCR0 says which state components exist for software. What it may hold, what XSAVE writes of an
+ * area and its header, and what XRSTOR refuses in a header is all decided by the same few bits,
+ * which a hypervisor keeps in three places: its own XCR0, the guest's, and CPUID leaf 0DH
+ * (guest/cpuid-basic).
  */
 #include "cpu/features.h"
 #include "cpu/instruction.h"
@@ -248,7 +249,10 @@ static void check_header(const struct case_def *this_case)
 		 ROW((&(const struct header_row){ xstate_bv, xcomp_bv, reserved, last })), \
 		 ##__VA_ARGS__)
 
-/* The standard form, 13.8.1: bytes 23:8 are 0. XCOMP_BV[63] = 0 is this form where there is the other. */
+/*
+ * The standard form, 13.8.1: bytes 23:8 are 0. XCOMP_BV[63] = 0 is this form where there is the
+ * other.
+ */
 HEADER(xcomp_bv, "xsave.hdr", 0, BIT(0), 0, 0, NEEDS(CPU(XSAVE)));
 HEADER(bytes_23_16, "xsave.hdr", 0, 0, 1, 0, NEEDS(CPU(XSAVE)));
 HEADER(disabled_component, "xsave.hdr", XCR0_AVX, 0, 0, 0, NEEDS(CPU(XSAVE)));
@@ -265,7 +269,10 @@ HEADER(compacted_bytes_23_16, "xsave.compact", 0, COMPACTED | XCR0_X87, BIT(63),
 HEADER(compacted_bytes_63_56, "xsave.compact", 0, COMPACTED | XCR0_X87, BIT(0), 1,
        NEEDS(CPU(XSAVEC)));
 
-/* --- MXCSR -------------------------------------------------------------------------------------- */
+/*
+ * --- MXCSR
+ * --------------------------------------------------------------------------------------
+ */
 
 /* FXSAVE tells which bits of MXCSR exist; bits 31:16 never do. */
 CASE(reserved_bits_of_mxcsr, FACT("xsave.mxcsr"))
@@ -294,7 +301,10 @@ CASE(reserved_bits_of_mxcsr_in_an_area, FACT("xsave.mxcsr"), NEEDS(CPU(XSAVE)))
 	EXPECT(XSTATE("xrstor", area, XCR0_X87), OUTCOME_DONE);
 }
 
-/* --- XSAVES ---------------------------------------------------------------------------------------- */
+/*
+ * --- XSAVES
+ * ----------------------------------------------------------------------------------------
+ */
 
 CASE(xsaves_is_compacted, FACT("xsaves.xss"), NEEDS(CPU(XSAVES)))
 {
@@ -308,7 +318,10 @@ CASE(xsaves_is_compacted, FACT("xsaves.xss"), NEEDS(CPU(XSAVES)))
 	EXPECT(XSTATE("xrstors", area, ~0ull), OUTCOME_DONE);
 }
 
-/* RFBM is (XCR0 or IA32_XSS) and EDX:EAX: every supervisor component comes with its bit in IA32_XSS. */
+/*
+ * RFBM is (XCR0 or IA32_XSS) and EDX:EAX: every supervisor component comes with its bit in
+ * IA32_XSS.
+ */
 CASE(xsaves_follows_xss, FACT("xsaves.xss"), NEEDS(CPU(XSAVES)))
 {
 	struct cpuid_result r = cpuid_count(0xd, 1);
@@ -342,7 +355,10 @@ CASE(xsaves_is_absent, FACT("xsaves.ud"), NEEDS(CPU(XSAVE), NO_CPU(XSAVES)))
 	EXPECT(XSTATE("xrstors", new_area(), 1ull), OUTCOME_UD);
 }
 
-/* --- AVX --------------------------------------------------------------------------------------------- */
+/*
+ * --- AVX
+ * ---------------------------------------------------------------------------------------------
+ */
 
 INSTRUCTION(vxorps, "", "vxorps %ymm1, %ymm1, %ymm1");
 INSTRUCTION(vzeroupper, "", "vzeroupper");

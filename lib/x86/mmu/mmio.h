@@ -1,7 +1,7 @@
 /*
- * Memory that is not RAM, for cases about what reaches it: the registers of the local APIC, and addresses that
- * nothing answers to. They are mapped side by side with RAM, at fixed linear addresses, so that an
- * instruction can have them as a constant and an access can be in both.
+ * Memory that is not RAM, for cases about what reaches it: the registers of the local APIC,
+ * and addresses that nothing answers to. They are mapped side by side with RAM, at fixed linear
+ * addresses, so that an instruction can have them as a constant and an access can be in both.
  *
  *	MMIO_RAM	0	a page of RAM
  *	MMIO_APIC	1000H	the APIC's registers
@@ -9,10 +9,11 @@
  *	MMIO_NOTHING	3000H	two pages of no device
  *	MMIO_RAM_3	5000H	a page of RAM
  *
- * The APIC has one register that takes and returns all of its 32 bits without doing anything: the initial
- * count of a timer whose interrupt is masked. 13.4.1: APIC registers are accessed as 32 bits, aligned to 128;
- * other accesses are not promised to work, so those of other sizes are made where nothing is. What a bus
- * returns there is its own affair (all ones on a PC, zeros elsewhere), but it is the same for all instructions.
+ * The APIC has one register that takes and returns all of its 32 bits without doing anything:
+ * the initial count of a timer whose interrupt is masked. 13.4.1: APIC registers are accessed
+ * as 32 bits, aligned to 128; other accesses are not promised to work, so those of other
+ * sizes are made where nothing is. What a bus returns there is its own affair (all ones on
+ * a PC, zeros elsewhere), but it is the same for all instructions.
  */
 #ifndef MMU_MMIO_H
 #define MMU_MMIO_H
@@ -40,8 +41,8 @@
 #define MMIO_EOI	(MMIO_APIC + 0x0b0)
 
 /*
- * Maps all of it, but for MMIO_USER_PAGE for the supervisor only, and loads the address space; the APIC is in xAPIC mode. Ends the
- * case as a skip where there is no APIC. The RAM is zero.
+ * Maps all of it, but for MMIO_USER_PAGE for the supervisor only, and loads the address space;
+ * the APIC is in xAPIC mode. Ends the case as a skip where there is no APIC. The RAM is zero.
  */
 void mmio_map(void);
 
