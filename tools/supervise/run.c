@@ -283,7 +283,9 @@ static int after_boot(const struct boot *b)
 	if (!b->plan)
 		return after_failed_boot(b);
 	run->failed = 0;
-	if (b->boot_again && b->end == BOOT_ENDED && !b->fault.len && !WIFSIGNALED(b->status)) {
+	/* After the last case there is nothing to boot for. */
+	if (b->boot_again && !run->report->holding && b->end == BOOT_ENDED && !b->fault.len &&
+	    !WIFSIGNALED(b->status)) {
 		pass_on_errors(b);
 		return -1;
 	}
