@@ -395,3 +395,59 @@ CASE(free_bits_of_cr4, PROVES("vmx-capabilities:cr4_fixed0", "vmx-capabilities:c
 	}
 	space_restore(&space);
 }
+
+/* --- CPUID ---------------------------------------------------------------------------------- */
+
+struct cpuid_bit {
+	u32 leaf, subleaf;
+	size_t reg;
+	u32 bit;
+};
+
+/* A control over what is not there, as CPUID says, has nothing to control. */
+static void check_feature(const struct case_def *this_case)
+{
+	const struct cpuid_bit *row = this_case->row;
+	struct cpuid_result r = { 0 };
+
+	if (row->leaf <= cpuid(row->leaf & 0x80000000).eax &&
+	    (row->leaf != 7 || row->subleaf <= cpuid(7).eax))
+		r = cpuid_count(row->leaf, row->subleaf);
+	EXPECT_TRUE(*(const u32 *)((const u8 *)&r + row->reg) & BIT(row->bit));
+}
+
+#define FEATURE_CASE(field, NAME, name, fact, leaf, subleaf, reg, bit)		\
+	CASE_RUN(name##_needs_its_feature, check_feature,			\
+		 PROVES("control-bits:" fact), NEEDS(VMX, field(NAME)),		\
+		 ROW((&(const struct cpuid_bit){				\
+			leaf, subleaf, offsetof(struct cpuid_result, reg), bit })))
+FEATURE_CASE(PROC2, ENABLE_RDTSCP, enable_rdtscp, "proc2.3", 0x80000001, 0, edx, 27);
+FEATURE_CASE(PROC2, RDRAND_EXITING, rdrand_exiting, "proc2.11", 1, 0, ecx, 30);
+FEATURE_CASE(PROC2, ENABLE_INVPCID, enable_invpcid, "proc2.12", 7, 0, ebx, 10);
+FEATURE_CASE(PROC2, ENABLE_ENCLS_EXITING, enable_encls_exiting, "proc2.15", 7, 0, ebx, 2);
+FEATURE_CASE(PROC2, RDSEED_EXITING, rdseed_exiting, "proc2.16", 7, 0, ebx, 18);
+FEATURE_CASE(PROC2, ENABLE_XSAVES_XRSTORS, enable_xsaves_xrstors, "proc2.20", 13, 1, eax, 3);
+FEATURE_CASE(PROC2, PASID_TRANSLATION, pasid_translation, "proc2.21", 7, 0, ecx, 29);
+FEATURE_CASE(PROC2, ENABLE_USER_WAIT_AND_PAUSE, enable_user_wait_and_pause, "proc2.26",
+	     7, 0, ecx, 5);
+FEATURE_CASE(PROC2, ENABLE_PCONFIG, enable_pconfig, "proc2.27", 7, 0, edx, 18);
+FEATURE_CASE(PROC3, LOADIWKEY_EXITING, loadiwkey_exiting, "proc3.0", 7, 0, ecx, 23);
+FEATURE_CASE(PROC3, ENABLE_MSR_LIST_INSTRUCTIONS, enable_msr_list_instructions, "proc3.6",
+	     7, 1, eax, 27);
+FEATURE_CASE(PROC3, ENABLE_PBNDKB, enable_pbndkb, "proc3.9", 7, 1, ebx, 1);
+FEATURE_CASE(EXIT_CTL, LOAD_IA32_PAT, load_ia32_pat, "exit.19", 1, 0, edx, 16);
+FEATURE_CASE(EXIT_CTL, CLEAR_IA32_BNDCFGS, clear_ia32_bndcfgs, "exit.23", 7, 0, ebx, 14);
+FEATURE_CASE(EXIT_CTL, CLEAR_IA32_RTIT_CTL, clear_ia32_rtit_ctl, "exit.25", 7, 0, ebx, 25);
+FEATURE_CASE(EXIT_CTL, CLEAR_IA32_LBR_CTL, clear_ia32_lbr_ctl, "exit.26", 7, 0, edx, 19);
+FEATURE_CASE(EXIT_CTL, CLEAR_UINV, clear_uinv, "exit.27", 7, 0, edx, 5);
+FEATURE_CASE(EXIT_CTL, LOAD_PKRS, load_pkrs, "exit.29", 7, 0, ecx, 31);
+FEATURE_CASE(ENTRY_CTL, LOAD_IA32_BNDCFGS, load_ia32_bndcfgs, "entry.16", 7, 0, ebx, 14);
+FEATURE_CASE(ENTRY_CTL, LOAD_IA32_RTIT_CTL, load_ia32_rtit_ctl, "entry.18", 7, 0, ebx, 25);
+FEATURE_CASE(ENTRY_CTL, LOAD_FRED, load_fred, "entry.23", 7, 1, eax, 17);
+
+/* Either of its two parts. */
+CASE(load_cet_state_needs_its_feature, PROVES("control-bits:exit.28", "control-bits:entry.20"),
+     NEEDS(VMX, ENTRY_CTL(LOAD_CET_STATE)))
+{
+	EXPECT_TRUE(feature(FEATURE_CET_SS) || feature(FEATURE_CET_IBT));
+}

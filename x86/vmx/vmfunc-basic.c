@@ -194,3 +194,22 @@ CASE(eptp_with_another_walk_length, PROVES("vmx-instructions:vmfunc.bad_eptp"),
 			expect_refused(length);
 	}
 }
+
+/* A trace would go on through another EPT pointer than it has been pre-translated by. */
+CASE(eptp_switching_while_tracing, PROVES("vmx-instructions:vmfunc.tracing"),
+     NEEDS(VMX, EPTP_SWITCHING, PROC2(INTEL_PT_USES_GUEST_PHYSICAL_ADDRESSES)))
+{
+	struct ept ept, other;
+	u64 *list = enable_eptp_switching(&ept);
+
+	ept_build(&other);
+	list[1] = ept_pointer(&other, 0);
+	vmcs_set_control(CONTROL_PROC2_INTEL_PT_USES_GUEST_PHYSICAL_ADDRESSES);
+	vmcs_set_control(CONTROL_ENTRY_LOAD_IA32_RTIT_CTL);
+	vmcs_set_control(CONTROL_EXIT_CLEAR_IA32_RTIT_CTL);
+	/* TraceEn alone: no privilege level is traced, so there is no output. */
+	vmwrite(GUEST_IA32_RTIT_CTL, BIT(0));
+	expect_refused(1);
+	vmwrite(GUEST_IA32_RTIT_CTL, 0);
+	EXPECT(enter(guest_vmfunc.run), GUEST_DONE);
+}
