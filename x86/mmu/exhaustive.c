@@ -15,8 +15,8 @@
  *
  * What must not decide anything is noise: ignored bits always, A, D and bits 62:59 where the
  * theme says nothing of them. What an access must do comes from walk() (mmu/walk.h), which is
- * this chapter of the manual as code; mmu/sweep.h says how so many accesses are made. A case that fails
- * shows the first access of each sort that went wrong, with all that a case of its own would
+ * this chapter of the manual as code; mmu/sweep.h says how so many accesses are made. A case that
+ * fails shows the first access of each sort that went wrong, with all that a case of its own would
  * need; such a case belongs into fault-basic.c.
  */
 #include "case.h"
@@ -108,8 +108,8 @@ static bool change_flags(struct sweep_entries *entries, u64 index)
 static const struct sweep_theme flags = { count_flags, change_flags };
 
 /*
- * A bit that is reserved in the entry, drawn from those that are: address bits from MAXPHYADDR on, or
- * within the page; 0 where there is none.
+ * A bit that is reserved in the entry, drawn from those that are: address bits from MAXPHYADDR on,
+ * or within the page; 0 where there is none.
  */
 static u64 reserved_bit(const struct sweep_entries *entries, enum paging_level level)
 {
@@ -225,9 +225,11 @@ CASE_RUN(rights_write_2_mbyte, sweep, PROVES("paging:acc.rw_and", "paging:acc.sm
 	 RIGHTS(LEVEL_PDE, CPL_0, WRITE, EACH_SWITCH));
 CASE_RUN(rights_fetch_2_mbyte, sweep, PROVES("paging:acc.xd_or", "paging:acc.smep"),
 	 RIGHTS(LEVEL_PDE, CPL_0, FETCH, EACH_SWITCH));
-CASE_RUN(rights_user_read_2_mbyte, sweep, PROVES("paging:acc.user_addr", "paging:acc.u.read_super"),
+CASE_RUN(rights_user_read_2_mbyte, sweep,
+	 PROVES("paging:acc.user_addr", "paging:acc.u.read_super"),
 	 RIGHTS(LEVEL_PDE, CPL_3, READ, EACH_SWITCH));
-CASE_RUN(rights_user_write_2_mbyte, sweep, PROVES("paging:acc.user_addr", "paging:acc.u.write_ro"),
+CASE_RUN(rights_user_write_2_mbyte, sweep,
+	 PROVES("paging:acc.user_addr", "paging:acc.u.write_ro"),
 	 RIGHTS(LEVEL_PDE, CPL_3, WRITE, EACH_SWITCH));
 CASE_RUN(rights_user_fetch_2_mbyte, sweep, PROVES("paging:acc.user_addr", "paging:acc.smep.user"),
 	 RIGHTS(LEVEL_PDE, CPL_3, FETCH, EACH_SWITCH));
@@ -305,8 +307,8 @@ CASE_RUN(defects_1_gbyte, sweep, PROVES("paging:rsvd.order", "paging:rsvd.before
 	 NEEDS(CPU(PAGE1GB)), DEFECTS(LEVEL_PDPTE));
 
 /*
- * PKRU for user addresses, IA32_PKRS for supervisor addresses, in four patterns each: 5.6.2. Fetches are
- * apart, and so is SMAP, which may deny the same access.
+ * PKRU for user addresses, IA32_PKRS for supervisor addresses, in four patterns each: 5.6.2.
+ * Fetches are apart, and so is SMAP, which may deny the same access.
  */
 #define DATA		(READ | WRITE | BIT(SWEEP_EXCHANGE))
 #define KEYS(size, cpl, kind, ...) \

@@ -93,7 +93,8 @@ static u64 supported_switches(void)
 
 /*
  * PKRU or IA32_PKRS in which every key but 0 has another value of AD and WD (2 bits) in each of
- * four patterns, and another one than the keys that differ in one bit. What the loop itself uses has key 0.
+ * four patterns, and another one than the keys that differ in one bit. What the loop itself uses
+ * has key 0.
  */
 static u32 key_rights(u32 pattern)
 {
@@ -262,7 +263,7 @@ static void run_all_entries(struct sweep *sweep, const struct walk_cpu *begin)
 	}
 }
 
-/* Subset number `number` of the masks, less what is not supported; 0 for both where it is a repetition. */
+/* Subset `number` of the masks, without what is not supported; false: there is none, or it repeats. */
 static bool choose_switches(const struct sweep_row *row, u64 supported, u32 number, u64 *chosen)
 {
 	u32 i;

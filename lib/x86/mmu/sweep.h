@@ -13,11 +13,12 @@
  *
  * All slots use the same tables (one of each level) and the same page of data: slot i has another
  * entry of each table, not the same in two of them, and bytes 16 * i and up of the page. So an
- * accessed or dirty flag belongs to one access, and a processor that uses a wrong entry or offset shows.
+ * accessed or dirty flag belongs to one access, and a processor that uses a wrong entry or offset
+ * shows.
  *
- * Planning and judging run at CPL 3, though they need no privilege of any kind: on a hypervisor that
- * interprets supervisor code that alone makes a sweep affordable. What the accesses at CPL 3 need
- * (loop, records, stack) is mapped once more for user mode; all else is for supervisor mode, so
+ * Planning and judging run at CPL 3, though they need no privilege of any kind: on a hypervisor
+ * that interprets supervisor code that alone makes a sweep affordable. What the accesses at CPL 3
+ * need (loop, records, stack) is mapped once more for user mode; all else is for supervisor mode, so
  * that SMEP and SMAP can be on.
  */
 #ifndef MMU_SWEEP_H
@@ -48,7 +49,7 @@ enum sweep_kind {
 	SWEEP_KINDS,
 };
 
-#define SWEEP_ALL_KINDS	(BIT(SWEEP_READ) | BIT(SWEEP_WRITE) | BIT(SWEEP_EXCHANGE) | BIT(SWEEP_FETCH))
+#define SWEEP_ALL_KINDS	(BIT(SWEEP_KINDS) - 1)
 
 struct sweep_row;
 
@@ -88,9 +89,9 @@ static inline u32 sweep_levels(const struct sweep_row *row)
 }
 
 /*
- * Runs the sweep, or the part of it that the platform asks for (struct platform, sweep_percent), prints a
- * '#' line that says how many accesses were checked, and fails the case where the processor
- * and the model differ.
+ * Runs the sweep, or the part of it that the platform asks for (struct platform, sweep_percent),
+ * prints a # line that says how many accesses were checked, and fails the case where the
+ * processor and the model differ.
  */
 void sweep_run(const struct sweep_row *row);
 

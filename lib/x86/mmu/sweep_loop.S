@@ -34,7 +34,8 @@ sweep_\name\()_at:
 
 	loop read, "", "movq (%rdi), %rax", "movq %rax, RECORD_VALUE(%rbx)"
 	loop write, "movq RECORD_VALUE(%rbx), %rax", "movq %rax, (%rdi)", ""
-	loop exchange, "movq RECORD_VALUE(%rbx), %rax", "xchgq %rax, (%rdi)", "movq %rax, RECORD_VALUE(%rbx)"
+	loop exchange, "movq RECORD_VALUE(%rbx), %rax", "xchgq %rax, (%rdi)", \
+		"movq %rax, RECORD_VALUE(%rbx)"
 	loop fetch, "", "call *%rdi", "movq %rax, RECORD_VALUE(%rbx)"
 	.org sweep_loops + 512	/* fails if they are longer */
 
