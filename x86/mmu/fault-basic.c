@@ -501,6 +501,14 @@ CASE_RUN(user_write_to_key_without_write, judge, PROVES("paging:acc.pku.wd_user"
 	 WHEN(.cpl = 3, .flags = PTE_US | PTE_KEY(KEY), .cr4 = CR4_PKE,
 	      .pkru = WRITE_DISABLE(KEY),
 	      .access = ACCESS_WRITE, .outcome = PAGE_FAULT(PF_P | PF_WR | PF_US | PF_PK)));
+CASE_RUN(user_read_of_supervisor_page_ignores_pkru, judge,
+	 PROVES("paging:pfec.pk", "paging:acc.pku.super_addr"), NEEDS(CPU(PKU)),
+	 WHEN(.cpl = 3, .flags = PTE_KEY(KEY), .cr4 = CR4_PKE, .pkru = ACCESS_DISABLE(KEY),
+	      .access = ACCESS_READ, .outcome = PAGE_FAULT(PF_P | PF_US)));
+CASE_RUN(user_read_of_supervisor_key_without_access, judge, PROVES("paging:pfec.pk"),
+	 NEEDS(CPU(PKS)),
+	 WHEN(.cpl = 3, .flags = PTE_KEY(KEY), .cr4 = CR4_PKS, .pkrs = ACCESS_DISABLE(KEY),
+	      .access = ACCESS_READ, .outcome = PAGE_FAULT(PF_P | PF_US | PF_PK)));
 CASE_RUN(user_write_to_read_only_page_of_key_without_write, judge,
 	 PROVES("paging:acc.pku.ro_and_wd"), NEEDS(CPU(PKU)),
 	 WHEN(.cpl = 3, .flags = PTE_US | PTE_KEY(KEY), .clear = PTE_RW, .cr4 = CR4_PKE,
