@@ -82,7 +82,7 @@ CASE(smsw_to_registers, FACT("cr.smsw"))
 
 SMSW_MEMORY(smsw_to_memory, "smsw (%%rdi)")
 SMSW_MEMORY(smsw_to_memory_operand_size_16, ".byte 0x66; smsw (%%rdi)")
-SMSW_MEMORY(smsw_to_memory_rex_w, "rex.w smsw (%%rdi)")
+SMSW_MEMORY(smsw_to_memory_rex_w, ".byte 0x48; smsw (%%rdi)")
 
 /*
  * --- LMSW ------------------------------------------------------------------------------------

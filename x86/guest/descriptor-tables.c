@@ -81,7 +81,7 @@ STORE(sgdt_stores_10_bytes, "sgdt", read_gdtr)
 STORE(sidt_stores_10_bytes, "sidt", read_idtr)
 STORE(sgdt_operand_size_16, ".byte 0x66; sgdt", read_gdtr)
 STORE(sidt_operand_size_16, ".byte 0x66; sidt", read_idtr)
-STORE(sgdt_rex_w, "rex.w sgdt", read_gdtr)
+STORE(sgdt_rex_w, ".byte 0x48; sgdt", read_gdtr)
 
 /* --- compatibility mode: 6 bytes ------------------------------------------------------------ */
 

@@ -381,3 +381,21 @@ CASE(unaligned_in_a_page, FACT("size_cross"))
 		store_8_bytes(DEVICE + offset, 0x55);
 	}
 }
+
+/* --- read-only memory --------------------------------------------------------------------------------- */
+
+/* 12.1.4: where the processor begins after a reset, 16 bytes below 4 GBytes. */
+#define FIRST_INSTRUCTION	0xfffffff0ull
+
+/* A write to ROM, or where a machine without firmware has nothing, is lost, and no fault. */
+CASE(write_to_rom_is_lost, FACT("rom_write"))
+{
+	u64 before = load_8_bytes(FIRST_INSTRUCTION);
+
+	store_8_bytes(FIRST_INSTRUCTION, ~before);
+	EXPECT_EQ(load_8_bytes(FIRST_INSTRUCTION), before);
+	put(FIRST_INSTRUCTION, ~(u32)before);
+	EXPECT(ATTEMPT("movb $0x55, (%0)", : "r" (FIRST_INSTRUCTION) : "memory"), OUTCOME_DONE);
+	EXPECT(ATTEMPT("lock incl (%0)", : "r" (FIRST_INSTRUCTION) : "memory", "cc"), OUTCOME_DONE);
+	EXPECT_EQ(load_8_bytes(FIRST_INSTRUCTION), before);
+}

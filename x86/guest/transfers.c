@@ -223,6 +223,74 @@ CASE(iret_restores_rf, FACT("iret.rf"))
 	EXPECT_EQ(last_trap()->frame.rip, (u64)two_nops + 1);
 }
 
+/* --- IRET and NMIs: 7.7.1 ------------------------------------------------------------- */
+
+INSTRUCTION(iret_to_itself, "movq %rsp, %r8; pushq $0x10; pushq %r8; pushfq; pushq $0x08;"
+	    "leaq 1f(%rip), %rcx; pushq %rcx", "iretq; 1: nop");
+INSTRUCTION(iret_that_faults, "movq %rsp, %r8; pushq $0; pushq $0; pushq $2; pushq $0; pushq $0",
+	    "iretq; movq %r8, %rsp");
+#define IRETQ_LENGTH	2
+
+static struct {
+	void (*iret)(void *unused);
+	volatile u32 count;
+	u32 blocked, at_fault, after;	/* how many NMIs had come */
+} nmi;
+
+static void wait_a_little(void)
+{
+	u32 i;
+
+	for (i = 0; i < 10000; i++)
+		pause();
+}
+
+/* The second NMI waits until this handler executes an IRET, and not for its end. */
+static void on_nmi(struct trap_frame *frame)
+{
+	(void)frame;
+	if (++nmi.count > 1)
+		return;
+	apic_send(apic_id(), ICR_NMI | ICR_ASSERT);
+	wait_a_little();
+	nmi.blocked = nmi.count;
+	nmi.iret(NULL);
+	wait_a_little();
+	nmi.after = nmi.count;
+}
+
+static void on_fault_of_iret(struct trap_frame *frame)
+{
+	nmi.at_fault = nmi.count;
+	frame->rip = (u64)iret_that_faults_at + IRETQ_LENGTH;
+}
+
+static void nmi_with(void (*iret)(void *unused))
+{
+	__builtin_memset(&nmi, 0, sizeof(nmi));
+	nmi.iret = iret;
+	/* The second one must not begin on the stack of the first. */
+	this_cpu()->idt[VECTOR_NMI].ist = IST_NONE;
+	trap_on(VECTOR_NMI, on_nmi);
+	trap_on(VECTOR_GP, on_fault_of_iret);
+	apic_send(apic_id(), ICR_NMI | ICR_ASSERT);
+	wait_a_little();
+	EXPECT_EQ(nmi.blocked, 1);
+	EXPECT_EQ(nmi.after, 2);
+}
+
+CASE(iret_ends_blocking_of_nmis, FACT("iret.nmi"), NEEDS(APIC))
+{
+	nmi_with(iret_to_itself);
+}
+
+/* And then before the handler of the fault begins. */
+CASE(iret_that_faults_ends_it_too, FACT("iret.nmi"), NEEDS(APIC))
+{
+	nmi_with(iret_that_faults);
+	EXPECT_EQ(nmi.at_fault, 2);
+}
+
 /* --- far JMP and CALL ------------------------------------------------------------------ */
 
 INSTRUCTION(jmp_ea, "", ".byte 0xea, 0, 0, 0, 0, 8, 0");

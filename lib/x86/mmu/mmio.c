@@ -4,7 +4,9 @@
 #include "mmu/pages.h"
 #include "platform.h"
 
-/* Below the local APIC and the firmware, above the RAM of any tree; moved down if there is RAM. */
+/*
+ * Below the local APIC and the firmware, above the RAM of any tree; moved down if there is RAM.
+ */
 #define NO_DEVICE	0xd0000000ull
 
 static struct address_space space;
