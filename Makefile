@@ -120,7 +120,7 @@ FUZZ_CC      = clang
 FUZZ_CFLAGS  = -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
 .PHONY: models
-models: $(B)/tests/walk_test $(B)/tests/walk_fuzz
+models: $(B)/tests/walk_test $(B)/tests/walk_fuzz $(B)/tests/entry_test
 
 $(B)/obj/host/%.o: $(SRC)/%.c
 	@mkdir -p $(@D)
@@ -130,6 +130,10 @@ $(B)/obj/fuzz/%.o: $(SRC)/%.c
 	$(Q)$(FUZZ_CC) $(MODEL_CFLAGS) $(FUZZ_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(B)/tests/%_test: $(B)/obj/host/tests/models/%_test.o $(B)/obj/host/lib/x86/mmu/%.o
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
+$(B)/tests/entry_test: $(addprefix $(B)/obj/host/,tests/models/entry_test.o \
+		$(patsubst %,lib/x86/vmx/entry_%.o,model rules scene))
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
 $(B)/tests/%_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/%_fuzz.o \

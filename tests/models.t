@@ -36,6 +36,24 @@ sed 's/:.*//' "$tmp/names" | sort -u >"$tmp/cited"
 sed 's/,.*//' "$top/spec/paging.csv" | sort >"$tmp/known"
 is "every rule is a fact of spec/paging.csv" "$(comm -23 "$tmp/cited" "$tmp/known")" ""
 
+# --- VM entry -------------------------------------------------------------------
+
+run_cmd env ENTRY_CHECKS="$top/spec/vm-entry-checks.csv" "$build/tests/entry_test"
+entry_status=$status
+entry_err=$err
+printf '%s\n' "$out" >"$tmp/tap"
+sed -n 's/^ok [0-9]* - /ok	/p; s/^not ok [0-9]* - /not	/p' "$tmp/tap" >"$tmp/results"
+while IFS='	' read -r result name; do
+	if [ "$result" = ok ]; then
+		pass "entry: $name"
+	else
+		fail "entry: $name" "$entry_err"
+	fi
+done <"$tmp/results"
+is "entry_test: exit status" "$entry_status" 0
+is "entry_test: as many results as planned" "$(grep -c '' <"$tmp/results")" \
+	"$(sed -n 's/^1\.\.//p' "$tmp/tap")"
+
 # --- contradictions ------------------------------------------------------------
 
 # The same inputs each time.

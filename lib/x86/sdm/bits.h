@@ -41,6 +41,7 @@
 #define CR4_CET		BIT(23)
 #define CR4_PKS		BIT(24)
 #define CR4_UINTR	BIT(25)
+#define CR4_FRED	BIT(32)
 
 #define EFER_SCE	BIT(0)
 #define EFER_LME	BIT(8)
@@ -69,6 +70,10 @@
 #define DR7_FIXED	BIT(10)
 #define DR7_GD		BIT(13)
 #define DR6_FIXED	0xffff0ff0ull
+
+#define DEBUGCTL_LBR	BIT(0)
+#define DEBUGCTL_BTF	BIT(1)
+#define DEBUGCTL_BLD	BIT(2)
 
 #define FEATURE_CONTROL_LOCK		BIT(0)
 #define FEATURE_CONTROL_VMX_IN_SMX	BIT(1)

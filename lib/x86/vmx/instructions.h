@@ -7,6 +7,7 @@
 #define VMX_INSTRUCTIONS_H
 
 #include "cpu/traps.h"
+#include "vmx/facts.h"
 
 /* Judges the flags after a VMX instruction whose ATTEMPT ended with `trap`. */
 outcome_t vmx_outcome(const char *instruction, outcome_t trap, u64 rflags);
@@ -102,11 +103,5 @@ static inline outcome_t invvpid(u64 type, struct invvpid_descriptor descriptor)
 	outcome_expect_for_bit(__FILE__, __LINE__, #got, bit, got, want)
 bool outcome_expect_for_bit(const char *file, u32 line, const char *what, u32 bit, outcome_t got,
 			    outcome_t want);
-
-enum vmfail {
-#define INSTRUCTION_ERROR(number, name, words) VMFAIL_##name = number,
-#include "sdm/instruction_errors.def"
-#undef INSTRUCTION_ERROR
-};
 
 #endif

@@ -6,13 +6,8 @@
 #define VMX_VMCS_H
 
 #include "vmx/controls.h"
+#include "vmx/facts.h"
 #include "vmx/instructions.h"
-
-enum vmcs_field {
-#define VMCS_FIELD(encoding, name, lower, width, type, exists) name = encoding,
-#include "sdm/vmcs_fields.def"
-#undef VMCS_FIELD
-};
 
 /* Bits of the encoding: 27.11.2 VMREAD, VMWRITE, and Encodings of VMCS Fields. */
 #define VMCS_FIELD_HIGH		1u			/* the high half of a 64-bit field */

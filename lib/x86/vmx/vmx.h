@@ -17,15 +17,6 @@
 /* The guest function returned: its caller in the guest executes VMCALL. */
 #define GUEST_DONE	OUTCOME_EXIT(EXIT_VMCALL)
 
-/* GUEST_ACTIVITY_STATE: 27.4.2 Guest Non-Register State. */
-enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_WAIT_FOR_SIPI };
-
-/* GUEST_INTERRUPTIBILITY_STATE: Table 27-3. */
-#define BLOCKING_BY_STI		BIT(0)
-#define BLOCKING_BY_MOV_SS	BIT(1)
-#define BLOCKING_BY_SMI		BIT(2)
-#define BLOCKING_BY_NMI		BIT(3)
-
 /* What the world switch saves and loads: vmx/switch.S. */
 struct vmx_switch {
 	struct general_registers regs;	/* guest's, in and out */

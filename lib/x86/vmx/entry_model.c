@@ -1,0 +1,350 @@
+#include "vmx/entry_rules.h"
+#include "vmx/entry_scene.h"
+#include "sdm/bits.h"
+#include "sdm/msrs.h"
+
+#define F(name) (in->field[INDEX_##name])
+
+/* --- what rules ask -------------------------------------------------------------- */
+
+/* The fields of controls, and the control that makes them count: 27.6 to 27.8. */
+static const struct {
+	u16 index;
+	u16 activation;			/* 0: none */
+} control_fields[CONTROL_FIELDS] = {
+	[CONTROL_FIELD_PIN]	= { INDEX_PIN_BASED_VM_EXECUTION_CONTROLS, 0 },
+	[CONTROL_FIELD_PROC1]	= { INDEX_PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS, 0 },
+	[CONTROL_FIELD_PROC2]	= { INDEX_SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,
+				    CONTROL_PROC1_ACTIVATE_SECONDARY_CONTROLS },
+	[CONTROL_FIELD_PROC3]	= { INDEX_TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,
+				    CONTROL_PROC1_ACTIVATE_TERTIARY_CONTROLS },
+	[CONTROL_FIELD_EXIT]	= { INDEX_PRIMARY_VM_EXIT_CONTROLS, 0 },
+	[CONTROL_FIELD_EXIT2]	= { INDEX_SECONDARY_VM_EXIT_CONTROLS,
+				    CONTROL_EXIT_ACTIVATE_SECONDARY_CONTROLS },
+	[CONTROL_FIELD_ENTRY]	= { INDEX_VM_ENTRY_CONTROLS, 0 },
+	[CONTROL_FIELD_VMFUNC]	= { INDEX_VM_FUNCTION_CONTROLS, CONTROL_PROC2_ENABLE_VM_FUNCTIONS },
+};
+
+bool entry_control(const struct entry_input *in, enum control control)
+{
+	enum control_field field = control_field(control);
+	u16 activation = control_fields[field].activation;
+
+	if (!(in->field[control_fields[field].index] & control_bit(control)))
+		return false;
+	return !activation || entry_control(in, activation);
+}
+
+void entry_set_control(struct entry_input *in, enum control control, bool on)
+{
+	enum control_field field = control_field(control);
+	u16 activation = control_fields[field].activation;
+	u64 *value = &in->field[control_fields[field].index];
+
+	if (on && activation)
+		entry_set_control(in, activation, true);
+	*value = on ? *value | control_bit(control) : *value & ~control_bit(control);
+}
+
+bool entry_too_wide(const struct entry_input *in, u64 address)
+{
+	/* IA32_VMX_BASIC[48] */
+	return address >> (in->cpu->caps.basic & BIT(48) ? 32 : in->cpu->physical_bits);
+}
+
+/* 4.5 Canonicality Checking: the bits from the uppermost of `bits` on are alike. */
+bool entry_canonical_to(u64 address, u32 bits)
+{
+	u64 upper = address >> (bits - 1);
+
+	return !upper || upper == ~0ull >> (bits - 1);
+}
+
+bool entry_canonical(const struct entry_input *in, u64 address)
+{
+	return entry_canonical_to(address, in->cpu->linear_bits);
+}
+
+u64 entry_reserved_efer(const struct entry_input *in)
+{
+	u64 defined = EFER_SCE | EFER_LME | EFER_LMA | (in->cpu->nx ? EFER_NXE : 0);
+
+	return ~defined;
+}
+
+/* Bits 62:61 belong to linear-address masking, where there is such a thing. */
+u64 entry_reserved_cr3(const struct entry_input *in, bool guest)
+{
+	/* With EPT, keys of memory encryption take nothing from a guest: 29.3.1.1. */
+	u32 bits = guest && entry_control(in, CONTROL_PROC2_ENABLE_EPT) ? in->cpu->maxphyaddr :
+		   in->cpu->physical_bits;
+	u64 reserved = BITS(63, bits);
+
+	if (in->cpu->caps.basic & BIT(48))
+		reserved |= BITS(63, 32);
+	return in->cpu->lam ? reserved & ~BITS(62, 61) : reserved;
+}
+
+/* Volume 1, 18.7: shadow stacks have bits 1:0, indirect-branch tracking the rest. */
+u64 entry_reserved_s_cet(const struct entry_input *in)
+{
+	u64 reserved = BITS(9, 6);
+
+	if (!in->cpu->cet_ss)
+		reserved |= BITS(1, 0);
+	if (!in->cpu->cet_ibt)
+		reserved |= BITS(63, 10) | BITS(5, 2);
+	return reserved;
+}
+
+/* Volume 4: bits 5:3 and 63:16 are reserved everywhere; bits 15:6 differ from model to model. */
+u64 entry_reserved_debugctl(const struct entry_input *in, bool uncertain)
+{
+	if (uncertain)
+		return BITS(15, 6) | DEBUGCTL_BLD;
+	return BITS(5, 3) | BITS(63, 16) | (in->cpu->bus_lock_detect ? 0 : DEBUGCTL_BLD);
+}
+
+/* Table 5-8, Format of a PAE Page-Directory-Pointer-Table Entry. */
+u64 entry_reserved_pdpte(const struct entry_input *in)
+{
+	u32 bits = entry_control(in, CONTROL_PROC2_ENABLE_EPT) ? in->cpu->maxphyaddr :
+		   in->cpu->physical_bits;
+
+	return BITS(2, 1) | BITS(8, 5) | BITS(63, bits);
+}
+
+u64 entry_dropped_rights(const struct entry_input *in)
+{
+	return in->cpu->dropped_rights;
+}
+
+static bool is_pat(u64 value)
+{
+	u32 i;
+
+	for (i = 0; i < 64; i += 8) {
+		u64 type = FIELD(value, i + 7, i);
+
+		if (type > 7 || type == 2 || type == 3)
+			return false;
+	}
+	return true;
+}
+
+enum verdict entry_wrmsr(const struct entry_input *in, u32 index, u64 value)
+{
+	switch (index) {
+	case IA32_FS_BASE:
+	case IA32_GS_BASE:
+	case IA32_SMM_MONITOR_CTL:
+	case IA32_BIOS_SIGN_ID:
+	case IA32_BIOS_UPDT_TRIG:
+		return KEPT;		/* rules of their own */
+	case IA32_PAT:
+		return is_pat(value) ? KEPT : BROKEN;
+	case IA32_EFER:
+		if (value & entry_reserved_efer(in))
+			return BROKEN;
+		/* LMA follows from LME and CR0.PG. */
+		return !(value & EFER_LMA) == entry_control(in, CONTROL_ENTRY_IA_32E_MODE_GUEST) ?
+		       UNCERTAIN : KEPT;
+	case IA32_SYSENTER_ESP:
+	case IA32_SYSENTER_EIP:
+	case IA32_LSTAR:
+	case IA32_CSTAR:
+	case IA32_KERNEL_GS_BASE:
+		return KEPT;		/* canonical: a rule of its own */
+	case IA32_STAR:
+	case IA32_SYSENTER_CS:
+	case IA32_TSC:
+		return KEPT;
+	case IA32_FMASK:
+		return value >> 32 ? BROKEN : KEPT;
+	case IA32_TSC_AUX:
+		return !in->cpu->rdtscp || value >> 32 ? BROKEN : KEPT;
+	case IA32_DEBUGCTL:
+		if (value & entry_reserved_debugctl(in, false))
+			return BROKEN;
+		return value & entry_reserved_debugctl(in, true) ? UNCERTAIN : KEPT;
+	}
+	/* Of the registers of the APIC another rule says it all. */
+	return index >> 8 == 8 ? KEPT : UNCERTAIN;
+}
+
+/* --- outcomes ------------------------------------------------------------------ */
+
+#define GUEST_FAILURE(qualification) \
+	OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE, qualification)
+
+/* Where and how an entry fails, by result; 0: no second way. */
+static const struct {
+	enum entry_stage stage;
+	outcome_t outcome, alternative;
+} results[] = {
+	[RESULT_UD]		= { ENTRY_STAGE_BASIC, OUTCOME_UD, 0 },
+	[RESULT_GP0]		= { ENTRY_STAGE_BASIC, OUTCOME_GP0, 0 },
+	[RESULT_EXIT]		= { ENTRY_STAGE_BASIC, OUTCOME_EXIT(EXIT_VMLAUNCH), 0 },
+	[RESULT_VMFAIL_INVALID]	= { ENTRY_STAGE_BASIC, OUTCOME_VMFAIL_INVALID, 0 },
+	[RESULT_BLOCKED]	= { ENTRY_STAGE_BASIC,
+				    OUTCOME_VMFAIL_VALID(VMFAIL_ENTRY_BLOCKED_BY_MOV_SS), 0 },
+	[RESULT_NOT_CLEAR]	= { ENTRY_STAGE_BASIC,
+				    OUTCOME_VMFAIL_VALID(VMFAIL_VMLAUNCH_NON_CLEAR_VMCS), 0 },
+	[RESULT_NOT_LAUNCHED]	= { ENTRY_STAGE_BASIC,
+				    OUTCOME_VMFAIL_VALID(VMFAIL_VMRESUME_NON_LAUNCHED_VMCS), 0 },
+	[RESULT_CONTROL]	= { ENTRY_STAGE_VMCS,
+				    OUTCOME_VMFAIL_VALID(VMFAIL_ENTRY_INVALID_CONTROL_FIELDS), 0 },
+	[RESULT_HOST]		= { ENTRY_STAGE_VMCS,
+				    OUTCOME_VMFAIL_VALID(VMFAIL_ENTRY_INVALID_HOST_STATE), 0 },
+	[RESULT_CONTROL_OR_HOST] = { ENTRY_STAGE_VMCS,
+				     OUTCOME_VMFAIL_VALID(VMFAIL_ENTRY_INVALID_HOST_STATE),
+				     OUTCOME_VMFAIL_VALID(VMFAIL_ENTRY_INVALID_CONTROL_FIELDS) },
+	[RESULT_GUEST]		= { ENTRY_STAGE_GUEST, GUEST_FAILURE(0), 0 },
+	[RESULT_GUEST_PDPTE]	= { ENTRY_STAGE_GUEST, GUEST_FAILURE(2), 0 },
+	[RESULT_GUEST_NMI]	= { ENTRY_STAGE_GUEST, GUEST_FAILURE(3), 0 },
+	[RESULT_GUEST_NMI_OR_0]	= { ENTRY_STAGE_GUEST, GUEST_FAILURE(0), GUEST_FAILURE(3) },
+	[RESULT_GUEST_LINK]	= { ENTRY_STAGE_GUEST, GUEST_FAILURE(4), 0 },
+	[RESULT_MSR]		= { ENTRY_STAGE_MSR_LOAD, 0, 0 },
+};
+
+enum entry_stage entry_result_stage(enum entry_result result)
+{
+	return results[result].stage;
+}
+
+bool entry_result_allows(enum entry_result result, bool resume, outcome_t outcome)
+{
+	if (result == RESULT_EXIT)
+		return outcome == OUTCOME_EXIT(resume ? EXIT_VMRESUME : EXIT_VMLAUNCH);
+	if (result == RESULT_MSR)
+		return outcome >> 32 == OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_MSR_LOADING, 0) >> 32;
+	return outcome == results[result].outcome ||
+	       (results[result].alternative && outcome == results[result].alternative);
+}
+
+static void add_outcome(struct entry_prediction *prediction, outcome_t outcome)
+{
+	u32 i;
+
+	for (i = 0; i < prediction->outcome_count; i++)
+		if (prediction->outcomes[i] == outcome)
+			return;
+	if (prediction->outcome_count < ENTRY_MAX_OUTCOMES)
+		prediction->outcomes[prediction->outcome_count++] = outcome;
+}
+
+static void add_result(struct entry_prediction *prediction, const struct entry_input *in,
+		       enum entry_result result, u32 msr_number)
+{
+	if (result == RESULT_MSR) {
+		add_outcome(prediction, OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_MSR_LOADING,
+							      msr_number));
+		return;
+	}
+	if (result == RESULT_EXIT && in->state.resume)
+		add_outcome(prediction, OUTCOME_EXIT(EXIT_VMRESUME));
+	else
+		add_outcome(prediction, results[result].outcome);
+	if (results[result].alternative)
+		add_outcome(prediction, results[result].alternative);
+}
+
+static void add_broken(struct entry_prediction *prediction, u32 rule)
+{
+	if (prediction->broken_count < ENTRY_MAX_BROKEN)
+		prediction->broken[prediction->broken_count] = rule;
+	prediction->broken_count++;
+}
+
+/* --- stages -------------------------------------------------------------------- */
+
+/* Applies one rule; true when the entry must fail by it. */
+static bool apply(struct entry_prediction *prediction, const struct entry_input *in, u32 rule,
+		  const struct entry_msr *msr, u32 msr_number)
+{
+	enum verdict verdict = entry_rules[rule].judge(in, msr);
+
+	if (verdict == KEPT)
+		return false;
+	add_result(prediction, in, entry_rules[rule].result, msr_number);
+	if (verdict == UNCERTAIN)
+		return false;
+	add_broken(prediction, rule);
+	return true;
+}
+
+/* The rules of a stage follow each other in the table. */
+static bool apply_stage(struct entry_prediction *prediction, const struct entry_input *in,
+			enum entry_stage stage, const struct entry_msr *msr, u32 msr_number)
+{
+	bool broken = false;
+	u32 rule;
+
+	for (rule = 0; rule < ENTRY_RULES; rule++) {
+		if (results[entry_rules[rule].result].stage != stage)
+			continue;
+		broken |= apply(prediction, in, rule, msr, msr_number);
+		if (broken && stage == ENTRY_STAGE_BASIC)
+			break;
+	}
+	return broken;
+}
+
+/* 29.4: the list may be longer than what A.6 recommends; nobody knows what happens then. */
+static bool apply_msr_list(struct entry_prediction *prediction, const struct entry_input *in)
+{
+	u64 count = F(VM_ENTRY_MSR_LOAD_COUNT), address = F(VM_ENTRY_MSR_LOAD_ADDRESS);
+	u64 most = 512 * (FIELD(in->cpu->caps.misc, 27, 25) + 1);
+	struct entry_msr msr;
+	u32 i;
+
+	for (i = 0; i < count && i < most; i++) {
+		if (!in->read(in->memory, address + 16 * i, 8, &msr.index) ||
+		    !in->read(in->memory, address + 16 * i + 8, 8, &msr.value)) {
+			add_result(prediction, in, RESULT_MSR, i + 1);
+			continue;
+		}
+		if (apply_stage(prediction, in, ENTRY_STAGE_MSR_LOAD, &msr, i + 1))
+			return true;
+	}
+	return false;
+}
+
+void entry_predict(const struct entry_input *in, struct entry_prediction *prediction)
+{
+	enum entry_stage stage;
+
+	prediction->may_enter = false;
+	prediction->outcome_count = 0;
+	prediction->broken_count = 0;
+	for (stage = ENTRY_STAGE_BASIC; stage < ENTRY_STAGE_MSR_LOAD; stage++) {
+		prediction->stage = stage;
+		if (apply_stage(prediction, in, stage, NULL, 0))
+			return;
+	}
+	prediction->stage = ENTRY_STAGE_MSR_LOAD;
+	if (apply_msr_list(prediction, in))
+		return;
+	prediction->stage = ENTRY_STAGE_DONE;
+	prediction->may_enter = true;
+}
+
+bool entry_accepts(const struct entry_prediction *prediction, outcome_t outcome)
+{
+	u32 i;
+
+	for (i = 0; i < prediction->outcome_count; i++)
+		if (prediction->outcomes[i] == outcome)
+			return true;
+	return prediction->may_enter && outcome_kind(outcome) == OUTCOME_KIND_EXIT;
+}
+
+bool entry_breaks(const struct entry_prediction *prediction, u32 rule)
+{
+	u32 i;
+
+	for (i = 0; i < prediction->broken_count && i < ENTRY_MAX_BROKEN; i++)
+		if (prediction->broken[i] == rule)
+			return true;
+	return false;
+}

@@ -1,0 +1,74 @@
+/* The rule book as data: entry_rules*.def, one function per rule. */
+#include "vmx/entry_rules.h"
+#include "vmx/entry_words.h"
+
+/* 29.2.1.1: bits 3:0 of the threshold against bits 7:4 of VTPR, in the virtual-APIC page. */
+static enum verdict entry_threshold(const struct entry_input *in)
+{
+	u64 vtpr;
+
+	if (!IS(PROC1, USE_TPR_SHADOW) || IS(PROC2, VIRTUALIZE_APIC_ACCESSES) ||
+	    IS(PROC2, VIRTUAL_INTERRUPT_DELIVERY))
+		return KEPT;
+	/* An address that is wrong by itself. */
+	if (F(VIRTUAL_APIC_ADDRESS) & BITS(11, 0) || entry_too_wide(in, F(VIRTUAL_APIC_ADDRESS)))
+		return KEPT;
+	if (!in->read(in->memory, F(VIRTUAL_APIC_ADDRESS) + 0x80, 4, &vtpr))
+		return UNCERTAIN;
+	return FIELD(F(TPR_THRESHOLD), 3, 0) > FIELD(vtpr, 7, 4) ? BROKEN : KEPT;
+}
+
+/* 29.3.1.5: the doubleword that the link pointer leads to. */
+static enum verdict entry_link_word(const struct entry_input *in, u64 mask, u64 want)
+{
+	u64 word;
+
+	if (!in->read(in->memory, F(VMCS_LINK_POINTER), 4, &word))
+		return UNCERTAIN;
+	return (word & mask) != want ? BROKEN : KEPT;
+}
+
+/* 29.3.1.6: bits 31:5 of CR3 are the address of the four. */
+static enum verdict entry_pdptes_in_memory(const struct entry_input *in)
+{
+	u64 pdpte;
+	u32 i;
+
+	for (i = 0; i < 4; i++) {
+		if (!in->read(in->memory, (F(GUEST_CR3) & BITS(31, 5)) + 8 * i, 8, &pdpte))
+			return UNCERTAIN;
+		if (pdpte & 1 && pdpte & entry_reserved_pdpte(in))
+			return BROKEN;
+	}
+	return KEPT;
+}
+
+static bool entry_msr_is_address(u32 index)
+{
+	switch (index) {
+	case IA32_SYSENTER_ESP:
+	case IA32_SYSENTER_EIP:
+	case IA32_LSTAR:
+	case IA32_CSTAR:
+	case IA32_KERNEL_GS_BASE:
+		return true;
+	}
+	return false;
+}
+
+#define OPEN_RULE(name, id, section, result, words, needs, broken, uncertain, ...)	\
+	static enum verdict judge_##name(const struct entry_input *in __maybe_unused,	\
+					 const struct entry_msr *msr __maybe_unused)	\
+	{										\
+		return (broken) ? BROKEN : (uncertain) ? UNCERTAIN : KEPT;		\
+	}
+#define RULE(name, id, section, result, words, needs, broken, ...) \
+	OPEN_RULE(name, id, section, result, words, needs, broken, false)
+#include "vmx/entry_rules.def"
+#undef RULE
+
+const struct entry_rule entry_rules[ENTRY_RULES] = {
+#define RULE(name, id, section, result, words, needs, broken, ...) \
+	[ENTRY_RULE_##name] = { id, section, words, judge_##name, RESULT_##result },
+#include "vmx/entry_rules.def"
+};

@@ -1,0 +1,158 @@
+/*
+ * Tests of entry_test.c that are no rows of the tables of rules: the order of the basic checks and of
+ * the stages, and the list of MSRs.
+ */
+
+static void expect_one(const struct entry_scene *scene, enum entry_stage stage, outcome_t outcome)
+{
+	struct entry_prediction prediction;
+
+	entry_predict(&scene->in, &prediction);
+	assert_int_equal(prediction.stage, stage);
+	assert_false(prediction.may_enter);
+	assert_int_equal(prediction.outcome_count, 1);
+	assert_true(prediction.outcomes[0] == outcome);
+	assert_true(entry_accepts(&prediction, outcome));
+	assert_false(entry_accepts(&prediction, OUTCOME_EXIT(EXIT_CPUID)));
+}
+
+#define BASIC_FAILS(outcome) expect_one(&scene, ENTRY_STAGE_BASIC, outcome)
+
+/* 29.1 and 33.3: from the last check to the first, each beats those that are broken already. */
+static void test_basic_order(void **unused)
+{
+	struct entry_scene scene;
+	struct entry_state *state = &scene.in.state;
+
+	(void)unused;
+	make_scene(&scene, RICH);
+	scene.in.field[INDEX_PIN_BASED_VM_EXECUTION_CONTROLS] = 0;
+	state->resume = true;
+	BASIC_FAILS(OUTCOME_VMFAIL_VALID(5));
+	state->resume = false;
+	state->launch_state = LAUNCH_STATE_LAUNCHED;
+	BASIC_FAILS(OUTCOME_VMFAIL_VALID(4));
+	state->mov_ss_blocking = true;
+	BASIC_FAILS(OUTCOME_VMFAIL_VALID(26));
+	state->shadow_vmcs = true;
+	BASIC_FAILS(OUTCOME_VMFAIL_INVALID);
+	state->shadow_vmcs = false;
+	state->current_vmcs = ~0ull;
+	BASIC_FAILS(OUTCOME_VMFAIL_INVALID);
+	state->cpl = 3;
+	BASIC_FAILS(OUTCOME_GP0);
+	state->non_root = true;
+	BASIC_FAILS(OUTCOME_EXIT(EXIT_VMLAUNCH));
+	state->resume = true;
+	BASIC_FAILS(OUTCOME_EXIT(EXIT_VMRESUME));
+	state->cs_l = false;
+	BASIC_FAILS(OUTCOME_UD);
+	state->cs_l = true;
+	state->rflags |= RFLAGS_VM;
+	BASIC_FAILS(OUTCOME_UD);
+	state->rflags = RFLAGS_FIXED;
+	state->cr0 &= ~CR0_PE;
+	BASIC_FAILS(OUTCOME_UD);
+	state->cr0 |= CR0_PE;
+	state->vmx_operation = false;
+	BASIC_FAILS(OUTCOME_UD);
+}
+
+static void test_unknown_launch_state(void **unused)
+{
+	struct entry_prediction prediction;
+	struct entry_scene scene;
+
+	(void)unused;
+	make_scene(&scene, RICH);
+	scene.in.state.launch_state = LAUNCH_STATE_UNKNOWN;
+	entry_predict(&scene.in, &prediction);
+	assert_true(prediction.may_enter);
+	assert_true(entry_accepts(&prediction, OUTCOME_VMFAIL_VALID(4)));
+	assert_true(entry_accepts(&prediction, OUTCOME_EXIT(EXIT_HLT)));
+	assert_false(entry_accepts(&prediction, OUTCOME_VMFAIL_VALID(5)));
+}
+
+/* 29.2: controls and host state in any order; both before the guest, and the guest before MSRs. */
+static void test_stages(void **unused)
+{
+	struct entry_prediction prediction;
+	struct entry_scene scene;
+	struct entry_input *in = &scene.in;
+
+	(void)unused;
+	make_scene(&scene, RICH);
+	F(VM_ENTRY_MSR_LOAD_COUNT) = 1;
+	page[0] = IA32_FS_BASE;
+	expect_one(&scene, ENTRY_STAGE_MSR_LOAD, OUTCOME_ENTRY_FAILURE(34, 1));
+	F(GUEST_RFLAGS) = 0;
+	expect_one(&scene, ENTRY_STAGE_GUEST, OUTCOME_ENTRY_FAILURE(33, 0));
+	F(HOST_CS_SELECTOR) = 0;
+	expect_one(&scene, ENTRY_STAGE_VMCS, OUTCOME_VMFAIL_VALID(8));
+	F(PIN_BASED_VM_EXECUTION_CONTROLS) = 0;
+	entry_predict(in, &prediction);
+	assert_int_equal(prediction.outcome_count, 2);
+	assert_true(entry_accepts(&prediction, OUTCOME_VMFAIL_VALID(7)));
+	assert_true(entry_accepts(&prediction, OUTCOME_VMFAIL_VALID(8)));
+	assert_false(entry_accepts(&prediction, OUTCOME_ENTRY_FAILURE(33, 0)));
+}
+
+/* 29.4: the number is that of the first entry that fails. */
+static void test_msr_number(void **unused)
+{
+	struct entry_scene scene;
+	struct entry_input *in = &scene.in;
+
+	(void)unused;
+	make_scene(&scene, RICH);
+	page[0] = IA32_SYSENTER_CS;
+	page[2] = IA32_PAT;
+	page[3] = 0x0706050401000000;
+	page[4] = IA32_PAT;
+	page[5] = 2;
+	page[6] = IA32_FS_BASE;
+	F(VM_ENTRY_MSR_LOAD_COUNT) = 4;
+	expect_one(&scene, ENTRY_STAGE_MSR_LOAD, OUTCOME_ENTRY_FAILURE(34, 3));
+}
+
+/* 29.4: what a model of processor refuses is in volume 4; either way is right. */
+static void test_model_specific(void **unused)
+{
+	struct entry_prediction prediction;
+	struct entry_scene scene;
+	struct entry_input *in = &scene.in;
+
+	(void)unused;
+	make_scene(&scene, RICH);
+	page[0] = IA32_BIOS_SIGN_ID;
+	F(VM_ENTRY_MSR_LOAD_COUNT) = 1;
+	F(VM_ENTRY_MSR_LOAD_ADDRESS) = PAGE_AT;
+	entry_predict(in, &prediction);
+	assert_true(prediction.may_enter);
+	assert_true(entry_accepts(&prediction, OUTCOME_ENTRY_FAILURE(34, 1)));
+	assert_false(entry_accepts(&prediction, OUTCOME_ENTRY_FAILURE(34, 2)));
+}
+
+static void test_no_intel64(void **unused)
+{
+	struct entry_cpu cpu = processors[POOR];
+	struct entry_prediction prediction;
+	struct entry_scene scene;
+
+	(void)unused;
+	make_scene(&scene, POOR);
+	cpu.intel64 = false;
+	scene.in.cpu = &cpu;
+	entry_predict(&scene.in, &prediction);
+	assert_true(entry_breaks(&prediction, ENTRY_RULE_host_no_intel64_both_zero));
+}
+
+static const struct CMUnitTest others[] = {
+	{ "base states", test_bases, NULL, NULL, NULL },
+	{ "basic.order", test_basic_order, NULL, NULL, NULL },
+	{ "unknown launch state", test_unknown_launch_state, NULL, NULL, NULL },
+	{ "order of stages", test_stages, NULL, NULL, NULL },
+	{ "host.no_intel64.both_zero", test_no_intel64, NULL, NULL, NULL },
+	{ "msrload.model_specific", test_model_specific, NULL, NULL, NULL },
+	{ "msrload.second_entry", test_msr_number, NULL, NULL, NULL },
+};
