@@ -1,0 +1,243 @@
+/*
+ * Control registers. The core owns the bits of CR0 that choose modes and all of CR4: the guest
+ * reads the shadow, and a write that differs from it exits (28.1.3 Instructions That Cause VM Exits
+ * Conditionally). What is legal is 2.5 Control Registers, with the features of the guest's CPUID.
+ */
+#include "hv/internal.h"
+#include "string.h"
+#include "vmx/guest.h"
+
+/* The guest may change these without an exit: they touch nothing but the guest. */
+#define CR0_OF_GUEST	(CR0_MP | CR0_EM | CR0_TS | CR0_WP | CR0_AM)
+#define CR0_KNOWN	(CR0_PE | CR0_ET | CR0_NE | CR0_NW | CR0_CD | CR0_PG | CR0_OF_GUEST)
+#define PDPTE_RESERVED(bits)	(BITS(63, bits) | BITS(8, 5) | BITS(2, 1))
+
+u64 hv_cr0(void)
+{
+	return (vmcs_get(GUEST_CR0) & CR0_OF_GUEST) | (vmcs_get(CR0_READ_SHADOW) & ~CR0_OF_GUEST);
+}
+
+u64 hv_cr4(void)
+{
+	return vmcs_get(CR4_READ_SHADOW);
+}
+
+static void follow_mode(u64 cr0, u64 efer)
+{
+	u64 entry = vmcs_get(VM_ENTRY_CONTROLS);
+	const u64 ia_32e = control_bit(CONTROL_ENTRY_IA_32E_MODE_GUEST);
+
+	efer &= ~(u64)EFER_LMA;
+	if (efer & EFER_LME && cr0 & CR0_PG)
+		efer |= EFER_LMA;
+	vmcs_put(GUEST_IA32_EFER, efer);
+	vmcs_put(VM_ENTRY_CONTROLS, efer & EFER_LMA ? entry | ia_32e : entry & ~ia_32e);
+}
+
+void hv_put_cr0(u64 cr0)
+{
+	u64 fixed = capabilities()->cr0_fixed0;
+
+	/* 26.8: with "unrestricted guest" the guest may be without protection and paging. */
+	if (control_allowed(CONTROL_PROC2_UNRESTRICTED_GUEST))
+		fixed &= ~(u64)(CR0_PE | CR0_PG);
+	vmcs_put(CR0_GUEST_HOST_MASK, ~CR0_OF_GUEST);
+	vmcs_put(CR0_READ_SHADOW, cr0);
+	vmcs_put(GUEST_CR0, (cr0 & ~(CR0_CD | CR0_NW)) | fixed);
+	follow_mode(cr0, vmcs_get(GUEST_IA32_EFER));
+}
+
+void hv_put_cr4(u64 cr4)
+{
+	vmcs_put(CR4_GUEST_HOST_MASK, ~0ull);
+	vmcs_put(CR4_READ_SHADOW, cr4);
+	vmcs_put(GUEST_CR4, cr4 | capabilities()->cr4_fixed0);
+}
+
+void hv_put_efer(u64 efer)
+{
+	follow_mode(hv_cr0(), efer);
+}
+
+/* --- what the guest's CPUID allows ---------------------------------------------------- */
+
+static const struct {
+	u64 bits;
+	u32 leaf;
+	enum { IN_EBX, IN_ECX, IN_EDX } reg;
+	u32 bit;
+} cr4_features[] = {
+	{ CR4_VME | CR4_PVI,	1, IN_EDX, 1 },
+	{ CR4_DE,		1, IN_EDX, 2 },
+	{ CR4_PSE,		1, IN_EDX, 3 },
+	{ CR4_TSD,		1, IN_EDX, 4 },
+	{ CR4_PAE,		1, IN_EDX, 6 },
+	{ CR4_MCE,		1, IN_EDX, 7 },
+	{ CR4_PGE,		1, IN_EDX, 13 },
+	{ CR4_OSFXSR,		1, IN_EDX, 24 },
+	{ CR4_OSXMMEXCPT,	1, IN_EDX, 25 },
+	{ CR4_FSGSBASE,		7, IN_EBX, 0 },
+	{ CR4_SMEP,		7, IN_EBX, 7 },
+	{ CR4_SMAP,		7, IN_EBX, 20 },
+	{ CR4_UMIP,		7, IN_ECX, 2 },
+};
+
+u64 hv_cr4_allowed(const struct hv_vcpu *vcpu)
+{
+	u64 allowed = CR4_PCE;
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(cr4_features); i++) {
+		const struct kvm_cpuid_entry2 *entry =
+			hv_cpuid_entry(vcpu, cr4_features[i].leaf, 0);
+		u32 value = !entry ? 0 : cr4_features[i].reg == IN_EBX ? entry->ebx :
+			    cr4_features[i].reg == IN_ECX ? entry->ecx : entry->edx;
+
+		if (value >> cr4_features[i].bit & 1)
+			allowed |= cr4_features[i].bits;
+	}
+	return allowed & capabilities()->cr4_fixed1;
+}
+
+/* --- PAE paging: 5.4.1 PDPTE Registers --------------------------------------------------- */
+
+static bool uses_pdptes(u64 cr0, u64 cr4)
+{
+	return cr0 & CR0_PG && cr4 & CR4_PAE && !(vmcs_get(GUEST_IA32_EFER) & EFER_LME);
+}
+
+bool hv_load_pdptes(struct hv_vcpu *vcpu, u64 cr0, u64 cr4)
+{
+	u64 pdptes[4] = { 0 };
+	u8 *memory;
+	u32 i;
+
+	if (!uses_pdptes(cr0, cr4))
+		return true;
+	memory = hv_memory(vcpu->vm, vmcs_get(GUEST_CR3) & BITS(31, 5), sizeof(pdptes), false);
+	if (memory)
+		memcpy(pdptes, memory, sizeof(pdptes));
+	for (i = 0; i < 4; i++)
+		if (pdptes[i] & 1 && pdptes[i] & PDPTE_RESERVED(vcpu->vm->physical_bits))
+			return false;
+	for (i = 0; i < 4; i++)
+		vmcs_put(GUEST_PDPTE0 + 2 * i, pdptes[i]);
+	return true;
+}
+
+/* --- writes of the guest ------------------------------------------------------------------- */
+
+/* MOV to CR0, CLTS and LMSW; false: #GP(0). */
+static bool write_guest_cr0(struct hv_vcpu *vcpu, u64 cr0)
+{
+	u64 before = hv_cr0(), cr4 = hv_cr4();
+	bool lme = vmcs_get(GUEST_IA32_EFER) & EFER_LME;
+	bool code_64 = vmcs_get(GUEST_CS_ACCESS_RIGHTS) & HV_AR_L;
+	bool tss_16 = !(HV_AR_TYPE(vmcs_get(GUEST_TR_ACCESS_RIGHTS)) & 8);
+
+	if (cr0 >> 32 || (cr0 & CR0_PG && !(cr0 & CR0_PE)) || (cr0 & CR0_NW && !(cr0 & CR0_CD)))
+		return false;
+	cr0 = (cr0 & CR0_KNOWN) | CR0_ET;
+	if (cr0 & ~before & CR0_PG && lme && 
+	    (!(cr4 & CR4_PAE) || code_64 || tss_16))
+		return false;
+	if (before & ~cr0 & CR0_PG && hv_in_64_bit_mode())
+		return false;
+	if ((before ^ cr0) & (CR0_PG | CR0_CD | CR0_NW) && !hv_load_pdptes(vcpu, cr0, cr4))
+		return false;
+	hv_put_cr0(cr0);
+	return true;
+}
+
+static bool write_guest_cr4(struct hv_vcpu *vcpu, u64 cr4)
+{
+	u64 before = hv_cr4(), cr0 = hv_cr0();
+	const u64 reloads = CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP;
+
+	if (cr4 & ~hv_cr4_allowed(vcpu))
+		return false;
+	if (!(cr4 & CR4_PAE) && vmcs_get(GUEST_IA32_EFER) & EFER_LMA)
+		return false;
+	if ((before ^ cr4) & reloads && !hv_load_pdptes(vcpu, cr0, cr4))
+		return false;
+	hv_put_cr4(cr4);
+	return true;
+}
+
+/* Only where this processor cannot do without these exits. */
+static bool write_guest_cr3(struct hv_vcpu *vcpu, u64 cr3)
+{
+	u64 before = vmcs_get(GUEST_CR3);
+
+	if (vmcs_get(GUEST_IA32_EFER) & EFER_LMA && cr3 >> vcpu->vm->physical_bits)
+		return false;
+	vmcs_put(GUEST_CR3, cr3);
+	if (hv_load_pdptes(vcpu, hv_cr0(), hv_cr4()))
+		return true;
+	vmcs_put(GUEST_CR3, before);
+	return false;
+}
+
+static enum hv_next finish(struct hv_vcpu *vcpu, bool legal)
+{
+	if (legal)
+		hv_skip_exiting(vcpu);
+	else
+		hv_inject(vcpu, HV_FAULT_GP);
+	return HV_GUEST;
+}
+
+/* KVM tells user space of a lower CR8: an interrupt that waits may now be taken. */
+static enum hv_next write_guest_cr8(struct hv_vcpu *vcpu, u64 cr8)
+{
+	u64 before = vcpu->cr8;
+
+	if (cr8 > 15)
+		return finish(vcpu, false);
+	vcpu->cr8 = cr8;
+	finish(vcpu, true);
+	return cr8 < before ? hv_user(vcpu, KVM_EXIT_SET_TPR, NULL) : HV_GUEST;
+}
+
+static enum hv_next mov_to_cr(struct hv_vcpu *vcpu, u32 cr, u64 value)
+{
+	if (!hv_in_64_bit_mode())
+		value &= BITS(31, 0);
+	switch (cr) {
+	case 0:
+		return finish(vcpu, write_guest_cr0(vcpu, value));
+	case 3:
+		return finish(vcpu, write_guest_cr3(vcpu, value));
+	case 4:
+		return finish(vcpu, write_guest_cr4(vcpu, value));
+	default:
+		return write_guest_cr8(vcpu, value);
+	}
+}
+
+/* LMSW cannot clear PE, and knows bits 3:0 only. */
+static u64 after_lmsw(u64 source)
+{
+	u64 before = hv_cr0();
+
+	return (before & ~(u64)(CR0_MP | CR0_EM | CR0_TS)) | (source & BITS(3, 0));
+}
+
+enum hv_next hv_exit_cr(struct hv_vcpu *vcpu)
+{
+	u64 qualification = vmcs_get(EXIT_QUALIFICATION);
+	u32 cr = FIELD(qualification, 3, 0), gpr = FIELD(qualification, 11, 8);
+	u64 source = FIELD(qualification, 31, 16);
+
+	switch (FIELD(qualification, 5, 4)) {
+	case 0:
+		return mov_to_cr(vcpu, cr, hv_gpr(vcpu, gpr));
+	case 1:
+		hv_set_gpr(vcpu, gpr, cr == 3 ? vmcs_get(GUEST_CR3) : vcpu->cr8);
+		return finish(vcpu, true);
+	case 2:
+		return finish(vcpu, write_guest_cr0(vcpu, hv_cr0() & ~(u64)CR0_TS));
+	default:
+		return finish(vcpu, write_guest_cr0(vcpu, after_lmsw(source)));
+	}
+}

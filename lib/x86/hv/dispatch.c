@@ -1,0 +1,65 @@
+/* Exit reason to handler: Appendix C, Basic Exit Reasons. */
+#include "hv/internal.h"
+
+static hv_handler *const handlers[] = {
+	[EXIT_EXCEPTION_OR_NMI]		= hv_exit_exception_or_nmi,
+	[EXIT_EXTERNAL_INTERRUPT]	= hv_exit_external_interrupt,
+	[EXIT_TRIPLE_FAULT]		= hv_exit_triple_fault,
+	[EXIT_INTERRUPT_WINDOW]		= hv_exit_interrupt_window,
+	[EXIT_NMI_WINDOW]		= hv_exit_nmi_window,
+	[EXIT_TASK_SWITCH]		= hv_exit_task_switch,
+	[EXIT_CPUID]			= hv_exit_cpuid,
+	[EXIT_GETSEC]			= hv_exit_ud,
+	[EXIT_HLT]			= hv_exit_hlt,
+	[EXIT_INVD]			= hv_exit_nothing,
+	[EXIT_RDPMC]			= hv_exit_gp,
+	[EXIT_VMCALL]			= hv_exit_vmcall,
+	[EXIT_VMCLEAR]			= hv_exit_ud,
+	[EXIT_VMLAUNCH]			= hv_exit_ud,
+	[EXIT_VMPTRLD]			= hv_exit_ud,
+	[EXIT_VMPTRST]			= hv_exit_ud,
+	[EXIT_VMREAD]			= hv_exit_ud,
+	[EXIT_VMRESUME]			= hv_exit_ud,
+	[EXIT_VMWRITE]			= hv_exit_ud,
+	[EXIT_VMXOFF]			= hv_exit_ud,
+	[EXIT_VMXON]			= hv_exit_ud,
+	[EXIT_CONTROL_REGISTER_ACCESS]	= hv_exit_cr,
+	[EXIT_IO_INSTRUCTION]		= hv_exit_io,
+	[EXIT_RDMSR]			= hv_exit_rdmsr,
+	[EXIT_WRMSR]			= hv_exit_wrmsr,
+	[EXIT_MWAIT]			= hv_exit_ud,
+	[EXIT_MONITOR]			= hv_exit_ud,
+	[EXIT_EPT_VIOLATION]		= hv_exit_ept_violation,
+	[EXIT_INVEPT]			= hv_exit_ud,
+	[EXIT_INVVPID]			= hv_exit_ud,
+	[EXIT_XSETBV]			= hv_exit_ud,
+};
+
+enum hv_next hv_dispatch(struct hv_vcpu *vcpu, u32 reason)
+{
+	const u64 value = reason;
+
+	if (reason < ARRAY_SIZE(handlers) && handlers[reason])
+		return handlers[reason](vcpu);
+	return hv_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, &value, 1);
+}
+
+const char *kvm_exit_name(unsigned int reason)
+{
+	static const char *const names[] = {
+		[KVM_EXIT_IO] = "KVM_EXIT_IO",
+		[KVM_EXIT_HYPERCALL] = "KVM_EXIT_HYPERCALL",
+		[KVM_EXIT_HLT] = "KVM_EXIT_HLT",
+		[KVM_EXIT_MMIO] = "KVM_EXIT_MMIO",
+		[KVM_EXIT_IRQ_WINDOW_OPEN] = "KVM_EXIT_IRQ_WINDOW_OPEN",
+		[KVM_EXIT_SHUTDOWN] = "KVM_EXIT_SHUTDOWN",
+		[KVM_EXIT_FAIL_ENTRY] = "KVM_EXIT_FAIL_ENTRY",
+		[KVM_EXIT_INTR] = "KVM_EXIT_INTR",
+		[KVM_EXIT_SET_TPR] = "KVM_EXIT_SET_TPR",
+		[KVM_EXIT_INTERNAL_ERROR] = "KVM_EXIT_INTERNAL_ERROR",
+		[KVM_EXIT_X86_RDMSR] = "KVM_EXIT_X86_RDMSR",
+		[KVM_EXIT_X86_WRMSR] = "KVM_EXIT_X86_WRMSR",
+	};
+
+	return reason < ARRAY_SIZE(names) ? names[reason] : NULL;
+}

@@ -1,0 +1,192 @@
+/* The exits that need few words, and those to user space. */
+#include "hv/internal.h"
+#include "string.h"
+
+enum hv_next hv_user(struct hv_vcpu *vcpu, u32 reason, int (*complete)(struct hv_vcpu *vcpu))
+{
+	vcpu->run->exit_reason = reason;
+	vcpu->complete = complete;
+	return HV_USER;
+}
+
+enum hv_next hv_internal_error(struct hv_vcpu *vcpu, u32 suberror, const u64 *values, u32 count)
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->internal.suberror = suberror;
+	run->internal.ndata = count;
+	memcpy(run->internal.data, values, count * sizeof(values[0]));
+	return hv_user(vcpu, KVM_EXIT_INTERNAL_ERROR, NULL);
+}
+
+enum hv_next hv_emulation_failure(struct hv_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	u32 size;
+
+	run->emulation_failure.suberror = KVM_INTERNAL_ERROR_EMULATION;
+	memset(run->emulation_failure.insn_bytes, 0, sizeof(run->emulation_failure.insn_bytes));
+	size = hv_fetch(vcpu, run->emulation_failure.insn_bytes);
+	run->emulation_failure.insn_size = size;
+	run->emulation_failure.flags =
+		size ? KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES : 0;
+	/* In quadwords: the flags, then the size with the bytes. */
+	run->emulation_failure.ndata = size ? 3 : 1;
+	return hv_user(vcpu, KVM_EXIT_INTERNAL_ERROR, NULL);
+}
+
+void hv_skip(struct hv_vcpu *vcpu __maybe_unused, u32 length)
+{
+	u64 rip = vmcs_get(GUEST_RIP) + length, flags = vmcs_get(GUEST_RFLAGS);
+	u64 state = vmcs_get(GUEST_INTERRUPTIBILITY_STATE);
+
+	if (!hv_in_64_bit_mode())
+		rip &= BITS(31, 0);
+	vmcs_put(GUEST_RIP, rip);
+	if (flags & RFLAGS_RF)
+		vmcs_put(GUEST_RFLAGS, flags & ~(u64)RFLAGS_RF);
+	if (state & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS))
+		vmcs_put(GUEST_INTERRUPTIBILITY_STATE,
+			 state & ~(u64)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
+	/* 27.4.2: the single-step trap behind the instruction. */
+	if (flags & RFLAGS_TF)
+		vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS,
+			 vmcs_get(GUEST_PENDING_DEBUG_EXCEPTIONS) | HV_PENDING_BS);
+}
+
+void hv_skip_exiting(struct hv_vcpu *vcpu)
+{
+	hv_skip(vcpu, vmcs_get(VM_EXIT_INSTRUCTION_LENGTH));
+}
+
+enum hv_next hv_exit_hlt(struct hv_vcpu *vcpu)
+{
+	hv_skip_exiting(vcpu);
+	if (vcpu->nmi_pending || (vcpu->interrupt_pending && hv_interrupts_open(vcpu)))
+		return HV_GUEST;
+	return hv_user(vcpu, KVM_EXIT_HLT, NULL);
+}
+
+enum hv_next hv_exit_triple_fault(struct hv_vcpu *vcpu)
+{
+	return hv_user(vcpu, KVM_EXIT_SHUTDOWN, NULL);
+}
+
+/* An interrupt of the host: user space lets it in, by RFLAGS.IF, and runs the guest again. */
+enum hv_next hv_exit_external_interrupt(struct hv_vcpu *vcpu)
+{
+	return hv_user(vcpu, KVM_EXIT_INTR, NULL);
+}
+
+/* The exception bitmap is 0, so this is an NMI of the host: its handler gets it. */
+enum hv_next hv_exit_exception_or_nmi(struct hv_vcpu *vcpu)
+{
+	u64 event = vmcs_get(EXITING_EVENT_IDENTIFICATION);
+
+	if (FIELD(event, 10, 8) != HV_EVENT_NMI)
+		return hv_internal_error(vcpu, KVM_INTERNAL_ERROR_SIMUL_EX, &event, 1);
+	asm volatile("int $2" : : : "memory");
+	return HV_GUEST;
+}
+
+enum hv_next hv_exit_task_switch(struct hv_vcpu *vcpu)
+{
+	return hv_emulation_failure(vcpu);
+}
+
+/* VMX instructions, MONITOR, MWAIT, XSETBV ...: the guest does not have them. */
+enum hv_next hv_exit_ud(struct hv_vcpu *vcpu)
+{
+	hv_inject(vcpu, HV_FAULT_UD);
+	return HV_GUEST;
+}
+
+enum hv_next hv_exit_gp(struct hv_vcpu *vcpu)
+{
+	hv_inject(vcpu, HV_FAULT_GP);
+	return HV_GUEST;
+}
+
+/* INVD, WBINVD: guest memory is coherent without them, and INVD would lose the host's data. */
+enum hv_next hv_exit_nothing(struct hv_vcpu *vcpu)
+{
+	hv_skip_exiting(vcpu);
+	return HV_GUEST;
+}
+
+/* --- hypercalls --------------------------------------------------------------------- */
+
+static int complete_hypercall(struct hv_vcpu *vcpu)
+{
+	vcpu->state.regs.rax = vcpu->run->hypercall.ret;
+	hv_skip_exiting(vcpu);
+	return 0;
+}
+
+static enum hv_next hypercall_result(struct hv_vcpu *vcpu, s64 result)
+{
+	vcpu->state.regs.rax = result;
+	hv_skip_exiting(vcpu);
+	return HV_GUEST;
+}
+
+enum hv_next hv_exit_vmcall(struct hv_vcpu *vcpu)
+{
+	const struct general_registers *regs = &vcpu->state.regs;
+	struct kvm_run *run = vcpu->run;
+	u64 gpa = regs->rbx, size = regs->rcx * PAGE_SIZE;
+
+	if (hv_cpl())
+		return hypercall_result(vcpu, -KVM_EPERM);
+	if (regs->rax != KVM_HC_MAP_GPA_RANGE ||
+	    !(vcpu->vm->user_space_hypercall >> KVM_HC_MAP_GPA_RANGE & 1))
+		return hypercall_result(vcpu, -KVM_ENOSYS);
+	if (gpa & ~PAGE_MASK || !size || size / PAGE_SIZE != regs->rcx || gpa + size <= gpa)
+		return hypercall_result(vcpu, -KVM_EINVAL);
+	run->hypercall.nr = regs->rax;
+	run->hypercall.args[0] = gpa;
+	run->hypercall.args[1] = regs->rcx;
+	run->hypercall.args[2] = regs->rdx;
+	run->hypercall.ret = 0;
+	run->hypercall.longmode = hv_in_64_bit_mode();
+	return hv_user(vcpu, KVM_EXIT_HYPERCALL, complete_hypercall);
+}
+
+/* --- EPT violations: Table 30-7 -------------------------------------------------------- */
+
+#define VIOLATION_WRITE		BIT(1)
+#define VIOLATION_FETCH		BIT(2)
+#define VIOLATION_LINEAR	BIT(7)	/* GUEST_LINEAR_ADDRESS is valid */
+#define VIOLATION_FINAL		BIT(8)	/* of the access itself, not of a paging structure */
+
+/* Nothing is there to be accessed: a device, if the access is one of data. */
+static enum hv_next no_memory(struct hv_vcpu *vcpu, u64 qualification, u64 gpa)
+{
+	const u64 values[] = { vcpu->event.id, EXIT_EPT_VIOLATION, qualification, gpa };
+
+	/* Paging structures outside of memory: their entries are as if not present. */
+	if (qualification & VIOLATION_LINEAR && !(qualification & VIOLATION_FINAL)) {
+		hv_inject(vcpu, (struct hv_fault){
+			.vector = VECTOR_PF, .has_error = true,
+			.error = (qualification & VIOLATION_WRITE ? PF_WR : 0) |
+				 (hv_cpl() == 3 ? PF_US : 0),
+			.cr2 = vmcs_get(GUEST_LINEAR_ADDRESS),
+		});
+		return HV_GUEST;
+	}
+	if (vcpu->event.id)
+		return hv_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV, values,
+					 ARRAY_SIZE(values));
+	if (qualification & VIOLATION_FETCH)
+		return hv_emulation_failure(vcpu);
+	return hv_emulate(vcpu);
+}
+
+enum hv_next hv_exit_ept_violation(struct hv_vcpu *vcpu)
+{
+	u64 qualification = vmcs_get(EXIT_QUALIFICATION), gpa = vmcs_get(GUEST_PHYSICAL_ADDRESS);
+
+	if (hv_ept_fill(vcpu->vm, gpa, qualification & VIOLATION_WRITE))
+		return HV_GUEST;
+	return no_memory(vcpu, qualification, gpa);
+}

@@ -1,0 +1,160 @@
+/*
+ * The core: a VT-x hypervisor with the interface of KVM, for user space in the same image.
+ *
+ *	hv_start(page);						VMX operation
+ *	hv_vm_create(&vm, pages, size);				KVM_CREATE_VM
+ *	hv_vm_set_memory(&vm, &region);				KVM_SET_USER_MEMORY_REGION
+ *	hv_vcpu_create(&vm, &vcpu, 0);				KVM_CREATE_VCPU
+ *	hv_vcpu_set_sregs(&vcpu, &sregs);
+ *	hv_vcpu_run(&vcpu);					KVM_RUN
+ *	switch (vcpu.run->exit_reason) { ...
+ *
+ * Structures, numbers, errors and what happens are KVM's (without an in-kernel interrupt
+ * controller), where KVM leaves a choice the choice is said here. Functions return 0 or a negative
+ * errno value. "Host address" (userspace_addr) is a linear address below 4 GBytes, which equals the
+ * physical one.
+ *
+ * Guest memory is what the slots say and nothing else: whatever a guest does, the core reads and
+ * writes only inside of them on its behalf.
+ *
+ * Limits: EPT with 4-level walks is needed, and "unrestricted guest" for guests without paging. The
+ * registers of the FPU and of SSE are shared by the guest and whoever calls hv_vcpu_run(). One
+ * processor at a time.
+ */
+#ifndef HV_HV_H
+#define HV_HV_H
+
+#include "hv/kvm.h"
+#include "hv/pool.h"
+#include "vmx/vmx.h"
+
+#define HV_MAX_SLOTS	32
+#define HV_MAX_CPUID	96	/* entries of a vCPU's CPUID table */
+#define HV_PIO_OFFSET	3072	/* of the I/O data in the page of struct kvm_run; 1024 bytes */
+#define HV_PIO_SIZE	1024
+
+struct hv_slot {
+	struct kvm_userspace_memory_region region;	/* memory_size 0: no slot */
+	u64 **dirty;		/* pages of 32768 bits each; NULL: no dirty logging */
+};
+
+struct hv_vm {
+	struct hv_pool pool;
+	struct hv_slot slots[HV_MAX_SLOTS];
+	u64 *ept_root;
+	u64 ept_pointer;
+	u64 ept_fills;			/* entries made so far */
+	u64 user_space_msr;		/* KVM_CAP_X86_USER_SPACE_MSR */
+	u64 user_space_hypercall;	/* KVM_CAP_EXIT_HYPERCALL */
+	u8 physical_bits;		/* MAXPHYADDR */
+	bool pages_1g, cet_ss;
+};
+
+/* An event that the next VM entry delivers, as in INJECTED_EVENT_IDENTIFICATION; id 0: none. */
+struct hv_event {
+	u32 id, error;
+	u32 length;			/* of INT n, INT3 ..., for software events */
+};
+
+/* One access of the instruction that is being emulated, within a page. */
+struct hv_access {
+	u64 gpa;
+	u32 size;			/* bytes, 1 to 8 */
+	bool write;
+	u8 data[8];
+};
+
+#define HV_MAX_ACCESSES	4	/* MOVS with both operands across pages */
+
+/*
+ * An access to MMIO ends the emulation of its instruction with an exit to user space. When user
+ * space runs the vCPU again, the emulation starts afresh, and the accesses that are in this
+ * list already are not made a second time.
+ */
+struct hv_emulation {
+	struct hv_access done[HV_MAX_ACCESSES];
+	u32 count, next;
+};
+
+/* MSRs that the processor uses in the guest and no VMCS field holds. */
+enum { HV_MSR_STAR, HV_MSR_LSTAR, HV_MSR_CSTAR, HV_MSR_FMASK, HV_MSR_KERNEL_GS_BASE,
+       HV_MSR_TSC_AUX, HV_SWITCHED_MSRS };
+
+struct hv_vcpu {
+	struct hv_vm *vm;
+	u32 id;
+	struct kvm_run *run;		/* one page, with the data of I/O at HV_PIO_OFFSET */
+	u8 *vmcs;
+	bool launched, running;		/* running: inside of hv_vcpu_run() */
+	struct vmx_switch state;	/* general registers but RSP */
+	u64 cr2, cr8, dr[4], dr6, apic_base, misc_enable;
+	u64 msr[HV_SWITCHED_MSRS];
+	struct hv_event event;
+	bool nmi_pending;
+	bool interrupt_pending;
+	u8 interrupt;			/* vector, by KVM_INTERRUPT */
+	bool shutdown;			/* an exception while a double fault was delivered */
+	u64 proc1;			/* primary controls as in the VMCS */
+	/* What is left of the last exit to user space when the vCPU runs again; NULL: nothing. */
+	int (*complete)(struct hv_vcpu *vcpu);
+	struct hv_emulation emulation;
+	u64 exits;			/* VM exits so far */
+	u32 cpuid_count;
+	struct kvm_cpuid_entry2 cpuid[HV_MAX_CPUID];
+};
+
+/* VMX operation on this processor, with `page` as VMXON region. A failure ends the case. */
+void hv_start(void *page);
+
+/* --- VM: vm.c ----------------------------------------------------------------- */
+
+/*
+ * Makes an empty VM that lives in `size` bytes at `pages`, both multiples of 4096; 16 pages do for
+ * one vCPU and small memory. When EPT tables have used all of it up, they are made anew.
+ * -ENOMEM: too small; -EOPNOTSUPP: this processor cannot.
+ */
+int hv_vm_create(struct hv_vm *vm, void *pages, u64 size);
+
+/*
+ * KVM_SET_USER_MEMORY_REGION: slots 0 to 31, flags KVM_MEM_LOG_DIRTY_PAGES and KVM_MEM_READONLY.
+ * -EINVAL as KVM, -EEXIST for an overlap, -ENOMEM without room for the dirty log.
+ */
+int hv_vm_set_memory(struct hv_vm *vm, const struct kvm_userspace_memory_region *region);
+
+/* KVM_GET_DIRTY_LOG: `bitmap` has room for whole quadwords. -EINVAL, -ENOENT as KVM. */
+int hv_vm_get_dirty_log(struct hv_vm *vm, const struct kvm_dirty_log *log);
+
+/* KVM_ENABLE_CAP: KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_EXIT_HYPERCALL; else -EINVAL. */
+int hv_vm_enable_cap(struct hv_vm *vm, const struct kvm_enable_cap *cap);
+
+/* --- vCPU: vcpu.c, sregs.c, msr.c, cpuid.c, inject.c ---------------------------- */
+
+/* A vCPU as after a reset. -ENOMEM. */
+int hv_vcpu_create(struct hv_vm *vm, struct hv_vcpu *vcpu, u32 id);
+
+int hv_vcpu_get_regs(struct hv_vcpu *vcpu, struct kvm_regs *regs);
+int hv_vcpu_set_regs(struct hv_vcpu *vcpu, const struct kvm_regs *regs);
+int hv_vcpu_get_sregs(struct hv_vcpu *vcpu, struct kvm_sregs *sregs);
+/* -EINVAL for control registers that contradict each other or have unknown bits. */
+int hv_vcpu_set_sregs(struct hv_vcpu *vcpu, const struct kvm_sregs *sregs);
+int hv_vcpu_get_debugregs(struct hv_vcpu *vcpu, struct kvm_debugregs *regs);
+int hv_vcpu_set_debugregs(struct hv_vcpu *vcpu, const struct kvm_debugregs *regs);
+/* The number of entries done: fewer than asked for where one is refused. */
+int hv_vcpu_get_msrs(struct hv_vcpu *vcpu, struct kvm_msrs *msrs);
+int hv_vcpu_set_msrs(struct hv_vcpu *vcpu, const struct kvm_msrs *msrs);
+/* -E2BIG above HV_MAX_CPUID entries. Features that the core does not offer are left out. */
+int hv_vcpu_set_cpuid(struct hv_vcpu *vcpu, const struct kvm_cpuid2 *table);
+int hv_vcpu_get_events(struct hv_vcpu *vcpu, struct kvm_vcpu_events *events);
+int hv_vcpu_set_events(struct hv_vcpu *vcpu, const struct kvm_vcpu_events *events);
+/* KVM_INTERRUPT: -EINVAL above 255. Replaces one that waits. KVM_NMI. KVM_TRANSLATE. */
+int hv_vcpu_interrupt(struct hv_vcpu *vcpu, const struct kvm_interrupt *interrupt);
+int hv_vcpu_nmi(struct hv_vcpu *vcpu);
+int hv_vcpu_translate(struct hv_vcpu *vcpu, struct kvm_translation *translation);
+
+/*
+ * KVM_RUN: runs the guest until something is left for user space, which vcpu->run says. -EINTR with
+ * run->immediate_exit, after what the last exit left to do.
+ */
+int hv_vcpu_run(struct hv_vcpu *vcpu);
+
+#endif

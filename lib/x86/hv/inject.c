@@ -1,0 +1,271 @@
+/*
+ * Events for the guest: exceptions that the core raises, interrupts and NMIs of user space, and the
+ * event whose delivery a VM exit broke off, which must be delivered anew (30.2.4 Information for
+ * VM Exits That Occur During Event Delivery).
+ */
+#include "hv/internal.h"
+
+#define ERROR_CODE_VECTORS (BIT(VECTOR_DF) | BIT(VECTOR_TS) | BIT(VECTOR_NP) | BIT(VECTOR_SS) | \
+			    BIT(VECTOR_GP) | BIT(VECTOR_PF) | BIT(VECTOR_AC))
+#define SHADOW		(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)
+
+static u32 type_of(const struct hv_event *event)
+{
+	return FIELD(event->id, 10, 8);
+}
+
+static bool is_software(u32 type)
+{
+	return type == HV_EVENT_SOFTWARE_INTERRUPT || type == HV_EVENT_SOFTWARE_EXCEPTION ||
+	       type == HV_EVENT_PRIVILEGED_SOFTWARE_EXCEPTION;
+}
+
+/* Table 7-4, Interrupt and Exception Classes. */
+enum class { BENIGN, CONTRIBUTORY, PAGE_FAULT, DOUBLE_FAULT };
+
+static enum class class_of(u8 vector)
+{
+	switch (vector) {
+	case VECTOR_DE: case VECTOR_TS: case VECTOR_NP: case VECTOR_SS: case VECTOR_GP:
+		return CONTRIBUTORY;
+	case VECTOR_PF:
+		return PAGE_FAULT;
+	case VECTOR_DF:
+		return DOUBLE_FAULT;
+	default:
+		return BENIGN;
+	}
+}
+
+/* Table 7-5, Conditions for Generating a Double Fault; a third fault is a shutdown. */
+static bool makes_double_fault(enum class first, enum class second)
+{
+	return (first == CONTRIBUTORY && second == CONTRIBUTORY) ||
+	       (first == PAGE_FAULT && (second == CONTRIBUTORY || second == PAGE_FAULT));
+}
+
+/* An interrupt or NMI whose delivery ran into a fault waits until the fault has been handled. */
+static void put_back(struct hv_vcpu *vcpu)
+{
+	if (type_of(&vcpu->event) == HV_EVENT_NMI)
+		vcpu->nmi_pending = true;
+	if (type_of(&vcpu->event) != HV_EVENT_EXTERNAL_INTERRUPT)
+		return;
+	vcpu->interrupt_pending = true;
+	vcpu->interrupt = FIELD(vcpu->event.id, 7, 0);
+}
+
+void hv_inject(struct hv_vcpu *vcpu, struct hv_fault fault)
+{
+	bool exception = vcpu->event.id && type_of(&vcpu->event) == HV_EVENT_HARDWARE_EXCEPTION;
+	enum class first = exception ? class_of(FIELD(vcpu->event.id, 7, 0)) : BENIGN;
+
+	if (first == DOUBLE_FAULT && class_of(fault.vector) != BENIGN) {
+		vcpu->shutdown = true;
+		return;
+	}
+	if (vcpu->event.id)
+		put_back(vcpu);
+	if (makes_double_fault(first, class_of(fault.vector)))
+		fault = (struct hv_fault){ .vector = VECTOR_DF, .has_error = true };
+	/* While the vCPU runs, its CR2 is in the register. */
+	if (fault.vector == VECTOR_PF && vcpu->running)
+		write_cr2(fault.cr2);
+	else if (fault.vector == VECTOR_PF)
+		vcpu->cr2 = fault.cr2;
+	vcpu->event = (struct hv_event){
+		.id = HV_EVENT(HV_EVENT_HARDWARE_EXCEPTION, fault.vector) |
+		      (fault.has_error ? HV_EVENT_ERROR_CODE : 0),
+		.error = fault.error,
+	};
+	/* 19.3.1.1: the RFLAGS that a fault pushes have RF = 1. Injection does not see to it. */
+	vmcs_put(GUEST_RFLAGS, vmcs_get(GUEST_RFLAGS) | RFLAGS_RF);
+}
+
+/* --- before an entry ------------------------------------------------------------- */
+
+static void watch(struct hv_vcpu *vcpu, enum control window, bool on)
+{
+	u64 value = on ? vcpu->proc1 | control_bit(window) : vcpu->proc1 & ~control_bit(window);
+
+	if (value == vcpu->proc1)
+		return;
+	vcpu->proc1 = value;
+	vmcs_put(PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS, value);
+}
+
+static void deliver(struct hv_vcpu *vcpu)
+{
+	u64 id = vcpu->event.id;
+
+	/* 29.2.1.3: no error code in real mode; no NMI while virtual NMIs are blocked. */
+	if (!(hv_cr0() & CR0_PE))
+		id &= ~(u64)HV_EVENT_ERROR_CODE;
+	if (type_of(&vcpu->event) == HV_EVENT_NMI)
+		vmcs_put(GUEST_INTERRUPTIBILITY_STATE,
+			 vmcs_get(GUEST_INTERRUPTIBILITY_STATE) & ~(u64)BLOCKING_BY_NMI);
+	if (id & HV_EVENT_ERROR_CODE)
+		vmcs_put(INJECTED_EVENT_ERROR_CODE, vcpu->event.error);
+	if (is_software(type_of(&vcpu->event)))
+		vmcs_put(VM_ENTRY_INSTRUCTION_LENGTH, vcpu->event.length);
+	vmcs_put(INJECTED_EVENT_IDENTIFICATION, id);
+}
+
+static bool nmis_open(void)
+{
+	return !(vmcs_get(GUEST_INTERRUPTIBILITY_STATE) & (BLOCKING_BY_NMI | SHADOW));
+}
+
+bool hv_interrupts_open(struct hv_vcpu *vcpu __maybe_unused)
+{
+	return vmcs_get(GUEST_RFLAGS) & RFLAGS_IF &&
+	       !(vmcs_get(GUEST_INTERRUPTIBILITY_STATE) & SHADOW);
+}
+
+void hv_events_before_entry(struct hv_vcpu *vcpu)
+{
+	if (!vcpu->event.id && vcpu->nmi_pending && nmis_open()) {
+		vcpu->event = (struct hv_event){ .id = HV_EVENT(HV_EVENT_NMI, VECTOR_NMI) };
+		vcpu->nmi_pending = false;
+	}
+	if (!vcpu->event.id && vcpu->interrupt_pending && hv_interrupts_open(vcpu)) {
+		vcpu->event.id = HV_EVENT(HV_EVENT_EXTERNAL_INTERRUPT, vcpu->interrupt);
+		vcpu->interrupt_pending = false;
+	}
+	if (vcpu->event.id)
+		deliver(vcpu);
+	watch(vcpu, CONTROL_PROC1_NMI_WINDOW_EXITING, vcpu->nmi_pending);
+	watch(vcpu, CONTROL_PROC1_INTERRUPT_WINDOW_EXITING,
+	      vcpu->interrupt_pending || vcpu->run->request_interrupt_window);
+}
+
+/* --- after an exit ---------------------------------------------------------------- */
+
+void hv_events_after_exit(struct hv_vcpu *vcpu)
+{
+	u64 original = vmcs_get(ORIGINAL_EVENT_IDENTIFICATION);
+
+	vcpu->event = (struct hv_event){ 0 };
+	if (!(original & HV_EVENT_VALID))
+		return;
+	/* Bit 12 is undefined there and reserved in the field for injection. */
+	vcpu->event.id = original & (HV_EVENT_VALID | HV_EVENT_ERROR_CODE | BITS(10, 0));
+	if (original & HV_EVENT_ERROR_CODE)
+		vcpu->event.error = vmcs_get(ORIGINAL_EVENT_ERROR_CODE);
+	if (is_software(type_of(&vcpu->event)))
+		vcpu->event.length = vmcs_get(VM_EXIT_INSTRUCTION_LENGTH);
+}
+
+enum hv_next hv_exit_nmi_window(struct hv_vcpu *vcpu __maybe_unused)
+{
+	return HV_GUEST;
+}
+
+enum hv_next hv_exit_interrupt_window(struct hv_vcpu *vcpu)
+{
+	if (vcpu->interrupt_pending || !vcpu->run->request_interrupt_window)
+		return HV_GUEST;
+	return hv_user(vcpu, KVM_EXIT_IRQ_WINDOW_OPEN, NULL);
+}
+
+/* --- for user space ------------------------------------------------------------------ */
+
+int hv_vcpu_interrupt(struct hv_vcpu *vcpu, const struct kvm_interrupt *interrupt)
+{
+	if (interrupt->irq > 255)
+		return -EINVAL;
+	vcpu->interrupt = interrupt->irq;
+	vcpu->interrupt_pending = true;
+	return 0;
+}
+
+int hv_vcpu_nmi(struct hv_vcpu *vcpu)
+{
+	vcpu->nmi_pending = true;
+	return 0;
+}
+
+int hv_vcpu_get_events(struct hv_vcpu *vcpu, struct kvm_vcpu_events *events)
+{
+	const struct hv_event *event = &vcpu->event;
+	u64 state;
+	u8 shadow;
+
+	hv_load(vcpu);
+	state = vmcs_get(GUEST_INTERRUPTIBILITY_STATE);
+	shadow = (state & BLOCKING_BY_MOV_SS ? KVM_X86_SHADOW_INT_MOV_SS : 0) |
+		 (state & BLOCKING_BY_STI ? KVM_X86_SHADOW_INT_STI : 0);
+	*events = (struct kvm_vcpu_events){
+		.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
+		.nmi = { .pending = vcpu->nmi_pending, .masked = !!(state & BLOCKING_BY_NMI) },
+		.interrupt = { .injected = vcpu->interrupt_pending, .nr = vcpu->interrupt,
+			       .shadow = shadow },
+	};
+	if (!event->id)
+		return 0;
+	switch (type_of(event)) {
+	case HV_EVENT_NMI:
+		events->nmi.injected = 1;
+		break;
+	case HV_EVENT_EXTERNAL_INTERRUPT: case HV_EVENT_SOFTWARE_INTERRUPT:
+		events->interrupt.injected = 1;
+		events->interrupt.nr = FIELD(event->id, 7, 0);
+		events->interrupt.soft = is_software(type_of(event));
+		break;
+	default:
+		events->exception.injected = 1;
+		events->exception.nr = FIELD(event->id, 7, 0);
+		events->exception.has_error_code = !!(event->id & HV_EVENT_ERROR_CODE);
+		events->exception.error_code = event->error;
+	}
+	return 0;
+}
+
+static void set_exception(struct hv_vcpu *vcpu, u8 vector, bool has_error, u32 error)
+{
+	bool software = vector == VECTOR_BP || vector == VECTOR_OF;
+
+	vcpu->event.id = HV_EVENT(software ? HV_EVENT_SOFTWARE_EXCEPTION :
+					HV_EVENT_HARDWARE_EXCEPTION, vector);
+	vcpu->event.length = 1;
+	if (!has_error || !(ERROR_CODE_VECTORS >> vector & 1))
+		return;
+	vcpu->event.id |= HV_EVENT_ERROR_CODE;
+	vcpu->event.error = error;
+}
+
+int hv_vcpu_set_events(struct hv_vcpu *vcpu, const struct kvm_vcpu_events *events)
+{
+	u8 shadow = events->interrupt.shadow;
+	u64 state;
+
+	if (events->flags & ~(u64)(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW))
+		return -EINVAL;
+	if (events->exception.injected &&
+	    (events->exception.nr > 31 || events->exception.nr == VECTOR_NMI))
+		return -EINVAL;
+	hv_load(vcpu);
+	vcpu->event = (struct hv_event){ 0 };
+	vcpu->interrupt_pending = false;
+	if (events->exception.injected) {
+		set_exception(vcpu, events->exception.nr, events->exception.has_error_code,
+			      events->exception.error_code);
+	} else if (events->nmi.injected) {
+		vcpu->event.id = HV_EVENT(HV_EVENT_NMI, VECTOR_NMI);
+	} else if (events->interrupt.injected && events->interrupt.soft) {
+		vcpu->event.id = HV_EVENT(HV_EVENT_SOFTWARE_INTERRUPT, events->interrupt.nr);
+		vcpu->event.length = 2;
+	} else if (events->interrupt.injected) {
+		vcpu->interrupt = events->interrupt.nr;
+		vcpu->interrupt_pending = true;
+	}
+	if (events->flags & KVM_VCPUEVENT_VALID_NMI_PENDING)
+		vcpu->nmi_pending = events->nmi.pending;
+	if (events->flags & KVM_VCPUEVENT_VALID_SHADOW)
+		state = (shadow & KVM_X86_SHADOW_INT_MOV_SS ? BLOCKING_BY_MOV_SS : 0) |
+			(shadow & KVM_X86_SHADOW_INT_STI ? BLOCKING_BY_STI : 0);
+	else
+		state = vmcs_get(GUEST_INTERRUPTIBILITY_STATE) & SHADOW;
+	vmcs_put(GUEST_INTERRUPTIBILITY_STATE, state | (events->nmi.masked ? BLOCKING_BY_NMI : 0));
+	return 0;
+}

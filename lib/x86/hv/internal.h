@@ -1,0 +1,196 @@
+/* What the files of the core share with each other and with nobody else. */
+#ifndef HV_INTERNAL_H
+#define HV_INTERNAL_H
+
+#include "hv/hv.h"
+#include "mmu/walk.h"
+
+/* Access rights of a guest segment: Table 27-2. */
+#define HV_AR_TYPE(rights)	FIELD(rights, 3, 0)
+#define HV_AR_S			BIT(4)
+#define HV_AR_DPL(rights)	FIELD(rights, 6, 5)
+#define HV_AR_P			BIT(7)
+#define HV_AR_L			BIT(13)
+#define HV_AR_DB			BIT(14)
+#define HV_AR_G			BIT(15)
+#define HV_AR_UNUSABLE		BIT(16)
+
+/* INJECTED_EVENT_IDENTIFICATION: Table 27-18. */
+enum {
+	HV_EVENT_EXTERNAL_INTERRUPT = 0,
+	HV_EVENT_NMI = 2,
+	HV_EVENT_HARDWARE_EXCEPTION,
+	HV_EVENT_SOFTWARE_INTERRUPT,
+	HV_EVENT_PRIVILEGED_SOFTWARE_EXCEPTION,
+	HV_EVENT_SOFTWARE_EXCEPTION,
+};
+#define HV_EVENT_ERROR_CODE	BIT(11)
+#define HV_EVENT_VALID		BIT(31)
+#define HV_EVENT(type, vector)	(HV_EVENT_VALID | (u64)(type) << 8 | (vector))
+
+/* GUEST_PENDING_DEBUG_EXCEPTIONS: Table 27-4. */
+#define HV_PENDING_BS		BIT(14)
+
+/* --- VMCS fields, of the VMCS that is current: they exist, so nothing can fail ---- */
+
+static inline u64 vmcs_get(u64 field)
+{
+	u64 value;
+
+	asm volatile("vmread %1, %0" : "=r" (value) : "r" (field) : "cc");
+	return value;
+}
+
+static inline void vmcs_put(u64 field, u64 value)
+{
+	asm volatile("vmwrite %0, %1" : : "r" (value), "r" (field) : "cc");
+}
+
+/* Makes the vCPU's VMCS the current one. */
+void hv_load(struct hv_vcpu *vcpu);
+
+/* --- exits: dispatch.c and the handlers ------------------------------------------- */
+
+/* What a handler returns: go on in the guest, or leave to user space by vcpu->run. */
+enum hv_next { HV_GUEST, HV_USER };
+
+typedef enum hv_next hv_handler(struct hv_vcpu *vcpu);
+
+enum hv_next hv_dispatch(struct hv_vcpu *vcpu, u32 reason);
+
+hv_handler hv_exit_cpuid, hv_exit_hlt, hv_exit_triple_fault, hv_exit_io, hv_exit_cr,
+	   hv_exit_rdmsr, hv_exit_wrmsr, hv_exit_vmcall, hv_exit_ept_violation,
+	   hv_exit_interrupt_window, hv_exit_nmi_window, hv_exit_external_interrupt,
+	   hv_exit_exception_or_nmi, hv_exit_task_switch, hv_exit_gp, hv_exit_ud, hv_exit_nothing;
+
+/* KVM_EXIT_INTERNAL_ERROR: an instruction that the core does not know, with its bytes ... */
+enum hv_next hv_emulation_failure(struct hv_vcpu *vcpu);
+/* ... or anything else (KVM_INTERNAL_ERROR_...), with `count` values, at most 16. */
+enum hv_next hv_internal_error(struct hv_vcpu *vcpu, u32 suberror, const u64 *values, u32 count);
+
+/* Exit to user space for `reason` (KVM_EXIT_...), and what to do when it runs the vCPU again. */
+enum hv_next hv_user(struct hv_vcpu *vcpu, u32 reason, int (*complete)(struct hv_vcpu *vcpu));
+
+/* The instruction that exited, or was emulated, is done: RIP, interrupt shadow, single step. */
+void hv_skip(struct hv_vcpu *vcpu, u32 length);
+void hv_skip_exiting(struct hv_vcpu *vcpu);
+
+/* --- events: inject.c --------------------------------------------------------------- */
+
+struct hv_fault {
+	u8 vector;
+	bool has_error;
+	u32 error;
+	u64 cr2;			/* of a page fault */
+};
+
+#define HV_FAULT_GP	((struct hv_fault){ .vector = VECTOR_GP, .has_error = true })
+#define HV_FAULT_UD	((struct hv_fault){ .vector = VECTOR_UD })
+
+/* The guest gets `fault` instead of the instruction that it is at. */
+void hv_inject(struct hv_vcpu *vcpu, struct hv_fault fault);
+
+/* Before an entry: the event to deliver, the windows to watch. After an exit: what it broke off. */
+void hv_events_before_entry(struct hv_vcpu *vcpu);
+void hv_events_after_exit(struct hv_vcpu *vcpu);
+
+/* Whether an interrupt would be taken at once. */
+bool hv_interrupts_open(struct hv_vcpu *vcpu);
+
+/* --- registers: vcpu.c, cr.c, msr.c ---------------------------------------------------- */
+
+/* General register 0 to 15 as instructions number them. */
+u64 hv_gpr(struct hv_vcpu *vcpu, u32 number);
+void hv_set_gpr(struct hv_vcpu *vcpu, u32 number, u64 value);
+
+u32 hv_cpl(void);
+bool hv_in_64_bit_mode(void);
+
+/* The registers as the guest sees them. */
+u64 hv_cr0(void);
+u64 hv_cr4(void);
+
+/* Puts values into the VMCS; they have been found legal. */
+void hv_put_cr0(u64 cr0);
+void hv_put_cr4(u64 cr4);
+void hv_put_efer(u64 efer);
+/* Bits of CR4 that this guest may set. */
+u64 hv_cr4_allowed(const struct hv_vcpu *vcpu);
+/* PAE paging: the PDPTE registers from memory; false when they are illegal, and not loaded. */
+bool hv_load_pdptes(struct hv_vcpu *vcpu, u64 cr0, u64 cr4);
+
+enum hv_msr_result { HV_MSR_DONE, HV_MSR_UNKNOWN, HV_MSR_INVALID };
+enum hv_msr_result hv_msr_get(struct hv_vcpu *vcpu, u32 index, u64 *value);
+enum hv_msr_result hv_msr_set(struct hv_vcpu *vcpu, u32 index, u64 value, bool by_user_space);
+/* At the start and end of a run: swaps the guest's with the host's. */
+void hv_msrs_swap(struct hv_vcpu *vcpu);
+
+/* The entry of the guest's CPUID table, NULL when there is none. */
+const struct kvm_cpuid_entry2 *hv_cpuid_entry(const struct hv_vcpu *vcpu, u32 leaf, u32 subleaf);
+
+static inline bool hv_is_canonical(u64 address)
+{
+	return (u64)((s64)(address << 16) >> 16) == address;
+}
+
+/* --- guest memory: vm.c, mmu_ept.c, translate.c ------------------------------------------ */
+
+struct hv_slot *hv_slot_at(struct hv_vm *vm, u64 gpa);
+
+/*
+ * Where `size` bytes at guest-physical `gpa`, within one page, are; NULL outside the slots and for
+ * a write to a read-only one. A write is noted in the dirty log.
+ */
+u8 *hv_memory(struct hv_vm *vm, u64 gpa, u32 size, bool write);
+void hv_mark_dirty(struct hv_slot *slot, u64 gpa);
+
+int hv_ept_create(struct hv_vm *vm);
+/* Maps the page of `gpa` for such an access; false where hv_memory() would be NULL. */
+bool hv_ept_fill(struct hv_vm *vm, u64 gpa, bool write);
+/* Takes the range back; `write_only`: just the right to write. INVEPT is left to the caller. */
+void hv_ept_zap(struct hv_vm *vm, u64 gpa, u64 size, bool write_only);
+void hv_ept_invalidate(const struct hv_vm *vm);
+
+/* Linear to guest-physical address for an access at the guest's CPL; false: `fault`. */
+bool hv_translate(struct hv_vcpu *vcpu, u64 linear, enum access kind, u64 *gpa,
+		  struct hv_fault *fault);
+
+enum hv_copy { HV_COPIED, HV_COPY_FAULT, HV_COPY_NO_MEMORY };
+/*
+ * Copies between `bytes` and guest memory at `linear`, at the guest's CPL; `kind` ACCESS_WRITE
+ * copies to the guest. With `bytes` NULL nothing is copied: it is only said what would happen.
+ */
+enum hv_copy hv_copy(struct hv_vcpu *vcpu, u64 linear, void *bytes, u32 size, enum access kind,
+		     struct hv_fault *fault);
+
+/* The bytes of the instruction at RIP, as far as they are memory: at most 15. Returns how many. */
+u32 hv_fetch(struct hv_vcpu *vcpu, u8 bytes[15]);
+
+/* --- instructions: decode.c, emulate.c ------------------------------------------------------ */
+
+struct hv_instruction {
+	u8 bytes[15];
+	u32 available;		/* bytes that could be read */
+	u32 length;
+	u32 opcode;		/* 0F xx: 0x0fxx */
+	u8 rex, modrm;
+	u8 operand_size, address_size;	/* bytes: 2, 4, 8 */
+	u8 segment;		/* of the memory operand: SEGMENT_..., also by default */
+	bool rep, lock, has_modrm, is_string;
+	u64 offset;		/* of the memory operand in its segment */
+	u64 immediate;		/* sign-extended */
+};
+
+/* Decodes the instruction at RIP; false for one that the core does not know. */
+bool hv_decode(struct hv_vcpu *vcpu, struct hv_instruction *instruction);
+
+/* Segment base plus offset, cut to the width of the mode. */
+u64 hv_linear(u8 segment, u64 offset);
+
+/* Emulates the instruction at RIP, which accesses MMIO. */
+enum hv_next hv_emulate(struct hv_vcpu *vcpu);
+
+/* `operation` 0 to 7: ADD OR ADC SBB AND SUB XOR CMP; flags in and out. `size`: bytes. */
+u64 hv_alu(u32 operation, u32 size, u64 to, u64 from, u64 *flags);
+
+#endif

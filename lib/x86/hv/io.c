@@ -1,0 +1,183 @@
+/*
+ * IN, OUT, INS, OUTS: every access to a port goes to user space. Strings go by as many elements at
+ * once as lie in one page; what is beyond, the guest does with its next execution.
+ */
+#include "hv/internal.h"
+#include "string.h"
+#include "vmx/guest.h"
+
+/* The exit qualification: Table 30-5. */
+struct io_exit {
+	u32 size;		/* bytes */
+	bool in, string, rep;
+	u16 port;
+};
+
+static struct io_exit read_exit(void)
+{
+	u64 qualification = vmcs_get(EXIT_QUALIFICATION);
+
+	return (struct io_exit){
+		.size = FIELD(qualification, 2, 0) + 1,
+		.in = qualification & QUALIFICATION_IO_IN,
+		.string = qualification & QUALIFICATION_IO_STRING,
+		.rep = qualification & QUALIFICATION_IO_REP,
+		.port = FIELD(qualification, 31, 16),
+	};
+}
+
+static u8 *io_data(struct hv_vcpu *vcpu)
+{
+	return (u8 *)vcpu->run + HV_PIO_OFFSET;
+}
+
+static enum hv_next to_user(struct hv_vcpu *vcpu, const struct io_exit *io, u32 count,
+			    int (*complete)(struct hv_vcpu *vcpu))
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->io.direction = io->in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
+	run->io.size = io->size;
+	run->io.port = io->port;
+	run->io.count = count;
+	run->io.data_offset = HV_PIO_OFFSET;
+	return hv_user(vcpu, KVM_EXIT_IO, complete);
+}
+
+/* --- one element -------------------------------------------------------------------- */
+
+static int complete_in(struct hv_vcpu *vcpu)
+{
+	u64 *rax = &vcpu->state.regs.rax, mask = BITS(8 * vcpu->run->io.size - 1, 0), value = 0;
+
+	memcpy(&value, io_data(vcpu), vcpu->run->io.size);
+	/* A 32-bit result clears bits 63:32. */
+	*rax = vcpu->run->io.size == 4 ? value : (*rax & ~mask) | value;
+	hv_skip_exiting(vcpu);
+	return 0;
+}
+
+static int complete_out(struct hv_vcpu *vcpu)
+{
+	hv_skip_exiting(vcpu);
+	return 0;
+}
+
+/* --- strings ------------------------------------------------------------------------ */
+
+static u64 cut(const struct hv_instruction *insn, u64 value)
+{
+	return insn->address_size == 8 ? value : value & BITS(8 * insn->address_size - 1, 0);
+}
+
+/* Adds to a register as wide as addresses are: a 16-bit one keeps the rest of the register. */
+static void advance(struct hv_vcpu *vcpu, const struct hv_instruction *insn, u32 gpr, u64 by)
+{
+	u64 before = hv_gpr(vcpu, gpr), after = cut(insn, before + by);
+
+	if (insn->address_size == 2)
+		after |= before & ~(u64)BITS(15, 0);
+	hv_set_gpr(vcpu, gpr, after);
+}
+
+static u64 string_address(struct hv_vcpu *vcpu, const struct hv_instruction *insn, bool in)
+{
+	if (in)
+		return hv_linear(SEGMENT_ES, cut(insn, hv_gpr(vcpu, GPR_RDI)));
+	return hv_linear(insn->segment, cut(insn, hv_gpr(vcpu, GPR_RSI)));
+}
+
+/* How many elements this exit is about: at least one, forwards to the end of the page. */
+static u32 elements(struct hv_vcpu *vcpu, const struct hv_instruction *insn,
+		    const struct io_exit *io, u64 linear)
+{
+	u64 count = cut(insn, hv_gpr(vcpu, GPR_RCX));
+	u64 fit = (PAGE_SIZE - (linear & ~PAGE_MASK)) / io->size;
+
+	if (!io->rep || vmcs_get(GUEST_RFLAGS) & RFLAGS_DF || !fit)
+		return 1;
+	if (fit > HV_PIO_SIZE / io->size)
+		fit = HV_PIO_SIZE / io->size;
+	return count < fit ? count : fit;
+}
+
+/* `count` elements are done: registers, and RIP when none is left. */
+static void finish_string(struct hv_vcpu *vcpu, const struct hv_instruction *insn,
+			  const struct io_exit *io, u32 count)
+{
+	u64 by = (u64)count * io->size;
+
+	advance(vcpu, insn, io->in ? GPR_RDI : GPR_RSI,
+		vmcs_get(GUEST_RFLAGS) & RFLAGS_DF ? -by : by);
+	if (io->rep)
+		advance(vcpu, insn, GPR_RCX, -(u64)count);
+	if (!io->rep || !cut(insn, hv_gpr(vcpu, GPR_RCX)))
+		hv_skip(vcpu, insn->length);
+}
+
+static enum hv_next copy_failed(struct hv_vcpu *vcpu, enum hv_copy result, struct hv_fault fault)
+{
+	if (result == HV_COPY_NO_MEMORY)
+		return hv_emulation_failure(vcpu);
+	hv_inject(vcpu, fault);
+	return HV_GUEST;
+}
+
+static int complete_string(struct hv_vcpu *vcpu)
+{
+	const struct io_exit io = read_exit();
+	struct hv_instruction insn;
+	struct hv_fault fault;
+	enum hv_copy result = HV_COPIED;
+	u32 count = vcpu->run->io.count;
+
+	/* User space may have changed the code since. */
+	if (!hv_decode(vcpu, &insn) || !insn.is_string) {
+		hv_emulation_failure(vcpu);
+		return 0;
+	}
+	if (io.in)
+		result = hv_copy(vcpu, string_address(vcpu, &insn, true), io_data(vcpu),
+				 count * io.size, ACCESS_WRITE, &fault);
+	if (result == HV_COPIED)
+		finish_string(vcpu, &insn, &io, count);
+	else
+		copy_failed(vcpu, result, fault);
+	return 0;
+}
+
+static enum hv_next string_io(struct hv_vcpu *vcpu, const struct io_exit *io)
+{
+	struct hv_instruction insn;
+	struct hv_fault fault;
+	enum hv_copy result;
+	u64 linear;
+	u32 count;
+
+	if (!hv_decode(vcpu, &insn) || !insn.is_string)
+		return hv_emulation_failure(vcpu);
+	if (io->rep && !cut(&insn, hv_gpr(vcpu, GPR_RCX))) {
+		hv_skip(vcpu, insn.length);
+		return HV_GUEST;
+	}
+	linear = string_address(vcpu, &insn, io->in);
+	count = elements(vcpu, &insn, io, linear);
+	/* A port is not read when the memory for what comes is not there. */
+	result = hv_copy(vcpu, linear, io->in ? NULL : io_data(vcpu), count * io->size,
+			 io->in ? ACCESS_WRITE : ACCESS_READ, &fault);
+	if (result != HV_COPIED)
+		return copy_failed(vcpu, result, fault);
+	return to_user(vcpu, io, count, complete_string);
+}
+
+enum hv_next hv_exit_io(struct hv_vcpu *vcpu)
+{
+	const struct io_exit io = read_exit();
+
+	if (io.string)
+		return string_io(vcpu, &io);
+	if (io.in)
+		return to_user(vcpu, &io, 1, complete_in);
+	memcpy(io_data(vcpu), &vcpu->state.regs.rax, io.size);
+	return to_user(vcpu, &io, 1, complete_out);
+}

@@ -1,0 +1,146 @@
+/*
+ * Guest memory by EPT: entries are made when the guest first uses a page, from the slot it lies in,
+ * and taken back when the slot changes. With dirty logging a page is mapped without the right to
+ * write until it has been noted. All tables may be thrown away at any time.
+ */
+#include "ept/ept.h"
+#include "hv/internal.h"
+#include "mmu/pages.h"
+
+#define ENTRIES		512
+#define GPA_END		BIT(48)		/* of a 4-level walk */
+
+enum { INVEPT_SINGLE_CONTEXT = 1, INVEPT_ALL_CONTEXT = 2 };
+
+static u64 *entry_in(u64 *table, u64 gpa, enum paging_level level)
+{
+	return &table[gpa / level_size(level) % ENTRIES];
+}
+
+static bool is_page(u64 entry, enum paging_level level)
+{
+	return level == LEVEL_PTE || entry & EPT_PAGE;
+}
+
+static u64 *table_of(u64 entry)
+{
+	return (u64 *)(entry & EPT_ADDRESS);
+}
+
+int hv_ept_create(struct hv_vm *vm)
+{
+	u64 type = capabilities()->ept_vpid_cap & EPT_CAP_WB ? EPT_WB : EPT_UC;
+
+	vm->ept_root = hv_pool_take(&vm->pool);
+	if (!vm->ept_root)
+		return -ENOMEM;
+	vm->ept_pointer = physical(vm->ept_root) | EPTP_MEMORY_TYPE(type) | EPTP_WALK_LENGTH(4);
+	/* The page may have been the root of a VM that is gone. */
+	hv_ept_invalidate(vm);
+	return 0;
+}
+
+void hv_ept_invalidate(const struct hv_vm *vm)
+{
+	bool single = capabilities()->ept_vpid_cap & EPT_CAP_INVEPT_SINGLE;
+
+	invept(single ? INVEPT_SINGLE_CONTEXT : INVEPT_ALL_CONTEXT,
+	       (struct invept_descriptor){ .eptp = single ? vm->ept_pointer : 0 });
+}
+
+/* Gives back the tables below `table`. */
+static void free_tables(struct hv_vm *vm, u64 *table, enum paging_level level)
+{
+	u32 i;
+
+	for (i = 0; i < ENTRIES; i++) {
+		if (!is_page(table[i], level) && table[i]) {
+			free_tables(vm, table_of(table[i]), level - 1);
+			hv_pool_give(&vm->pool, table_of(table[i]));
+		}
+		table[i] = 0;
+	}
+}
+
+/* The largest page that can map `gpa` as the slot has it: 2 MBytes where both sides fit. */
+static enum paging_level page_level(const struct hv_slot *slot, u64 gpa)
+{
+	const u64 size = level_size(LEVEL_PDE);
+	u64 start = gpa & ~(size - 1), offset = start - slot->region.guest_phys_addr;
+
+	if (slot->dirty || !(capabilities()->ept_vpid_cap & EPT_CAP_2M) ||
+	    (slot->region.userspace_addr + offset) % size ||
+	    start < slot->region.guest_phys_addr ||
+	    slot->region.memory_size < size || offset > slot->region.memory_size - size)
+		return LEVEL_PTE;
+	return LEVEL_PDE;
+}
+
+/* The entry for `gpa` at `level`, with the tables above it; NULL when the pool is empty. */
+static u64 *make_entry(struct hv_vm *vm, u64 gpa, enum paging_level level)
+{
+	enum paging_level at = LEVEL_PML4E;
+	u64 *entry = entry_in(vm->ept_root, gpa, at), *table;
+
+	for (; at > level; entry = entry_in(table_of(*entry), gpa, --at)) {
+		if (*entry)
+			continue;
+		table = hv_pool_take(&vm->pool);
+		if (!table)
+			return NULL;
+		*entry = physical(table) | EPT_RWX;
+	}
+	return entry;
+}
+
+bool hv_ept_fill(struct hv_vm *vm, u64 gpa, bool write)
+{
+	struct hv_slot *slot = hv_slot_at(vm, gpa);
+	enum paging_level level;
+	u64 *entry, host, rights = EPT_READ | EPT_EXECUTE;
+
+	if (!slot || gpa >= GPA_END || (write && slot->region.flags & KVM_MEM_READONLY))
+		return false;
+	if (!(slot->region.flags & KVM_MEM_READONLY) && (write || !slot->dirty))
+		rights |= EPT_WRITE;
+	if (write)
+		hv_mark_dirty(slot, gpa);
+	level = page_level(slot, gpa);
+	entry = make_entry(vm, gpa, level);
+	if (!entry) {
+		free_tables(vm, vm->ept_root, LEVEL_PML4E);
+		hv_ept_invalidate(vm);
+		entry = make_entry(vm, gpa, level);
+	}
+	if (!entry)
+		return false;
+	gpa &= ~(level_size(level) - 1);
+	host = slot->region.userspace_addr + (gpa - slot->region.guest_phys_addr);
+	*(volatile u64 *)entry = host | rights | EPT_MEMORY_TYPE(EPT_WB) |
+				 (level == LEVEL_PDE ? EPT_PAGE : 0);
+	vm->ept_fills++;
+	return true;
+}
+
+/* Where nothing is mapped, `*step` is how much of that there is at least. */
+static u64 *find_page(const struct hv_vm *vm, u64 gpa, u64 *step)
+{
+	enum paging_level at = LEVEL_PML4E;
+	u64 *entry = entry_in(vm->ept_root, gpa, at);
+
+	for (; *entry && !is_page(*entry, at); at--)
+		entry = entry_in(table_of(*entry), gpa, at - 1);
+	*step = level_size(at) - (gpa & (level_size(at) - 1));
+	return entry;
+}
+
+void hv_ept_zap(struct hv_vm *vm, u64 gpa, u64 size, bool write_only)
+{
+	u64 end = gpa + size > GPA_END ? GPA_END : gpa + size, step;
+
+	for (; gpa < end; gpa += step) {
+		u64 *entry = find_page(vm, gpa, &step);
+
+		*(volatile u64 *)entry = write_only ? *entry & ~(u64)EPT_WRITE : 0;
+	}
+}

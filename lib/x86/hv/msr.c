@@ -1,0 +1,290 @@
+/* RDMSR and WRMSR: a table of the MSRs that a guest has. All others are #GP(0), or user space's. */
+#include "cpu/safe.h"
+#include "hv/internal.h"
+#include "vmx/guest.h"
+
+#define APIC_BASE_ALLOWED	(BITS(35, 12) | APIC_BASE_BSP | APIC_BASE_ENABLE)
+#define FAST_STRINGS		BIT(0)		/* of IA32_MISC_ENABLE */
+
+/* Where the value is. */
+enum place { IN_VMCS, IN_SWITCHED, IN_VCPU, IS_EFER, IS_TSC };
+/* What may be written. */
+enum check { ANY, CANONICAL, PAT_TYPES, BITS_OF_MASK, READ_ONLY };
+
+struct msr_row {
+	u32 index;
+	enum place place;
+	u32 where;		/* VMCS field, number in vcpu->msr, or offset in struct hv_vcpu */
+	enum check check;
+	u64 mask;		/* BITS_OF_MASK: others are #GP */
+};
+
+#define VCPU(member)	IN_VCPU, offsetof(struct hv_vcpu, member)
+
+static const struct msr_row rows[] = {
+	{ IA32_TSC,		IS_TSC, 0,				READ_ONLY, 0 },
+	{ IA32_APIC_BASE,	VCPU(apic_base),		BITS_OF_MASK, APIC_BASE_ALLOWED },
+	{ IA32_SYSENTER_CS,	IN_VMCS, GUEST_IA32_SYSENTER_CS,	BITS_OF_MASK, BITS(31, 0) },
+	{ IA32_SYSENTER_ESP,	IN_VMCS, GUEST_IA32_SYSENTER_ESP,	CANONICAL, 0 },
+	{ IA32_SYSENTER_EIP,	IN_VMCS, GUEST_IA32_SYSENTER_EIP,	CANONICAL, 0 },
+	{ IA32_MISC_ENABLE,	VCPU(misc_enable),		BITS_OF_MASK, FAST_STRINGS },
+	{ IA32_PAT,		IN_VMCS, GUEST_IA32_PAT,		PAT_TYPES, 0 },
+	{ IA32_EFER,		IS_EFER, 0,				ANY, 0 },
+	{ IA32_STAR,		IN_SWITCHED, HV_MSR_STAR,		ANY, 0 },
+	{ IA32_LSTAR,		IN_SWITCHED, HV_MSR_LSTAR,		CANONICAL, 0 },
+	{ IA32_CSTAR,		IN_SWITCHED, HV_MSR_CSTAR,		CANONICAL, 0 },
+	{ IA32_FMASK,		IN_SWITCHED, HV_MSR_FMASK,		BITS_OF_MASK, BITS(31, 0) },
+	{ IA32_FS_BASE,		IN_VMCS, GUEST_FS_BASE,			CANONICAL, 0 },
+	{ IA32_GS_BASE,		IN_VMCS, GUEST_GS_BASE,			CANONICAL, 0 },
+	{ IA32_KERNEL_GS_BASE,	IN_SWITCHED, HV_MSR_KERNEL_GS_BASE,	CANONICAL, 0 },
+	{ IA32_TSC_AUX,		IN_SWITCHED, HV_MSR_TSC_AUX,		BITS_OF_MASK, BITS(31, 0) },
+};
+
+static const u32 switched[HV_SWITCHED_MSRS] = {
+	[HV_MSR_STAR] = IA32_STAR, [HV_MSR_LSTAR] = IA32_LSTAR, [HV_MSR_CSTAR] = IA32_CSTAR,
+	[HV_MSR_FMASK] = IA32_FMASK, [HV_MSR_KERNEL_GS_BASE] = IA32_KERNEL_GS_BASE,
+	[HV_MSR_TSC_AUX] = IA32_TSC_AUX,
+};
+
+static const struct msr_row *find(u32 index)
+{
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].index == index)
+			return &rows[i];
+	return NULL;
+}
+
+static u64 *in_vcpu(struct hv_vcpu *vcpu, const struct msr_row *row)
+{
+	return (u64 *)((u8 *)vcpu + row->where);
+}
+
+/*
+ * Between runs the guest's values are in vcpu->msr, and while it runs in the MSRs, where SYSCALL
+ * and SWAPGS find them; vcpu->msr then has the host's. So one loop does both changes.
+ */
+void hv_msrs_swap(struct hv_vcpu *vcpu)
+{
+	u64 value;
+	u32 i;
+
+	for (i = 0; i < HV_SWITCHED_MSRS; i++) {
+		/* IA32_TSC_AUX does not exist everywhere. */
+		if (rdmsr_safe(switched[i], &value) != OUTCOME_DONE)
+			continue;
+		if (value != vcpu->msr[i])
+			wrmsr(switched[i], vcpu->msr[i]);
+		vcpu->msr[i] = value;
+	}
+}
+
+/* --- values ---------------------------------------------------------------------- */
+
+static enum hv_msr_result set_efer(struct hv_vcpu *vcpu, u64 value, bool by_user_space)
+{
+	const struct kvm_cpuid_entry2 *entry = hv_cpuid_entry(vcpu, 0x80000001, 0);
+	u64 allowed = 0, before = vmcs_get(GUEST_IA32_EFER);
+
+	if (entry && entry->edx & BIT(11))
+		allowed |= EFER_SCE;
+	if (entry && entry->edx & BIT(20))
+		allowed |= EFER_NXE;
+	if (entry && entry->edx & BIT(29))
+		allowed |= EFER_LME | EFER_LMA;
+	if (value & ~allowed && !by_user_space)
+		return HV_MSR_INVALID;
+	/* 2.2.1: LME cannot change while paging is on. LMA follows by itself. */
+	if ((before ^ value) & EFER_LME && hv_cr0() & CR0_PG)
+		return HV_MSR_INVALID;
+	hv_put_efer(value & (EFER_SCE | EFER_LME | EFER_NXE));
+	return HV_MSR_DONE;
+}
+
+static bool is_pat(u64 value)
+{
+	u32 i;
+
+	for (i = 0; i < 64; i += 8) {
+		u8 type = value >> i;
+
+		if (type > 7 || type == 2 || type == 3)
+			return false;
+	}
+	return true;
+}
+
+static bool may_be(const struct msr_row *row, u64 value)
+{
+	switch (row->check) {
+	case CANONICAL:
+		return hv_is_canonical(value);
+	case PAT_TYPES:
+		return is_pat(value);
+	case BITS_OF_MASK:
+		return !(value & ~row->mask);
+	case READ_ONLY:
+		return false;
+	default:
+		return true;
+	}
+}
+
+enum hv_msr_result hv_msr_get(struct hv_vcpu *vcpu, u32 index, u64 *value)
+{
+	const struct msr_row *row = find(index);
+
+	if (!row)
+		return HV_MSR_UNKNOWN;
+	switch (row->place) {
+	case IN_VMCS:
+		*value = vmcs_get(row->where);
+		break;
+	case IN_SWITCHED:
+		if (!vcpu->running)
+			*value = vcpu->msr[row->where];
+		else if (rdmsr_safe(index, value) != OUTCOME_DONE)
+			return HV_MSR_UNKNOWN;
+		break;
+	case IN_VCPU:
+		*value = *in_vcpu(vcpu, row);
+		break;
+	case IS_EFER:
+		*value = vmcs_get(GUEST_IA32_EFER);
+		break;
+	case IS_TSC:
+		*value = rdtsc();
+		break;
+	}
+	return HV_MSR_DONE;
+}
+
+enum hv_msr_result hv_msr_set(struct hv_vcpu *vcpu, u32 index, u64 value, bool by_user_space)
+{
+	const struct msr_row *row = find(index);
+
+	if (!row)
+		return HV_MSR_UNKNOWN;
+	if (!may_be(row, value))
+		return HV_MSR_INVALID;
+	switch (row->place) {
+	case IN_VMCS:
+		vmcs_put(row->where, value);
+		break;
+	case IN_SWITCHED:
+		if (!vcpu->running)
+			vcpu->msr[row->where] = value;
+		else if (wrmsr_safe(index, value) != OUTCOME_DONE)
+			return HV_MSR_INVALID;
+		break;
+	case IN_VCPU:
+		*in_vcpu(vcpu, row) = value;
+		break;
+	case IS_EFER:
+		return set_efer(vcpu, value, by_user_space);
+	case IS_TSC:
+		return HV_MSR_INVALID;
+	}
+	return HV_MSR_DONE;
+}
+
+/* --- exits ------------------------------------------------------------------------- */
+
+static u64 edx_eax(const struct hv_vcpu *vcpu)
+{
+	return (vcpu->state.regs.rdx & BITS(31, 0)) << 32 | (vcpu->state.regs.rax & BITS(31, 0));
+}
+
+static void finish_read(struct hv_vcpu *vcpu, u64 value)
+{
+	vcpu->state.regs.rax = value & BITS(31, 0);
+	vcpu->state.regs.rdx = value >> 32;
+	hv_skip_exiting(vcpu);
+}
+
+static int complete_read(struct hv_vcpu *vcpu)
+{
+	if (vcpu->run->msr.error)
+		hv_inject(vcpu, HV_FAULT_GP);
+	else
+		finish_read(vcpu, vcpu->run->msr.data);
+	return 0;
+}
+
+static int complete_write(struct hv_vcpu *vcpu)
+{
+	if (vcpu->run->msr.error)
+		hv_inject(vcpu, HV_FAULT_GP);
+	else
+		hv_skip_exiting(vcpu);
+	return 0;
+}
+
+/* An access that the core refuses: user space's, where it has asked for such, else #GP(0). */
+static enum hv_next refused(struct hv_vcpu *vcpu, u32 exit, enum hv_msr_result result, u64 data,
+			    int (*complete)(struct hv_vcpu *vcpu))
+{
+	struct kvm_run *run = vcpu->run;
+	u32 reason = result == HV_MSR_UNKNOWN ? KVM_MSR_EXIT_REASON_UNKNOWN :
+		     KVM_MSR_EXIT_REASON_INVAL;
+
+	if (!(vcpu->vm->user_space_msr & reason)) {
+		hv_inject(vcpu, HV_FAULT_GP);
+		return HV_GUEST;
+	}
+	run->msr.error = 0;
+	run->msr.reason = reason;
+	run->msr.index = vcpu->state.regs.rcx;
+	run->msr.data = data;
+	return hv_user(vcpu, exit, complete);
+}
+
+enum hv_next hv_exit_rdmsr(struct hv_vcpu *vcpu)
+{
+	u64 value = 0;
+	enum hv_msr_result result = hv_msr_get(vcpu, vcpu->state.regs.rcx, &value);
+
+	if (result != HV_MSR_DONE)
+		return refused(vcpu, KVM_EXIT_X86_RDMSR, result, 0, complete_read);
+	finish_read(vcpu, value);
+	return HV_GUEST;
+}
+
+enum hv_next hv_exit_wrmsr(struct hv_vcpu *vcpu)
+{
+	enum hv_msr_result result = hv_msr_set(vcpu, vcpu->state.regs.rcx, edx_eax(vcpu), false);
+
+	if (result != HV_MSR_DONE)
+		return refused(vcpu, KVM_EXIT_X86_WRMSR, result, edx_eax(vcpu), complete_write);
+	hv_skip_exiting(vcpu);
+	return HV_GUEST;
+}
+
+/* --- for user space ------------------------------------------------------------------ */
+
+int hv_vcpu_get_msrs(struct hv_vcpu *vcpu, struct kvm_msrs *msrs)
+{
+	u64 value;
+	u32 i;
+
+	hv_load(vcpu);
+	for (i = 0; i < msrs->nmsrs; i++) {
+		if (hv_msr_get(vcpu, msrs->entries[i].index, &value) != HV_MSR_DONE)
+			break;
+		msrs->entries[i].data = value;
+	}
+	return i;
+}
+
+int hv_vcpu_set_msrs(struct hv_vcpu *vcpu, const struct kvm_msrs *msrs)
+{
+	u32 i;
+
+	hv_load(vcpu);
+	for (i = 0; i < msrs->nmsrs; i++)
+		if (hv_msr_set(vcpu, msrs->entries[i].index, msrs->entries[i].data, true) !=
+		    HV_MSR_DONE)
+			break;
+	return i;
+}

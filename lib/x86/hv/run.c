@@ -1,0 +1,111 @@
+/* The loop: enter the guest, dispatch its exit, until something is left for user space. */
+#include "hv/internal.h"
+
+u64 vmx_switch(struct vmx_switch *state, u64 launched);
+
+static enum hv_next fail_entry(struct hv_vcpu *vcpu, u64 reason)
+{
+	vcpu->run->fail_entry.hardware_entry_failure_reason = reason;
+	vcpu->run->fail_entry.cpu = 0;
+	/* Nothing was delivered; the next entry decides anew. */
+	vmcs_put(INJECTED_EVENT_IDENTIFICATION, 0);
+	return hv_user(vcpu, KVM_EXIT_FAIL_ENTRY, NULL);
+}
+
+static enum hv_next enter_once(struct hv_vcpu *vcpu)
+{
+	u64 reason;
+
+	hv_events_before_entry(vcpu);
+	/* Not zero: VMLAUNCH or VMRESUME itself failed, and no guest ran. */
+	if (vmx_switch(&vcpu->state, vcpu->launched))
+		return fail_entry(vcpu, vmcs_get(VM_INSTRUCTION_ERROR));
+	vcpu->exits++;
+	reason = vmcs_get(EXIT_REASON);
+	/* 29.8: a failed entry has delivered nothing, and leaves the launch state clear. */
+	if (reason & BIT(31))
+		return fail_entry(vcpu, reason);
+	vcpu->launched = true;
+	hv_events_after_exit(vcpu);
+	return hv_dispatch(vcpu, reason & 0xffff);
+}
+
+/* What the guest uses, and neither the VMCS nor the switch takes care of. */
+static void swap(u64 *guest, u64 host, void (*write)(u64 value))
+{
+	u64 value = *guest;
+
+	*guest = host;
+	if (value != host)
+		write(value);
+}
+
+static void swap_registers(struct hv_vcpu *vcpu)
+{
+	swap(&vcpu->cr2, read_cr2(), write_cr2);
+	swap(&vcpu->dr[0], read_dr0(), write_dr0);
+	swap(&vcpu->dr[1], read_dr1(), write_dr1);
+	swap(&vcpu->dr[2], read_dr2(), write_dr2);
+	swap(&vcpu->dr[3], read_dr3(), write_dr3);
+	swap(&vcpu->dr6, read_dr6(), write_dr6);
+	hv_msrs_swap(vcpu);
+}
+
+static void loop(struct hv_vcpu *vcpu)
+{
+	struct table_pointer gdtr = read_gdtr(), idtr = read_idtr();
+	enum hv_next next = HV_GUEST;
+
+	vcpu->running = true;
+	swap_registers(vcpu);
+	while (next == HV_GUEST && !vcpu->shutdown)
+		next = enter_once(vcpu);
+	swap_registers(vcpu);
+	vcpu->running = false;
+	/* 30.5.2: an exit leaves the limits at FFFFH. */
+	write_gdtr(gdtr);
+	write_idtr(idtr);
+	if (next == HV_GUEST)
+		hv_user(vcpu, KVM_EXIT_SHUTDOWN, NULL);
+	vcpu->shutdown = false;
+}
+
+/* The last exit's rest. Returns false when that led to user space once more. */
+static bool complete(struct hv_vcpu *vcpu)
+{
+	int (*rest)(struct hv_vcpu *vcpu) = vcpu->complete;
+
+	vcpu->complete = NULL;
+	vcpu->run->exit_reason = KVM_EXIT_UNKNOWN;
+	if (rest)
+		rest(vcpu);
+	return vcpu->run->exit_reason == KVM_EXIT_UNKNOWN;
+}
+
+static void tell_state(struct hv_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->if_flag = !!(vmcs_get(GUEST_RFLAGS) & RFLAGS_IF);
+	run->ready_for_interrupt_injection = !vcpu->event.id && !vcpu->interrupt_pending &&
+					     hv_interrupts_open(vcpu);
+	run->cr8 = vcpu->cr8;
+	run->apic_base = vcpu->apic_base;
+}
+
+int hv_vcpu_run(struct hv_vcpu *vcpu)
+{
+	u32 reason_before = vcpu->run->exit_reason;
+
+	hv_load(vcpu);
+	vcpu->cr8 = vcpu->run->cr8;
+	if (complete(vcpu)) {
+		if (vcpu->run->immediate_exit) {
+			vcpu->run->exit_reason = reason_before;
+			return -EINTR;
+		}
+		loop(vcpu);
+	}
+	tell_state(vcpu);
+	return 0;
+}

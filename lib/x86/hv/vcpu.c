@@ -1,0 +1,180 @@
+/* The vCPU: its VMCS, general registers and debug registers. */
+#include "cpu/features.h"
+#include "ept/ept.h"
+#include "hv/internal.h"
+#include "mmu/pages.h"
+#include "string.h"
+#include "vmx/guest.h"
+
+_Static_assert(sizeof(struct kvm_run) <= HV_PIO_OFFSET, "the data of I/O lies behind it");
+
+/* What the core intercepts, beyond what always exits; those that are missing are done without. */
+static const enum control wanted[] = {
+	CONTROL_PIN_EXTERNAL_INTERRUPT_EXITING, CONTROL_PIN_NMI_EXITING, CONTROL_PIN_VIRTUAL_NMIS,
+	CONTROL_PROC1_HLT_EXITING, CONTROL_PROC1_MWAIT_EXITING, CONTROL_PROC1_MONITOR_EXITING,
+	CONTROL_PROC1_RDPMC_EXITING, CONTROL_PROC1_UNCONDITIONAL_IO_EXITING,
+	CONTROL_PROC1_CR8_LOAD_EXITING, CONTROL_PROC1_CR8_STORE_EXITING,
+	CONTROL_PROC2_ENABLE_EPT, CONTROL_PROC2_UNRESTRICTED_GUEST, CONTROL_PROC2_ENABLE_RDTSCP,
+	CONTROL_PROC2_WBINVD_EXITING,
+	CONTROL_EXIT_SAVE_DEBUG_CONTROLS, CONTROL_ENTRY_LOAD_DEBUG_CONTROLS,
+};
+
+void hv_load(struct hv_vcpu *vcpu)
+{
+	vmptrld(physical(vcpu->vmcs));
+}
+
+static void fill_vmcs(struct hv_vcpu *vcpu)
+{
+	u32 i;
+
+	vmcs_clear_optional_controls();
+	for (i = 0; i < ARRAY_SIZE(wanted); i++)
+		if (control_allowed(wanted[i]))
+			vmcs_set_control(wanted[i]);
+	vmcs_set_host_defaults();
+	vmcs_put(EPT_POINTER, vcpu->vm->ept_pointer);
+	vmcs_put(VMCS_LINK_POINTER, ~0ull);
+	vmcs_put(GUEST_IA32_DEBUGCTL, 0);
+	vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
+	vmcs_put(GUEST_INTERRUPTIBILITY_STATE, 0);
+	vmcs_put(GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
+	for (i = 0; i < 4; i++)
+		vmcs_put(GUEST_PDPTE0 + 2 * i, 0);
+	vcpu->proc1 = vmcs_get(PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS);
+}
+
+/* Table 11-1, IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT. */
+static void reset(struct hv_vcpu *vcpu)
+{
+	const struct kvm_segment data = { .limit = 0xffff, .type = 3, .present = 1, .s = 1 };
+	const struct kvm_segment code = { .base = 0xffff0000, .selector = 0xf000, .limit = 0xffff,
+					  .type = 11, .present = 1, .s = 1 };
+	const struct kvm_sregs sregs = {
+		.cs = code, .ds = data, .es = data, .fs = data, .gs = data, .ss = data,
+		.tr = { .limit = 0xffff, .type = 11, .present = 1 },
+		.ldt = { .limit = 0xffff, .type = 2, .present = 1 },
+		.gdt.limit = 0xffff, .idt.limit = 0xffff,
+		.cr0 = CR0_CD | CR0_NW | CR0_ET,
+		.apic_base = 0xfee00000 | APIC_BASE_ENABLE | (vcpu->id ? 0 : APIC_BASE_BSP),
+	};
+	const struct kvm_regs regs = { .rip = 0xfff0, .rdx = 0x600, .rflags = RFLAGS_FIXED };
+
+	vmcs_put(GUEST_IA32_EFER, 0);
+	vmcs_put(GUEST_IA32_PAT, 0x0007040600070406);
+	vmcs_put(GUEST_IA32_SYSENTER_CS, 0);
+	vmcs_put(GUEST_IA32_SYSENTER_ESP, 0);
+	vmcs_put(GUEST_IA32_SYSENTER_EIP, 0);
+	vmcs_put(GUEST_DR7, DR7_FIXED);
+	vcpu->dr6 = DR6_FIXED;
+	vcpu->misc_enable = BIT(0);
+	hv_vcpu_set_sregs(vcpu, &sregs);
+	hv_vcpu_set_regs(vcpu, &regs);
+}
+
+int hv_vcpu_create(struct hv_vm *vm, struct hv_vcpu *vcpu, u32 id)
+{
+	u32 revision = vmcs_revision();
+
+	memset(vcpu, 0, sizeof(*vcpu));
+	vcpu->vm = vm;
+	vcpu->id = id;
+	vcpu->vmcs = hv_pool_take(&vm->pool);
+	vcpu->run = hv_pool_take(&vm->pool);
+	if (!vcpu->vmcs || !vcpu->run)
+		return -ENOMEM;
+	memcpy(vcpu->vmcs, &revision, sizeof(revision));
+	if (vmclear(physical(vcpu->vmcs)) != OUTCOME_DONE)
+		return -EIO;
+	hv_load(vcpu);
+	fill_vmcs(vcpu);
+	reset(vcpu);
+	return 0;
+}
+
+/* --- general registers ------------------------------------------------------------ */
+
+/* Instructions number the registers in another order than struct general_registers. */
+static u64 *place_of(struct hv_vcpu *vcpu, u32 number)
+{
+	struct general_registers *regs = &vcpu->state.regs;
+	u64 *const low[8] = {
+		[GPR_RAX] = &regs->rax, [GPR_RCX] = &regs->rcx, [GPR_RDX] = &regs->rdx,
+		[GPR_RBX] = &regs->rbx, [GPR_RBP] = &regs->rbp, [GPR_RSI] = &regs->rsi,
+		[GPR_RDI] = &regs->rdi,
+	};
+
+	return number < 8 ? low[number] : &regs->r8 + (number - 8);
+}
+
+u64 hv_gpr(struct hv_vcpu *vcpu, u32 number)
+{
+	return number == GPR_RSP ? vmcs_get(GUEST_RSP) : *place_of(vcpu, number);
+}
+
+void hv_set_gpr(struct hv_vcpu *vcpu, u32 number, u64 value)
+{
+	if (number == GPR_RSP)
+		vmcs_put(GUEST_RSP, value);
+	else
+		*place_of(vcpu, number) = value;
+}
+
+u32 hv_cpl(void)
+{
+	return HV_AR_DPL(vmcs_get(GUEST_SS_ACCESS_RIGHTS));
+}
+
+bool hv_in_64_bit_mode(void)
+{
+	return vmcs_get(GUEST_IA32_EFER) & EFER_LMA && vmcs_get(GUEST_CS_ACCESS_RIGHTS) & HV_AR_L;
+}
+
+int hv_vcpu_get_regs(struct hv_vcpu *vcpu, struct kvm_regs *regs)
+{
+	const struct general_registers *r = &vcpu->state.regs;
+
+	hv_load(vcpu);
+	*regs = (struct kvm_regs){
+		.rax = r->rax, .rbx = r->rbx, .rcx = r->rcx, .rdx = r->rdx, .rsi = r->rsi,
+		.rdi = r->rdi, .rbp = r->rbp, .rsp = vmcs_get(GUEST_RSP),
+		.r8 = r->r8, .r9 = r->r9, .r10 = r->r10, .r11 = r->r11,
+		.r12 = r->r12, .r13 = r->r13, .r14 = r->r14, .r15 = r->r15,
+		.rip = vmcs_get(GUEST_RIP), .rflags = vmcs_get(GUEST_RFLAGS),
+	};
+	return 0;
+}
+
+int hv_vcpu_set_regs(struct hv_vcpu *vcpu, const struct kvm_regs *regs)
+{
+	hv_load(vcpu);
+	vcpu->state.regs = (struct general_registers){
+		.rax = regs->rax, .rbx = regs->rbx, .rcx = regs->rcx, .rdx = regs->rdx,
+		.rsi = regs->rsi, .rdi = regs->rdi, .rbp = regs->rbp,
+		.r8 = regs->r8, .r9 = regs->r9, .r10 = regs->r10, .r11 = regs->r11,
+		.r12 = regs->r12, .r13 = regs->r13, .r14 = regs->r14, .r15 = regs->r15,
+	};
+	vmcs_put(GUEST_RSP, regs->rsp);
+	vmcs_put(GUEST_RIP, regs->rip);
+	vmcs_put(GUEST_RFLAGS, regs->rflags | RFLAGS_FIXED);
+	return 0;
+}
+
+int hv_vcpu_get_debugregs(struct hv_vcpu *vcpu, struct kvm_debugregs *regs)
+{
+	hv_load(vcpu);
+	*regs = (struct kvm_debugregs){ .dr6 = vcpu->dr6, .dr7 = vmcs_get(GUEST_DR7) };
+	memcpy(regs->db, vcpu->dr, sizeof(vcpu->dr));
+	return 0;
+}
+
+int hv_vcpu_set_debugregs(struct hv_vcpu *vcpu, const struct kvm_debugregs *regs)
+{
+	if (regs->flags || regs->dr6 >> 32 || regs->dr7 >> 32)
+		return -EINVAL;
+	hv_load(vcpu);
+	memcpy(vcpu->dr, regs->db, sizeof(vcpu->dr));
+	vcpu->dr6 = regs->dr6 | DR6_FIXED;
+	vmcs_put(GUEST_DR7, regs->dr7 | DR7_FIXED);
+	return 0;
+}
