@@ -486,3 +486,47 @@ CASE(init_waits_for_the_guest, PROVES("exit-reasons:3", "nonroot-behavior:root.i
 	EXPECT(enter_at_instruction(&guest_nop), OUTCOME_EXIT(EXIT_INIT_SIGNAL));
 	expect_exit_before(guest_nop.at);
 }
+
+/* --- pending in the host: an NMI, and INIT with it -------------------------------------------------- */
+
+static struct {
+	u32 nmis;
+	bool with_init;
+	outcome_t outcome;
+} in_handler;
+
+/* The handler blocks NMIs, root operation blocks INIT; the guest blocks neither. */
+static void pend_and_enter(struct trap_frame *frame)
+{
+	(void)frame;
+	if (in_handler.nmis++)
+		return;
+	send_nmi();
+	if (in_handler.with_init)
+		send_init();
+	in_handler.outcome = enter_at_instruction(&guest_nop);
+}
+
+static outcome_t enter_from_nmi_handler(bool with_init)
+{
+	in_handler.nmis = 0;
+	in_handler.with_init = with_init;
+	vmcs_set_control(CONTROL_PIN_NMI_EXITING);
+	trap_on(VECTOR_NMI, pend_and_enter);
+	/* What is pending may come inside the handler, once the guest has exited. */
+	this_cpu()->idt[VECTOR_NMI].ist = IST_NONE;
+	send_nmi();
+	REQUIRE_TRUE(in_handler.nmis > 0);
+	return in_handler.outcome;
+}
+
+CASE(entry_ends_blocking_of_nmis, PROVES("interruptibility:nmi.block.plain"),
+     NEEDS(VMX, PIN(NMI_EXITING), APIC))
+{
+	EXPECT(enter_from_nmi_handler(false), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+}
+
+CASE(init_before_nmi, PROVES("exceptions:priority.smi_init"), NEEDS(VMX, PIN(NMI_EXITING), APIC))
+{
+	EXPECT(enter_from_nmi_handler(true), OUTCOME_EXIT(EXIT_INIT_SIGNAL));
+}
