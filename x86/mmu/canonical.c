@@ -147,8 +147,6 @@ CASE(execution_runs_off_the_end, PROVES("paging:canon.runoff"))
 
 /* --- registers that hold addresses ---------------------------------------------- */
 
-#define IA32_DS_AREA		0x600
-#define IA32_U_CET		0x6a0
 #define IA32_PL0_SSP		0x6a4
 #define IA32_INTERRUPT_SSP_TABLE 0x6a8
 
