@@ -29,7 +29,7 @@
 #define BOX_SIZE	0x10000
 #define BOX_MMIO	0x10000000	/* mapped by the guest's tables, in no slot */
 #define BOX_SLOT	0
-#define BOX_POOL	48		/* pages */
+#define BOX_POOL	24		/* pages */
 
 struct box_guest {
 	const u8 *start, *end;

@@ -1,0 +1,300 @@
+/*
+ * The core: events that it delivers to a guest.
+ *
+ * User space queues interrupts and NMIs; the core delivers them when the guest can take them, by
+ * event injection (29.6 Event Injection) and by the windows that VMX watches (interrupt-window and
+ * NMI-window exiting). Delivery is itself a piece of work that a VM exit can break off, e.g.
+ * because the stack's page is not in the EPT yet: the event must then be delivered anew (30.2.4
+ * Information for VM Exits That Occur During Event Delivery), or it would be lost.
+ */
+#include "hv/box.h"
+
+static struct box box;
+
+#define STACK_FRAME	40			/* bytes that an interrupt pushes in 64-bit mode */
+#define FRESH_STACK	0xe000			/* on a page that no guest has touched */
+
+static void interrupt(u32 vector)
+{
+	const struct kvm_interrupt irq = { .irq = vector };
+
+	REQUIRE_EQ(hv_vcpu_interrupt(&box.vcpu, &irq), 0);
+}
+
+static u64 saved_rip(u64 stack)
+{
+	return *box_at(&box, stack - STACK_FRAME);
+}
+
+static void set_stack(u64 rsp)
+{
+	struct kvm_regs regs = box_regs(&box);
+
+	regs.rsp = rsp;
+	REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+}
+
+static void inject_exception(u8 vector, u32 error)
+{
+	const struct kvm_vcpu_events events = {
+		.exception = { .injected = 1, .nr = vector,
+			       .has_error_code = 1, .error_code = error } };
+
+	REQUIRE_EQ(hv_vcpu_set_events(&box.vcpu, &events), 0);
+}
+
+/* --- interrupts ---------------------------------------------------------------- */
+
+BOX_GUEST_64(halt_guest, "sti\n\t hlt\n\t mov $7, %ebx\n\t hlt");
+
+CASE(interrupt_wakes_hlt, PROVES("kvm-exits:5", "event-injection:inject.type.extint"),
+     NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &halt_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box.vcpu.run->ready_for_interrupt_injection, 1);
+	EXPECT_EQ(box.vcpu.run->if_flag, 1);
+	interrupt(0x40);
+	EXPECT_VECTOR(&box, 0x40);
+	EXPECT_EQ(saved_rip(BOX_STACK), BOX_CODE + 2);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rbx, 7);
+}
+
+/* A HLT with an interrupt waiting is over at once. */
+CASE(hlt_with_an_interrupt_waiting, PROVES("kvm-exits:5"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &halt_guest);
+	interrupt(0x40);
+	EXPECT_VECTOR(&box, 0x40);
+	EXPECT_EQ(saved_rip(BOX_STACK), BOX_CODE + 2);
+}
+
+BOX_GUEST_64(closed_guest, "out %al, $0x80\n\t nop\n\t sti\n\t nop\n\t nop\n\t hlt");
+
+/* STI keeps interrupts out for one more instruction, here the first NOP behind it. */
+CASE(interrupt_waits_for_if, PROVES("interruptibility:window.intr", "interruptibility:sti.block"),
+     NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &closed_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	EXPECT_EQ(box.vcpu.run->ready_for_interrupt_injection, 0);
+	interrupt(0x41);
+	EXPECT_VECTOR(&box, 0x41);
+	EXPECT_EQ(saved_rip(BOX_STACK), BOX_CODE + 5);
+}
+
+CASE(interrupt_window_for_user_space, PROVES("kvm-exits:7"), NEEDS(BOX_NEEDS))
+{
+	struct kvm_run *run;
+
+	box_start(&box, &closed_guest);
+	run = box.vcpu.run;
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	run->request_interrupt_window = 1;
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IRQ_WINDOW_OPEN);
+	EXPECT_EQ(run->ready_for_interrupt_injection, 1);
+	EXPECT_EQ(box_regs(&box).rip, BOX_CODE + 5);
+	run->request_interrupt_window = 0;
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
+}
+
+CASE(interrupt_vectors, PROVES("kvm-ioctls:irq.range", "kvm-ioctls:irq.eexist"), NEEDS(BOX_NEEDS))
+{
+	const struct kvm_interrupt above = { .irq = 256 };
+
+	box_start(&box, &halt_guest);
+	EXPECT_EQ(hv_vcpu_interrupt(&box.vcpu, &above), -EINVAL);
+	interrupt(0x40);
+	interrupt(0xff);
+	EXPECT_VECTOR(&box, 0xff);
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rbx, 7);
+}
+
+BOX_GUEST_16(real_mode_halt_guest, "sti\n\t hlt");
+
+CASE(interrupt_in_real_mode, PROVES("event-injection:inject.real"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &real_mode_halt_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	interrupt(0x42);
+	EXPECT_VECTOR(&box, 0x42);
+	EXPECT_EQ(*(u16 *)(box.memory + BOX_STACK - 6), BOX_CODE + 2);
+}
+
+BOX_GUEST_64(sti_cpuid_guest, "sti\n\t cpuid\n\t hlt");
+
+/* An instruction that the core emulates ends the shadow of the STI before it, as any other. */
+CASE(emulation_ends_the_sti_shadow, PROVES("interruptibility:sti.block"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &sti_cpuid_guest);
+	interrupt(0x43);
+	EXPECT_VECTOR(&box, 0x43);
+	EXPECT_EQ(saved_rip(BOX_STACK), BOX_CODE + 3);
+}
+
+BOX_GUEST_64(single_step_guest,
+	     "pushfq\n\t orl $0x100, (%rsp)\n\t popfq\n\t cpuid\n\t nop\n\t hlt");
+
+/* The single-step trap comes behind an emulated instruction, too: RFLAGS.TF as in 19.3.1.4. */
+CASE(emulation_is_single_stepped, PROVES("interruptibility:pdbg.deliver"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &single_step_guest);
+	EXPECT_VECTOR(&box, VECTOR_DB);
+	EXPECT_EQ(saved_rip(BOX_STACK), BOX_CODE + 11);
+}
+
+/* --- NMIs ---------------------------------------------------------------------- */
+
+CASE(nmi_and_its_blocking, PROVES("kvm-ioctls:nmi.ok", "event-injection:inject.type.nmi",
+				  "interruptibility:window.nmi"),
+     NEEDS(BOX_NEEDS, PIN(VIRTUAL_NMIS), PROC1(NMI_WINDOW_EXITING)))
+{
+	struct kvm_vcpu_events events;
+
+	box_start(&box, &closed_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	EXPECT_EQ(hv_vcpu_nmi(&box.vcpu), 0);
+	EXPECT_VECTOR(&box, VECTOR_NMI);
+	EXPECT_EQ(saved_rip(BOX_STACK), BOX_CODE + 2);
+	hv_vcpu_get_events(&box.vcpu, &events);
+	EXPECT_EQ(events.nmi.masked, 1);
+	/* The second one waits for the handler's IRET, and is taken right behind it. */
+	EXPECT_EQ(hv_vcpu_nmi(&box.vcpu), 0);
+	EXPECT_VECTOR(&box, VECTOR_NMI);
+	EXPECT_EQ(box_regs(&box).rsp, BOX_STACK - STACK_FRAME);
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rsp, BOX_STACK);
+}
+
+/* --- delivery that is broken off -------------------------------------------------- */
+
+BOX_GUEST_64(idle_guest, "hlt\n\t mov $9, %ebx\n\t hlt");
+
+/* Two exits at least: IDT or handler, and the stack, are used for the first time. */
+CASE(interrupt_is_delivered_anew, PROVES("ept:violation.during_delivery"), NEEDS(BOX_NEEDS))
+{
+	u64 fills;
+
+	box_start(&box, &halt_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	set_stack(FRESH_STACK);
+	fills = box.vm.ept_fills;
+	interrupt(0x44);
+	EXPECT_VECTOR(&box, 0x44);
+	EXPECT_TRUE(box.vm.ept_fills >= fills + 2);
+	EXPECT_EQ(saved_rip(FRESH_STACK), BOX_CODE + 2);
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rbx, 7);
+}
+
+CASE(exception_is_delivered_anew, PROVES("ept:violation.during_delivery",
+					 "event-injection:inject.errcode"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &idle_guest);
+	set_stack(FRESH_STACK);
+	inject_exception(VECTOR_GP, 0x18);
+	EXPECT_VECTOR(&box, VECTOR_GP);
+	EXPECT_EQ(saved_rip(FRESH_STACK), BOX_CODE);
+	EXPECT_EQ(*box_at(&box, FRESH_STACK - STACK_FRAME - 8), 0x18);
+}
+
+BOX_GUEST_64(int_guest, "mov $0xe000, %esp\n\t int $0x45\n\t hlt");
+
+/* With its length, so that the handler returns behind it. */
+CASE(software_interrupt_is_delivered_anew, PROVES("event-injection:inject.type.swint"),
+     NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &int_guest);
+	EXPECT_VECTOR(&box, 0x45);
+	EXPECT_EQ(saved_rip(FRESH_STACK), BOX_CODE + 7);
+}
+
+/* The stack is a device: nobody could say in which order it would see what. */
+CASE(delivery_to_mmio_is_an_internal_error, PROVES("kvm-exits:17"), NEEDS(BOX_NEEDS))
+{
+	const struct kvm_run *run;
+
+	box_start(&box, &halt_guest);
+	run = box.vcpu.run;
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	set_stack(BOX_MMIO + 0x100);
+	interrupt(0x46);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_INTERNAL_ERROR);
+	EXPECT_EQ(run->internal.suberror, KVM_INTERNAL_ERROR_DELIVERY_EV);
+	EXPECT_EQ(FIELD(run->internal.data[0], 7, 0), 0x46);
+}
+
+/* --- paging structures that are not memory ------------------------------------------ */
+
+#define NO_TABLE	0x800000		/* linear: its page table is in no slot */
+
+static void set_bad_page_table(void)
+{
+	box_at(&box, BOX_TABLES + 2 * PAGE_SIZE)[NO_TABLE >> 21] =
+		BOX_MMIO | PTE_P | PTE_RW | PTE_US;
+}
+
+BOX_GUEST_64(bad_table_guest, "mov $0x800000, %eax\n\t mov (%rax), %ebx\n\t hlt");
+
+CASE(page_table_outside_of_memory, PROVES("ept:violation.paging_read"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &bad_table_guest);
+	set_bad_page_table();
+	EXPECT_VECTOR(&box, VECTOR_PF);
+	EXPECT_EQ(box_sregs(&box).cr2, NO_TABLE);
+	/* Error code: not present, read, CPL 0. */
+	EXPECT_EQ(*box_at(&box, BOX_STACK - STACK_FRAME - 8), 0);
+}
+
+/* #GP, and a #PF while it is delivered: Table 7-5. The handler of #DF has a stack of its own. */
+CASE(fault_during_delivery_is_a_double_fault, PROVES("event-injection:inject.double_fault"),
+     NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &idle_guest);
+	set_bad_page_table();
+	*(u64 *)(box.memory + 36) = BOX_STACK;		/* TSS at 0: IST1 */
+	*box_at(&box, BOX_IDT + 16 * VECTOR_DF) |= BIT(32);
+	set_stack(NO_TABLE + 0x800);
+	inject_exception(VECTOR_GP, 0);
+	EXPECT_VECTOR(&box, VECTOR_DF);
+	EXPECT_EQ(*box_at(&box, BOX_STACK - STACK_FRAME - 8), 0);	/* error code */
+	EXPECT_EQ(saved_rip(BOX_STACK), BOX_CODE);
+}
+
+CASE(fault_during_a_double_fault_is_shutdown,
+     PROVES("kvm-exits:8", "event-injection:inject.df_triple"),
+     NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &idle_guest);
+	set_bad_page_table();
+	set_stack(NO_TABLE + 0x800);
+	inject_exception(VECTOR_GP, 0);
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_SHUTDOWN);
+}
+
+BOX_GUEST_64(wild_cr3_guest, "mov $0x30000000, %eax\n\t mov %rax, %cr3\n\t hlt");
+
+CASE(all_tables_outside_of_memory, PROVES("kvm-exits:8"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &wild_cr3_guest);
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_SHUTDOWN);
+}
+
+/* --- struct kvm_vcpu_events ----------------------------------------------------------- */
+
+CASE(events_that_are_refused, PROVES("kvm-ioctls:events.flags", "kvm-ioctls:events.exception"),
+     NEEDS(BOX_NEEDS))
+{
+	struct kvm_vcpu_events events = { .flags = BIT(31) };
+
+	box_start(&box, &idle_guest);
+	EXPECT_EQ(hv_vcpu_set_events(&box.vcpu, &events), -EINVAL);
+	events = (struct kvm_vcpu_events){ .exception = { .injected = 1, .nr = 32 } };
+	EXPECT_EQ(hv_vcpu_set_events(&box.vcpu, &events), -EINVAL);
+	events.exception.nr = VECTOR_NMI;
+	EXPECT_EQ(hv_vcpu_set_events(&box.vcpu, &events), -EINVAL);
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rip, BOX_CODE + 1);
+}
