@@ -2,9 +2,9 @@
  * The capability MSRs of VMX, IA32_VMX_BASIC (480H) to IA32_VMX_EXIT_CTLS2 (493H): Appendix A, VMX
  * Capability Reporting Facility.
  *
- * Here: which of them exist, that nobody can write them, their reserved bits, that they agree with one
- * another, with CPUID and with what MOV to CR0 and CR4 accepts, and that every processor says the same.
- * What IA32_VMX_MISC and IA32_VMX_BASIC promise of VM entries and exits is tried out in
+ * Here: which of them exist, that nobody can write them, their reserved bits, that they agree with
+ * one another, with CPUID and with what MOV to CR0 and CR4 accepts, and that every processor says
+ * the same. What IA32_VMX_MISC and IA32_VMX_BASIC promise of VM entries and exits is tried out in
  * capability-effects; each single control in controls; the bits of IA32_VMX_EPT_VPID_CAP in x86/ept
  * and in invalidate-basic; IA32_VMX_VMCS_ENUM in fields-basic.
  */
@@ -39,7 +39,7 @@ static u64 read(u32 msr)
 	return value;
 }
 
-/* --- which exist ------------------------------------------------------------------------- */
+/* --- which exist ---------------------------------------------------------------------- */
 
 static bool has_ept_or_vpid(void)
 {
@@ -92,7 +92,7 @@ EXISTENCE_CASE(vmfunc, IA32_VMX_VMFUNC, "vmx-capabilities:vmfunc");
 EXISTENCE_CASE(procbased_ctls3, IA32_VMX_PROCBASED_CTLS3, "vmx-capabilities:proc3");
 EXISTENCE_CASE(exit_ctls2, IA32_VMX_EXIT_CTLS2, "vmx-capabilities:exit2");
 
-/* --- who may write them --------------------------------------------------------------------- */
+/* --- who may write them --------------------------------------------------------------- */
 
 /* Neither another value nor the one that is there, neither in VMX operation nor outside. */
 static void check_read_only(void)
@@ -162,7 +162,7 @@ CASE(all_processors_say_the_same, PROVES("vmx-capabilities:all.same_on_all_proce
 			case_note("msr", "%#x", FIRST_MSR + i);
 }
 
-/* --- reserved bits ---------------------------------------------------------------------------- */
+/* --- reserved bits -------------------------------------------------------------------- */
 
 struct reserved_bits {
 	u32 msr;
@@ -189,7 +189,8 @@ RESERVED_CASE(basic_address_width, IA32_VMX_BASIC, BIT(48), "vmx-capabilities:ba
 RESERVED_CASE(basic_reserved_57, IA32_VMX_BASIC, BIT(57), "vmx-capabilities:basic.reserved_57");
 RESERVED_CASE(basic_reserved_63_59, IA32_VMX_BASIC, BITS(63, 59),
 	      "vmx-capabilities:basic.reserved_63_59");
-RESERVED_CASE(misc_reserved_13_9, IA32_VMX_MISC, BITS(13, 9), "vmx-capabilities:misc.reserved_13_9");
+RESERVED_CASE(misc_reserved_13_9, IA32_VMX_MISC, BITS(13, 9),
+	      "vmx-capabilities:misc.reserved_13_9");
 RESERVED_CASE(misc_reserved_31, IA32_VMX_MISC, BIT(31), "vmx-capabilities:misc.reserved_31");
 RESERVED_CASE(procbased_ctls2_allowed_0, IA32_VMX_PROCBASED_CTLS2, BITS(31, 0),
 	      "vmx-capabilities:proc2.allowed0");
@@ -197,7 +198,7 @@ RESERVED_CASE(ept_vpid_cap_reserved, IA32_VMX_EPT_VPID_CAP,
 	      BITS(5, 1) | BITS(13, 9) | BIT(15) | BITS(19, 18) | BIT(24) | BITS(31, 27) |
 	      BITS(39, 33) | BITS(47, 44) | BITS(63, 54), "vmx-capabilities:ept.reserved");
 
-/* --- IA32_VMX_BASIC and IA32_VMX_MISC ------------------------------------------------------- */
+/* --- IA32_VMX_BASIC and IA32_VMX_MISC ------------------------------------------------- */
 
 /* 1 to 4096 bytes; bit 44 is set for 4096 alone. */
 CASE(region_size, PROVES("vmx-capabilities:basic.region_size"), NEEDS(VMX))
@@ -237,7 +238,7 @@ CASE(no_conceal_controls_without_pt, PROVES("vmx-capabilities:misc.intel_pt"),
 	EXPECT_FALSE(control_allowed(CONTROL_ENTRY_CONCEAL_VMX_FROM_PT));
 }
 
-/* --- allowed settings ------------------------------------------------------------------------- */
+/* --- allowed settings ----------------------------------------------------------------- */
 
 /* The bits of a field that A.2 puts into the class default1. */
 #define CLASS_DEFAULT0		0
@@ -326,7 +327,7 @@ CASE(required_controls_are_allowed, PROVES("vmx-capabilities:proc2.allowed1",
 				  control_words(rule->other));
 }
 
-/* --- IA32_VMX_EPT_VPID_CAP -------------------------------------------------------------------- */
+/* --- IA32_VMX_EPT_VPID_CAP ------------------------------------------------------------ */
 
 CASE(ept_has_a_walk_length_and_a_memory_type, PROVES("vmx-capabilities:ept.walk_length_4",
      "vmx-capabilities:ept.memory_type_wb"), NEEDS(VMX, PROC2(ENABLE_EPT)))
@@ -355,7 +356,7 @@ CASE(hlat_has_a_prefix_size, PROVES("vmx-capabilities:ept.hlat_prefix_size"),
 	EXPECT_TRUE(FIELD(capabilities()->ept_vpid_cap, 53, 48) >= 1);
 }
 
-/* --- CR0 and CR4 ------------------------------------------------------------------------------ */
+/* --- CR0 and CR4 ---------------------------------------------------------------------- */
 
 CASE(cr0_must_be_1_may_be_1, PROVES("vmx-capabilities:cr0_fixed0", "vmx-capabilities:cr0_fixed1"),
      NEEDS(VMX))
@@ -413,7 +414,7 @@ CASE(free_bits_of_cr4, PROVES("vmx-capabilities:cr4_fixed0", "vmx-capabilities:c
 	space_restore(&space);
 }
 
-/* --- CPUID ---------------------------------------------------------------------------------- */
+/* --- CPUID ---------------------------------------------------------------------------- */
 
 struct cpuid_bit {
 	u32 leaf, subleaf;

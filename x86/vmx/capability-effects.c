@@ -1,10 +1,11 @@
 /*
- * What IA32_VMX_BASIC, IA32_VMX_MISC and the allowed settings promise of VM entries and exits, tried
- * out: A.1 Basic VMX Information, A.2 Reserved Controls and Default Settings, A.6 Miscellaneous Data.
+ * What IA32_VMX_BASIC, IA32_VMX_MISC and the allowed settings promise of VM entries and exits,
+ * tried out: A.1 Basic VMX Information, A.2 Reserved Controls and Default Settings, A.6
+ * Miscellaneous Data.
  *
  * Most bits say of something that it is supported. Each case does that thing, and expects what the
- * bit says: that it works, or that it is refused. What the MSRs say of one another is the subject of
- * capabilities.
+ * bit says: that it works, or that it is refused. What the MSRs say of one another is the subject
+ * of capabilities.
  */
 #include "cpu/apic.h"
 #include "cpu/safe.h"
@@ -57,11 +58,11 @@ static void guest(void)
 {
 }
 
-/* --- default settings --------------------------------------------------------------------- */
+/* --- default settings ----------------------------------------------------------------- */
 
 /*
- * The default is 1 for the bits that the first MSR says must be 1, also where the TRUE one lets them
- * be 0, and 0 for all others. Only the two controls of 64-bit mode are not at their default here.
+ * The default is 1 for the bits that the first MSR says must be 1, also where the TRUE one lets
+ * them be 0, and 0 for all others. Only the two controls of 64-bit mode are not at their default.
  */
 CASE(default_settings_are_accepted, PROVES("vmx-capabilities:pin.allowed0",
      "vmx-capabilities:proc1.allowed0", "vmx-capabilities:exit.allowed0",
@@ -78,7 +79,7 @@ CASE(default_settings_are_accepted, PROVES("vmx-capabilities:pin.allowed0",
 	EXPECT(enter(guest), GUEST_DONE);
 }
 
-/* --- IA32_VMX_BASIC --------------------------------------------------------------------------- */
+/* --- IA32_VMX_BASIC ------------------------------------------------------------------- */
 
 /* 34.15.5: IA32_SMM_MONITOR_CTL is for SMM to write. */
 CASE(dual_monitor_comes_with_its_msr, PROVES("vmx-capabilities:basic.dual_monitor"),
@@ -158,7 +159,7 @@ CASE(nested_exception, PROVES("vmx-capabilities:basic.nested_exception"), NEEDS(
 	       basic(BASIC_NESTED_EXCEPTION) ? DELIVERED : BAD_CONTROLS);
 }
 
-/* --- the VMX-preemption timer ----------------------------------------------------------------- */
+/* --- the VMX-preemption timer --------------------------------------------------------- */
 
 static u64 wait, first_seen, last_seen;
 
@@ -171,8 +172,9 @@ static void guest_waits(void)
 }
 
 /*
- * The timer counts by 1 whenever the bit of the TSC that IA32_VMX_MISC[4:0] names changes. What it has
- * counted while the guest ran lies between the changes that the guest has seen and those that we have.
+ * The timer counts by 1 whenever the bit of the TSC that IA32_VMX_MISC[4:0] names changes. What it
+ * has counted while the guest ran lies between the changes that the guest has seen and those that
+ * we have.
  */
 CASE(timer_rate, PROVES("vmx-capabilities:misc.timer_rate"),
      NEEDS(VMX, TIMER, EXIT_CTL(SAVE_VMX_PREEMPTION_TIMER_VALUE)))
@@ -194,7 +196,7 @@ CASE(timer_rate, PROVES("vmx-capabilities:misc.timer_rate"),
 	EXPECT_TRUE(counted <= (after >> bit) - (before >> bit));
 }
 
-/* --- activity states -------------------------------------------------------------------------- */
+/* --- activity states ------------------------------------------------------------------ */
 
 /* A timer of 0 ends the guest before anything happens, also when it does not execute. */
 static outcome_t enter_in(u64 activity_state)
@@ -260,7 +262,7 @@ CASE(no_wait_for_sipi_state, PROVES("vmx-capabilities:misc.wait_for_sipi"),
 	EXPECT(enter(guest), BAD_GUEST_STATE);
 }
 
-/* --- the rest of IA32_VMX_MISC ---------------------------------------------------------------- */
+/* --- the rest of IA32_VMX_MISC -------------------------------------------------------- */
 
 /* Protected mode without paging, everything ready for IA-32e mode: it goes there. */
 CODE32(guest_activates_ia32e_mode,
@@ -355,7 +357,7 @@ CASE(injection_with_length_0, PROVES("vmx-capabilities:misc.zero_length_injectio
 	EXPECT_EQ(interrupts_taken, misc(MISC_LENGTH_0));
 }
 
-/* --- IA32_VMX_EPT_VPID_CAP -------------------------------------------------------------------- */
+/* --- IA32_VMX_EPT_VPID_CAP ------------------------------------------------------------ */
 
 /* Every type fails or succeeds; only where there is no such instruction, none does. */
 CASE(invept_exists_when_reported, PROVES("vmx-capabilities:ept.invept"), NEEDS(VMX))

@@ -6,8 +6,8 @@
  * A.4 VM-Exit Controls, A.5 VM-Entry Controls, A.11 VM Functions. Bits that were reserved on some
  * processor have a default, the value that they had there: A.2 Reserved Controls and Default
  * Settings. A bit of the class default0 may always be 0. A bit of the class default1 may always be
- * 1; the first MSR says that it must be, and where IA32_VMX_BASIC[55] is 1, a second one, whose name
- * has TRUE in it, whether that is so. In all else both MSRs agree.
+ * 1; the first MSR says that it must be, and where IA32_VMX_BASIC[55] is 1, a second one, whose
+ * name has TRUE in it, whether that is so. In all else both MSRs agree.
  *
  * A bit that may not have its value is VMfailValid(7): 29.2.1 Checks on VMX Controls. A control
  * that may be 1 can still want others to be 1, or to be 0; sdm/control_rules.def has these rules. A
@@ -46,7 +46,7 @@ static enum control control_of(const struct bits *row)
 	return row->field << 8 | row->low;
 }
 
-/* --- the capability MSRs ------------------------------------------------------------------ */
+/* --- the capability MSRs -------------------------------------------------------------- */
 
 static struct allowed read_allowed(u32 msr, bool allowed1_only)
 {
@@ -94,7 +94,7 @@ static struct allowed check_msrs(const struct bits *row)
 	return real;
 }
 
-/* --- the guest ---------------------------------------------------------------------------- */
+/* --- the guest ------------------------------------------------------------------------ */
 
 static void guest(void)
 {
@@ -135,7 +135,7 @@ static void guest_outside_ia32e_mode(void)
 		vmwrite(GUEST_IA32_EFER, vmread(GUEST_IA32_EFER) & ~(EFER_LME | EFER_LMA));
 }
 
-/* --- VM entry with one bit as it may not be ------------------------------------------------ */
+/* --- VM entry with one bit as it may not be ------------------------------------------- */
 
 static outcome_t enter_with_bit_set(enum control_field field, u32 bit)
 {
@@ -183,7 +183,7 @@ static void check_inactive(const struct bits *row)
 		EXPECT(enter_with_inactive_field(row->field, BITS(row->high, row->low)), GUEST_DONE);
 }
 
-/* --- VM entry with a control as it may be --------------------------------------------------- */
+/* --- VM entry with a control as it may be --------------------------------------------- */
 
 /* With what it wants. */
 static outcome_t enter_with_control_set(enum control control)
@@ -230,7 +230,7 @@ static void check_allowed(enum control control, struct allowed allowed)
 		EXPECT(enter_with_control_cleared(control), GUEST_DONE);
 }
 
-/* --- VM entry against a rule ------------------------------------------------------------------ */
+/* --- VM entry against a rule ---------------------------------------------------------- */
 
 static bool can_be_broken(const struct control_rule *rule)
 {
@@ -277,7 +277,7 @@ static void check_rules(enum control control)
 	}
 }
 
-/* --- one bit -------------------------------------------------------------------------------- */
+/* --- one bit -------------------------------------------------------------------------- */
 
 static void check_bits(const struct case_def *this_case)
 {

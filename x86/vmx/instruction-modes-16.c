@@ -23,7 +23,7 @@ struct instruction {
 	enum exit_reason exit;
 };
 
-/* --- guests --------------------------------------------------------------------------------- */
+/* --- guests --------------------------------------------------------------------------- */
 
 /* Segments of 64 KBytes; the data segments get `rights`, too. */
 static void set_segments(u64 base, u32 code_rights, u32 rights)
@@ -88,7 +88,7 @@ static outcome_t enter_v86_mode(const struct instruction *insn)
 	return resume();
 }
 
-/* --- what they do ------------------------------------------------------------------------------ */
+/* --- what they do --------------------------------------------------------------------- */
 
 /* Bits 7:0 of the exiting event: the vector. */
 static void expect_ud(outcome_t outcome)
@@ -117,7 +117,7 @@ static void check_v86_mode(const struct case_def *this_case)
 
 BEFORE_EACH_CASE(vmx_start);
 
-/* --- the instructions ---------------------------------------------------------------------------- */
+/* --- the instructions ----------------------------------------------------------------- */
 
 #define INSTRUCTION(name, reason, text)						\
 	extern const u8 name##_code[], name##_end[];				\

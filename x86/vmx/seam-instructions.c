@@ -1,6 +1,6 @@
 /*
- * SEAMCALL, TDCALL, SEAMRET and SEAMOPS, as software outside the secure-arbitration mode meets them:
- * 35.5 SEAM Instruction Reference.
+ * SEAMCALL, TDCALL, SEAMRET and SEAMOPS, as software outside the secure-arbitration mode meets
+ * them: 35.5 SEAM Instruction Reference.
  *
  * SEAMCALL is for VMX root operation, where it enters a module that Intel has signed; SEAMRET and
  * SEAMOPS are for that module alone. In a guest SEAMCALL and TDCALL are exits on processors that

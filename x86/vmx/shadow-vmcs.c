@@ -29,7 +29,7 @@ struct access {
 	const struct guest_code *code;
 };
 
-/* The encoding is guest_value; the value, in and out, guest_value2. All status flags are set before. */
+/* guest_value is the encoding, guest_value2 the value or its address; all status flags are 1. */
 #define OPERANDS "movq guest_value, %rcx\n\tmovq guest_value2, %rax\n\t" \
 		 "pushfq\n\torl $0x8d5, (%rsp)\n\tpopfq"
 GUEST_CODE(vmread, OPERANDS, "vmread %rcx, %rax");
@@ -54,7 +54,7 @@ static bool is_writable(u32 encoding)
 	return VMCS_FIELD_TYPE(encoding) != VMCS_FIELD_EXIT_INFO || capabilities()->misc & BIT(29);
 }
 
-/* --- set-up ------------------------------------------------------------------------------ */
+/* --- set-up --------------------------------------------------------------------------- */
 
 static void make_current(const u8 *region)
 {
@@ -104,7 +104,7 @@ static u64 shadow_vmread(u64 field)
 	return value;
 }
 
-/* --- the guest's instruction as an outcome --------------------------------------------------- */
+/* --- the guest's instruction as an outcome -------------------------------------------- */
 
 /* 33.2 speaks of "the" error field; the current VMCS and the shadow VMCS both have one. */
 struct error_fields {
@@ -157,7 +157,7 @@ static outcome_t guest_accesses(const struct access *access, u64 field)
 	return guest_executes(access->code, field, &value);
 }
 
-/* --- what is read and written ----------------------------------------------------------------- */
+/* --- what is read and written --------------------------------------------------------- */
 
 /* Every field at once: the guest's loops exit only when they are over. */
 static u64 values[ARRAY_SIZE(fields)];
@@ -240,7 +240,7 @@ CASE(current_vmcs_stays_as_it_is, PROVES("nonroot-behavior:vmwrite_shadow"), SHA
 	EXPECT_EQ(value, 0x1234);
 }
 
-/* --- the bitmaps ------------------------------------------------------------------------------ */
+/* --- the bitmaps ---------------------------------------------------------------------- */
 
 /* The one bit that is set makes its encoding exit, and no encoding that differs by one bit. */
 static void check_bit_alone(const struct access *access, u32 encoding)
@@ -304,12 +304,14 @@ static void check_pattern(const struct access *access, void (*guest)(void))
 	EXPECT(outcome, GUEST_DONE);
 }
 
-CASE(vmread_bitmap_pattern, PROVES("vmx-instructions:vmread.nonroot", "exit-reasons:23"), SHADOWING)
+CASE(vmread_bitmap_pattern, PROVES("vmx-instructions:vmread.nonroot", "exit-reasons:23"),
+     SHADOWING)
 {
 	check_pattern(&reading, guest_tries_all_vmreads);
 }
 
-CASE(vmwrite_bitmap_pattern, PROVES("vmx-instructions:vmwrite.nonroot", "exit-reasons:25"), SHADOWING)
+CASE(vmwrite_bitmap_pattern, PROVES("vmx-instructions:vmwrite.nonroot", "exit-reasons:25"),
+     SHADOWING)
 {
 	check_pattern(&writing, guest_tries_all_vmwrites);
 }
@@ -352,7 +354,7 @@ CASE(without_the_control_all_exit, PROVES("vmx-instructions:vmread.nonroot",
 	EXPECT(guest_accesses(&writing, GUEST_RIP), OUTCOME_EXIT(EXIT_VMWRITE));
 }
 
-/* --- failures and faults in the guest --------------------------------------------------------- */
+/* --- failures and faults in the guest ------------------------------------------------- */
 
 CASE(no_shadow_vmcs, PROVES("vmx-instructions:vmread.no_vmcs", "vmx-instructions:vmwrite.no_vmcs",
      "nonroot-behavior:vmread_shadow.nolink"), SHADOWING)
@@ -439,7 +441,7 @@ CASE(cpl_3, PROVES("vmx-instructions:vmread.cpl", "vmx-instructions:vmwrite.cpl"
 	EXPECT(resume(), GUEST_DONE);
 }
 
-/* --- the VMCS link pointer -------------------------------------------------------------------- */
+/* --- the VMCS link pointer ------------------------------------------------------------ */
 
 static void guest_nothing(void)
 {

@@ -46,11 +46,11 @@ static void expect_current(u64 region)
 	EXPECT_EQ(pointer, region);
 }
 
-/* --- several on one processor ----------------------------------------------------------------- */
+/* --- several on one processor --------------------------------------------------------- */
 
 #define SEVERAL	8
 
-/* What tells one VMCS from another: GUEST_IA32_SYSENTER_ESP, which VM entry and exit carry along. */
+/* Tells one VMCS from another: entries load GUEST_IA32_SYSENTER_ESP, and exits save it. */
 static u64 mark_of(u32 number)
 {
 	return 0x10000 + number;
@@ -144,7 +144,7 @@ CASE(vmclear_of_what_was_no_vmcs, PROVES("vmx-instructions:vmclear.success"), NE
 	EXPECT(vmlaunch(), GUEST_DONE);
 }
 
-/* --- the other processor ------------------------------------------------------------------------ */
+/* --- the other processor -------------------------------------------------------------- */
 
 /* 26.7, 26.8: what VMXON wants. As vmx_prepare() does it, without the boot processor's regions. */
 static void enter_vmx_operation_here(u64 vmxon_region)
@@ -267,7 +267,7 @@ CASE(all_fields_migrate, PROVES("vmx-instructions:vmclear.success",
 	on_the_other_processor(compare_fields, first_region());
 }
 
-/* --- what each processor has of its own --------------------------------------------------------- */
+/* --- what each processor has of its own ----------------------------------------------- */
 
 static void use_another_vmcs(u64 region)
 {
