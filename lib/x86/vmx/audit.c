@@ -1,6 +1,8 @@
 #include "cpu/cpu.h"
 #include "cpu/safe.h"
 #include "vmx/audit.h"
+#include "vmx/entry_reader.h"
+#include "vmx/entry_rules.h"
 #include "vmx/vmcs.h"
 #include "vmx/vmx.h"
 
@@ -113,8 +115,12 @@ static void predict_host(struct audit *audit)
 		audit->off |= BIT(AUDIT_IA32_PAT);
 }
 
-void audit_before_entry(struct audit *audit)
+void audit_before_entry(struct audit *audit, bool resume, u64 vmcs)
 {
+	if (!(audit->off & BIT(AUDIT_ENTRY_OUTCOME))) {
+		entry_read_input(&audit->entry, resume, vmcs);
+		entry_predict(&audit->entry, &audit->predicted);
+	}
 	read_registers(audit->before);
 	predict_host(audit);
 	audit->injected = vmread(INJECTED_EVENT_IDENTIFICATION);
@@ -266,6 +272,29 @@ static void audit_entry_failure(struct audit *audit)
 	      vmread(INJECTED_EVENT_IDENTIFICATION));
 }
 
+/* Chapter 29: the outcomes that the model allows, and the rules that it says are broken. */
+static void audit_entry_outcome(const struct audit *audit, outcome_t outcome)
+{
+	const struct entry_prediction *predicted = &audit->predicted;
+	char expected[600], got[120], words[120], *p = expected, *end = expected + sizeof(expected);
+	const struct entry_rule *rule;
+	u32 i;
+
+	if (audit->off & BIT(AUDIT_ENTRY_OUTCOME) || entry_accepts(predicted, outcome))
+		return;
+	p += format(p, end - p, "%s", predicted->may_enter ? "the guest runs" : "");
+	for (i = 0; i < predicted->outcome_count; i++) {
+		outcome_words(words, sizeof(words), predicted->outcomes[i]);
+		p += format(p, end - p, "%s%s", p > expected ? " or " : "", words);
+	}
+	for (i = 0; i < predicted->broken_count && i < ENTRY_MAX_BROKEN; i++) {
+		rule = &entry_rules[predicted->broken[i]];
+		p += format(p, end - p, "; %s (%s: %s)", rule->id, rule->section, rule->words);
+	}
+	case_fail(NULL, 0, "audit of the VM entry", expected,
+		  outcome_words(got, sizeof(got), outcome));
+}
+
 void audit_after_entry(struct audit *audit, outcome_t outcome, u64 rflags, u64 rsp)
 {
 	enum outcome_kind kind = outcome_kind(outcome);
@@ -274,6 +303,7 @@ void audit_after_entry(struct audit *audit, outcome_t outcome, u64 rflags, u64 r
 	u16 reason = outcome >> 32;
 	u32 item;
 
+	audit_entry_outcome(audit, outcome);
 	read_registers(now);
 	for (item = 0; item <= AUDIT_IA32_DEBUGCTL; item++)
 		judge(audit, item, entered ? "of the host state after the exit" :

@@ -7,6 +7,7 @@
 #define VMX_INSTRUCTIONS_H
 
 #include "cpu/traps.h"
+#include "vmx/entry_reader.h"
 #include "vmx/facts.h"
 
 /* Judges the flags after a VMX instruction whose ATTEMPT ended with `trap`. */
@@ -27,6 +28,7 @@ outcome_t vmx_outcome(const char *instruction, outcome_t trap, u64 rflags);
 
 static inline outcome_t vmxon(u64 pointer)
 {
+	entry_note_vmxon();
 	return VMX_ATTEMPT("vmxon %[p]", : [p] "m" (pointer) : "cc", "memory");
 }
 
@@ -37,7 +39,11 @@ static inline outcome_t vmxoff(void)
 
 static inline outcome_t vmclear(u64 pointer)
 {
-	return VMX_ATTEMPT("vmclear %[p]", : [p] "m" (pointer) : "cc", "memory");
+	outcome_t outcome = VMX_ATTEMPT("vmclear %[p]", : [p] "m" (pointer) : "cc", "memory");
+
+	if (outcome == OUTCOME_DONE)
+		entry_note_launch_state(pointer, LAUNCH_STATE_CLEAR);
+	return outcome;
 }
 
 static inline outcome_t vmptrld(u64 pointer)

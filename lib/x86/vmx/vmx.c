@@ -1,6 +1,7 @@
 #include "cpu/cpu.h"
 #include "cpu/safe.h"
 #include "string.h"
+#include "vmx/entry_reader.h"
 #include "vmx/vmx.h"
 
 u64 vmx_switch(struct vmx_switch *state, u64 launched);
@@ -114,7 +115,7 @@ outcome_t resume(void)
 	/* Without a current VMCS there is nothing to audit with; the instruction still has an outcome. */
 	has_vmcs = vmptrst(&pointer) == OUTCOME_DONE && pointer != ~0ull;
 	if (has_vmcs)
-		audit_before_entry(&vmx.audit);
+		audit_before_entry(&vmx.audit, vmx.launched, pointer);
 	flags = switch_to_guest(cpu);
 	if (flags)
 		outcome = vmx_outcome(vmx.launched ? "vmresume" : "vmlaunch", cpu->caught, flags);
@@ -122,8 +123,10 @@ outcome_t resume(void)
 		outcome = exit_outcome();
 	if (has_vmcs)
 		audit_after_entry(&vmx.audit, outcome, vmx.state.host_rflags, vmx.state.host_rsp);
-	if (outcome_kind(outcome) == OUTCOME_KIND_EXIT)
+	if (outcome_kind(outcome) == OUTCOME_KIND_EXIT) {
 		vmx.launched = true;
+		entry_note_launch_state(pointer, LAUNCH_STATE_LAUNCHED);
+	}
 	/* An exit leaves the limits at FFFFH: 30.5.2. The rest of the case uses its own again. */
 	write_gdtr((struct table_pointer){ sizeof(cpu->gdt) - 1, (u64)cpu->gdt });
 	write_idtr((struct table_pointer){ sizeof(cpu->idt) - 1, (u64)cpu->idt });
