@@ -451,3 +451,96 @@ CASE(immediate_exit, PROVES("kvm-ioctls:run.immediate", "kvm-ioctls:run.pio_comp
 	run->immediate_exit = 0;
 	expect_io(KVM_EXIT_IO_OUT, 0x82, 2, 1);
 }
+
+/* --- state that user space sets and gets --------------------------------------------- */
+
+CASE(state_after_reset, PROVES("kvm-ioctls:sregs.reset"), NEEDS(BOX_NEEDS))
+{
+	static struct hv_vcpu second;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+
+	box_start(&box, &cpuid_guest);
+	REQUIRE_EQ(hv_vcpu_create(&box.vm, &second, 1), 0);
+	hv_vcpu_get_regs(&second, &regs);
+	hv_vcpu_get_sregs(&second, &sregs);
+	EXPECT_EQ(regs.rip, 0xfff0);
+	EXPECT_EQ(regs.rflags, RFLAGS_FIXED);
+	EXPECT_EQ(sregs.cs.base, 0xffff0000);
+	EXPECT_EQ(sregs.cs.selector, 0xf000);
+	EXPECT_EQ(sregs.cr0, CR0_CD | CR0_NW | CR0_ET);
+	EXPECT_EQ(sregs.cr4, 0);
+	EXPECT_EQ(sregs.efer, 0);
+	/* The two do not share what they are. */
+	EXPECT_EQ(box_regs(&box).rip, BOX_CODE);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+}
+
+CASE(registers_come_back, PROVES("kvm-ioctls:regs.roundtrip"), NEEDS(BOX_NEEDS))
+{
+	struct kvm_regs set, got;
+	__u64 *value = (__u64 *)&set;
+	u32 i;
+
+	box_start(&box, &cpuid_guest);
+	for (i = 0; i < sizeof(set) / sizeof(*value); i++)
+		value[i] = 0x1111111111111111 * (i % 15 + 1) + i;
+	set.rflags = RFLAGS_CF | RFLAGS_DF;
+	REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &set), 0);
+	got = box_regs(&box);
+	set.rflags |= RFLAGS_FIXED;
+	EXPECT_EQ(memcmp(&got, &set, sizeof(got)), 0);
+}
+
+CASE(interrupt_in_sregs, PROVES("kvm-ioctls:sregs.bitmap"), NEEDS(BOX_NEEDS))
+{
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+
+	box_start(&box, &cpuid_guest);
+	sregs = box_sregs(&box);
+	sregs.interrupt_bitmap[1] = BIT(0x50 - 64);
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	regs = box_regs(&box);
+	regs.rflags |= RFLAGS_IF;
+	REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+	EXPECT_VECTOR(&box, 0x50);
+}
+
+CASE(linear_to_physical, PROVES("kvm-ioctls:translate.valid"), NEEDS(BOX_NEEDS))
+{
+	struct kvm_translation here = { .linear_address = BOX_DATA + 0x123 };
+	struct kvm_translation nowhere = { .linear_address = BIT(39) };
+
+	box_start(&box, &cpuid_guest);
+	REQUIRE_EQ(hv_vcpu_translate(&box.vcpu, &here), 0);
+	EXPECT_EQ(here.valid, 1);
+	EXPECT_EQ(here.physical_address, BOX_DATA + 0x123);
+	REQUIRE_EQ(hv_vcpu_translate(&box.vcpu, &nowhere), 0);
+	EXPECT_EQ(nowhere.valid, 0);
+}
+
+CASE(msr_lists_stop_at_what_is_refused,
+     PROVES("kvm-ioctls:msrs.partial", "kvm-ioctls:msrs.get_unknown"), NEEDS(BOX_NEEDS))
+{
+	union {
+		struct kvm_msrs list;
+		u8 room[sizeof(struct kvm_msrs) + 3 * sizeof(struct kvm_msr_entry)];
+	} msrs = { .list.nmsrs = 3 };
+	struct kvm_msr_entry *entries = msrs.list.entries;
+
+	entries[0] = (struct kvm_msr_entry){ .index = IA32_STAR, .data = 0x1234 };
+	entries[1] = (struct kvm_msr_entry){ .index = 0x4b564dff };
+	entries[2] = (struct kvm_msr_entry){ .index = IA32_LSTAR, .data = 0x5678 };
+	box_start(&box, &cpuid_guest);
+	EXPECT_EQ(hv_vcpu_set_msrs(&box.vcpu, &msrs.list), 1);
+	entries[0].data = 0;
+	EXPECT_EQ(hv_vcpu_get_msrs(&box.vcpu, &msrs.list), 1);
+	EXPECT_EQ(entries[0].data, 0x1234);
+	entries[0] = entries[2];
+	msrs.list.nmsrs = 1;
+	EXPECT_EQ(hv_vcpu_get_msrs(&box.vcpu, &msrs.list), 1);
+	EXPECT_EQ(entries[0].data, 0);
+	entries[0].index = 0x4b564dff;
+	EXPECT_EQ(hv_vcpu_get_msrs(&box.vcpu, &msrs.list), 0);
+}

@@ -324,6 +324,29 @@ CASE(removed_slot, PROVES("kvm-ioctls:mem.delete", "ept:inv.invept_single"), NEE
 	EXPECT_EQ(memory[0], 7);
 }
 
+/* The same memory at another place, which is free again; then at two places. */
+CASE(slot_after_a_removed_one, PROVES("kvm-ioctls:mem.delete_then_reuse", "kvm-ioctls:mem.ok",
+				      "kvm-ioctls:mem.hva_overlap"), NEEDS(BOX_NEEDS))
+{
+	struct kvm_userspace_memory_region region;
+	u64 *memory;
+
+	box_start(&box, &twice_guest);
+	memory = (u64 *)box_add_memory(&box, 1, SECOND_SLOT, PAGE_SIZE, 0);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	region = second_slot(SECOND_SLOT, memory);
+	region.memory_size = 0;
+	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+	region = second_slot(SECOND_SLOT, page_alloc_filled(0x77));
+	region.slot = 2;
+	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+	region.slot = 3;
+	region.guest_phys_addr += PAGE_SIZE;
+	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rax, 0x77);
+}
+
 CASE(moved_slot, PROVES("kvm-ioctls:mem.move"), NEEDS(BOX_NEEDS))
 {
 	struct kvm_userspace_memory_region region;
@@ -342,6 +365,7 @@ CASE(regions_that_are_refused,
      PROVES("kvm-ioctls:mem.size_align", "kvm-ioctls:mem.gpa_align", "kvm-ioctls:mem.hva_align",
 	    "kvm-ioctls:mem.flags", "kvm-ioctls:mem.slot", "kvm-ioctls:mem.wrap",
 	    "kvm-ioctls:mem.gpa_last", "kvm-ioctls:mem.overlap", "kvm-ioctls:mem.delete_none",
+	    "kvm-ioctls:mem.same",
 	    "kvm-ioctls:mem.resize", "kvm-ioctls:mem.rehva", "kvm-ioctls:mem.ro_change"),
      NEEDS(BOX_NEEDS))
 {
@@ -402,8 +426,8 @@ CASE(wild_address, PROVES("kvm-exits:6", "ept:walk.4level.high_gpa"), NEEDS(BOX_
 
 BOX_GUEST_64(dirty_guest,
 	     "mov $0x20000, %ebx\n\t mov (%rbx), %al\n\t mov %al, 0x1000(%rbx)\n\t"
-	     "out %al, $0x80\n\t mov %al, 0x1000(%rbx)\n\t mov %al, 0x3000(%rbx)\n\t out %al, $0x80\n\t"
-	     "mov $0x22000, %edi\n\t mov $0x60, %dx\n\t insb\n\t hlt");
+	     "out %al, $0x80\n\t mov %al, 0x1000(%rbx)\n\t mov %al, 0x3000(%rbx)\n\t"
+	     "out %al, $0x80\n\t mov $0x22000, %edi\n\t mov $0x60, %dx\n\t insb\n\t hlt");
 
 static u64 dirty_log(u32 slot)
 {
@@ -430,15 +454,16 @@ CASE(dirty_pages_are_logged, PROVES("kvm-ioctls:dirty.content"), NEEDS(BOX_NEEDS
 	EXPECT_EQ(dirty_log(1), BIT(2));
 }
 
-CASE(logging_starts_and_stops, PROVES("kvm-ioctls:dirty.content", "kvm-ioctls:dirty.noslot"),
-     NEEDS(BOX_NEEDS))
+CASE(logging_starts_and_stops, PROVES("kvm-ioctls:dirty.content", "kvm-ioctls:dirty.noslot",
+				     "kvm-ioctls:dirty.slot"), NEEDS(BOX_NEEDS))
 {
-	const struct kvm_dirty_log log = { .slot = 1 };
+	const struct kvm_dirty_log log = { .slot = 1 }, beyond = { .slot = HV_MAX_SLOTS };
 	struct kvm_userspace_memory_region region;
 	u8 *memory;
 
 	box_start(&box, &twice_guest);
 	memory = box_add_memory(&box, 1, SECOND_SLOT, PAGE_SIZE, 0);
+	EXPECT_EQ(hv_vm_get_dirty_log(&box.vm, &beyond), -EINVAL);
 	EXPECT_EQ(hv_vm_get_dirty_log(&box.vm, &log), -ENOENT);
 	region = second_slot(SECOND_SLOT, memory);
 	region.flags = KVM_MEM_LOG_DIRTY_PAGES;
