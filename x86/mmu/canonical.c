@@ -1,12 +1,12 @@
 /*
  * Canonical addresses: where a linear address is looked at before any paging structure is.
  *
- * In 64-bit mode bits 63 and up to the highest one that paging translates must be equal (chapter 4, Linear-
- * Address Pre-Processing; volume 1, 3.3.7.1). An access elsewhere is #GP(0), or #SS(0) when it goes through SS;
- * no page fault comes first, and CR2 stays. Registers that hold an address refuse one that this
- * processor could never use: there the width of the processor counts, not that of the paging mode.
- * In compatibility mode addresses have 32 bits, and there is nothing to check. Linear-address masking
- * (LAM) takes some bits out of the check.
+ * In 64-bit mode bits 63 and up to the highest one that paging translates must be equal (chapter
+ * 4, Linear-Address Pre-Processing; volume 1, 3.3.7.1). An access elsewhere is #GP(0), or #SS(0)
+ * when it goes through SS; no page fault comes first, and CR2 stays. Registers that hold an
+ * address refuse one that this processor could never use: there the width of the processor counts,
+ * not that of the paging mode. In compatibility mode addresses have 32 bits, and there is nothing
+ * to check. Linear-address masking (LAM) takes some bits out of the check.
  */
 #include "case.h"
 #include "cpu/features.h"
@@ -120,7 +120,8 @@ INSTRUCTION(far_return_there, "pushq $0x08\n\tpush %rdi", "lretq");
 INSTRUCTION(iret_there,
 	    "mov %rsp, %rax\n\tpushq $0x10\n\tpush %rax\n\tpushfq\n\tpushq $0x08\n\tpush %rdi",
 	    "iretq");
-INSTRUCTION(far_jump_there, "mov %rdi, -16(%rsp)\n\tmovw $0x08, -8(%rsp)", "rex.w ljmp *-16(%rsp)");
+INSTRUCTION(far_jump_there, "mov %rdi, -16(%rsp)\n\tmovw $0x08, -8(%rsp)",
+	    ".byte 0x48\n\tljmpl *-16(%rsp)");
 
 CASE(far_branches, PROVES("paging:canon.far_iret"))
 {

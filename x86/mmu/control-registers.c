@@ -1,11 +1,11 @@
 /*
  * Control registers, IA32_EFER and XCR0: what they take and what they refuse.
  *
- * A bit that is reserved, a bit of a feature that CPUID does not report, a combination that makes no
- * sense: each is #GP(0), and the register keeps its value (2.5 Control Registers; volume 2, MOV - Move
- * to/from Control Registers, and XSETBV; volume 1, chapter 13). Only bits 31:0 of CR0 are different: what
- * is reserved there is ignored. What may be 1 follows from CPUID of the processor that runs, never
- * from a list of processors.
+ * A bit that is reserved, a bit of a feature that CPUID does not report, a combination that makes
+ * no sense: each is #GP(0), and the register keeps its value (2.5 Control Registers; volume 2, MOV
+ * - Move to/from Control Registers, and XSETBV; volume 1, chapter 13). Only bits 31:0 of CR0 are
+ * different: what is reserved there is ignored. What may be 1 follows from CPUID of the processor
+ * that runs, never from a list of processors.
  */
 #include "case.h"
 #include "cpu/apic.h"

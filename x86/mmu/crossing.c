@@ -1,10 +1,10 @@
 /*
  * Accesses that span two pages, beyond plain loads and stores (mmu/translation-basic has those).
  *
- * Both translations are needed before anything of the instruction happens; where the second page is
- * missing, the fault names its first byte, and the instruction can be restarted (5.7, 7.5). That holds for
- * pages of different sizes, for locked accesses, for strings with two operands, for the frame of an IRET,
- * and for the bytes of an instruction.
+ * Both translations are needed before anything of the instruction happens; where the second page
+ * is missing, the fault names its first byte, and the instruction can be restarted (5.7, 7.5).
+ * That holds for pages of different sizes, for locked accesses, for strings with two operands, for
+ * the frame of an IRET, and for the bytes of an instruction.
  */
 #include "case.h"
 #include "cpu/features.h"

@@ -1,11 +1,12 @@
 /*
  * Accesses that no operand names: descriptor tables, and what surrounds them.
  *
- * When the processor itself reads a descriptor or a gate, that is an implicit supervisor-mode access at
- * any CPL (5.6.1 Determination of Access Rights): a table in supervisor-mode pages works for user mode,
- * a fault reports U/S = 0, and with CR4.SMAP = 1 a table in a user-mode page faults whatever RFLAGS.AC
- * says. Setting the accessed flag of a descriptor is a write like any other. The GDT here has two
- * pages: the first with what the suite needs to go on, the second with one descriptor to test.
+ * When the processor itself reads a descriptor or a gate, that is an implicit supervisor-mode
+ * access at any CPL (5.6.1 Determination of Access Rights): a table in supervisor-mode pages works
+ * for user mode, a fault reports U/S = 0, and with CR4.SMAP = 1 a table in a user-mode page faults
+ * whatever RFLAGS.AC says. Setting the accessed flag of a descriptor is a write like any other.
+ * The GDT here has two pages: the first with what the suite needs to go on, the second with one
+ * descriptor to test.
  */
 #include "case.h"
 #include "cpu/features.h"

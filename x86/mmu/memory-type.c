@@ -1,10 +1,10 @@
 /*
  * Memory types: 5.9, 14.11 (memory-type range registers), 14.12 (page attribute table).
  *
- * How memory is cached is not for software to see, but some of it is: the registers take only what they
- * may hold, #GP(0) else; and whatever combination of types a page has, a processor that runs alone
- * reads what it has written (14.3). So these cases try every PAT entry by every way to select one, every
- * type that the MTRRs can give, caches off and on, and look at the data.
+ * How memory is cached is not for software to see, but some of it is: the registers take only what
+ * they may hold, #GP(0) else; and whatever combination of types a page has, a processor that runs
+ * alone reads what it has written (14.3). So these cases try every PAT entry by every way to
+ * select one, every type that the MTRRs can give, caches off and on, and look at the data.
  */
 #include "case.h"
 #include "cpu/features.h"
@@ -192,7 +192,10 @@ static void each_pat_index(const struct case_def *this_case)
 
 	probe_map(&probe, row->size, PTE_P | PTE_RW);
 	for (i = 0; i < ARRAY_SIZE(types); i++) {
-		/* All fields but the last, so that the code keeps its own: index 0 is of the boot map. */
+		/*
+		 * All fields but the last, so that the code keeps its own: index 0 is of the boot
+		 * map.
+		 */
 		wrmsr(IA32_PAT, types[i] * 0x0101010101010100 | WB);
 		for (index = 0; index < 8; index++) {
 			probe_change(&probe, row->size, PTE_PWT | PTE_PCD | row->pat_bit,

@@ -2,11 +2,11 @@
  * The paging modes, and every way from one to another.
  *
  * CR0.PG, CR4.PAE, IA32_EFER.LME and CR4.LA57 select the mode: 5.1.1 Four Paging Modes. Software
- * changes between them in an order that the processor enforces (5.1.2 Paging-Mode Enabling): what would
- * lead to a mode that does not exist is #GP(0), and the register keeps its value. IA-32e mode can
- * be entered and left only with paging off in between, and left only from compatibility mode; 32-bit
- * and PAE paging change into each other by CR4.PAE alone. The scripts here do all of it in 32-bit
- * code (mmu/legacy.h), and come back to 64-bit mode whatever happens.
+ * changes between them in an order that the processor enforces (5.1.2 Paging-Mode Enabling): what
+ * would lead to a mode that does not exist is #GP(0), and the register keeps its value. IA-32e
+ * mode can be entered and left only with paging off in between, and left only from compatibility
+ * mode; 32-bit and PAE paging change into each other by CR4.PAE alone. The scripts here do all of
+ * it in 32-bit code (mmu/legacy.h), and come back to 64-bit mode whatever happens.
  */
 #include "case.h"
 #include "cpu/features.h"
@@ -249,8 +249,9 @@ CASE(clearing_pg_drops_global_translations, PROVES("paging:tlb.cr0.pg"), NEEDS(C
 /* --- 32-bit and PAE paging change into each other ---------------------------- */
 
 /*
- * One CR3 for both modes: 32-bit paging takes the page directory at bits 31:12, PAE paging the table of
- * PDPTEs at bits 31:5, here 20H bytes into the same page, where the directory says nothing.
+ * One CR3 for both modes: 32-bit paging takes the page directory at bits 31:12, PAE paging the
+ * table of PDPTEs at bits 31:5, here 20H bytes into the same page, where the directory says
+ * nothing.
  */
 struct two_modes {
 	u32 cr3, *directory;
@@ -500,7 +501,10 @@ CASE(la57_does_nothing_outside_ia32e_mode,
 	LEGACY_RUN(&((struct legacy_start){ .mode = PAGING_PAE, .cr3 = physical(pdpt) }), script);
 }
 
-/* The entry of the upper half is another way to the same: only the fifth level can tell them apart. */
+/*
+ * The entry of the upper half is another way to the same: only the fifth level can tell them
+ * apart.
+ */
 CASE(five_levels, PROVES("paging:mode.select.5level", "paging:mode.la57_32bit_write"),
      NEEDS(CPU(LA57)))
 {

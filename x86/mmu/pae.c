@@ -1,11 +1,11 @@
 /*
  * PAE paging: 5.4.
  *
- * The four entries of the page-directory-pointer table are not walked like the others. The processor
- * keeps them in four registers, which MOV to CR3 and some changes of CR0 and CR4 load from memory
- * (5.4.1 PDPTE Registers); only then are their reserved bits checked, with #GP(0) and nothing
- * changed. In between, what memory says is of no effect: not even INVLPG makes the processor look. The
- * two levels below work as with 4-level paging, for 32-bit linear addresses.
+ * The four entries of the page-directory-pointer table are not walked like the others. The
+ * processor keeps them in four registers, which MOV to CR3 and some changes of CR0 and CR4 load
+ * from memory (5.4.1 PDPTE Registers); only then are their reserved bits checked, with #GP(0) and
+ * nothing changed. In between, what memory says is of no effect: not even INVLPG makes the
+ * processor look. The two levels below work as with 4-level paging, for 32-bit linear addresses.
  */
 #include "case.h"
 #include "cpu/features.h"

@@ -1,11 +1,11 @@
 /*
  * 32-bit paging: 5.3.
  *
- * Two levels of 4-byte entries. CR4.PSE decides whether a PDE with PS = 1 maps a page of 4 MBytes or
- * references a page table like any other; only with CR4.PSE = 1 is any bit reserved. Where the
+ * Two levels of 4-byte entries. CR4.PSE decides whether a PDE with PS = 1 maps a page of 4 MBytes
+ * or references a page table like any other; only with CR4.PSE = 1 is any bit reserved. Where the
  * processor has PSE-36, bits 20:13 of such a PDE are bits 39:32 of the page's address, as far as
- * MAXPHYADDR goes. There is no execute-disable flag whatever IA32_EFER.NXE is; CR4.SMEP works, and it
- * alone makes the error code tell fetches from reads.
+ * MAXPHYADDR goes. There is no execute-disable flag whatever IA32_EFER.NXE is; CR4.SMEP works, and
+ * it alone makes the error code tell fetches from reads.
  */
 #include "case.h"
 #include "cpu/features.h"

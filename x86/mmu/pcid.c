@@ -1,11 +1,12 @@
 /*
  * Process-context identifiers: 5.10.1, and what 5.10.4.1 and volume 2 (INVPCID) say of them.
  *
- * With CR4.PCIDE = 1, CR3[11:0] names the identifier under which translations are cached, and only those
- * made under it (or global ones) are used. MOV to CR3 drops those of the new identifier, unless bit 63 of
- * its operand says that it need not; INVPCID drops by address, by identifier, or all. What need
- * not be dropped may be all the same: old and new are both right then. A case has two address
- * spaces that differ in one page: under identifier 1 it is full of PROBE_CONTENT, under 2 it is not.
+ * With CR4.PCIDE = 1, CR3[11:0] names the identifier under which translations are cached, and only
+ * those made under it (or global ones) are used. MOV to CR3 drops those of the new identifier,
+ * unless bit 63 of its operand says that it need not; INVPCID drops by address, by identifier, or
+ * all. What need not be dropped may be all the same: old and new are both right then. A case has
+ * two address spaces that differ in one page: under identifier 1 it is full of PROBE_CONTENT,
+ * under 2 it is not.
  */
 #include "case.h"
 #include "cpu/features.h"
@@ -115,7 +116,8 @@ CASE(clearing_pcide, PROVES("paging:mode.pcide_clear", "paging:tlb.cr4.pcide_cle
 	expect_new(&s);
 }
 
-CASE(setting_pcide_drops_nothing_by_rule, PROVES("paging:tlb.cr4.pcide_set", "paging:tlb.pcid.value0"),
+CASE(setting_pcide_drops_nothing_by_rule,
+     PROVES("paging:tlb.cr4.pcide_set", "paging:tlb.pcid.value0"),
      NEEDS(CPU(PCID)))
 {
 	struct spaces s;
@@ -229,7 +231,8 @@ CASE(invlpg_need_not_drop_others, PROVES("paging:tlb.invlpg.other_pcid"), NEEDS(
 }
 
 /* The first space's translation may serve the second as long as it is cached. */
-CASE(global_translation_serves_all, PROVES("paging:tlb.pcid.global_shared", "paging:tlb.invlpg.global"),
+CASE(global_translation_serves_all,
+     PROVES("paging:tlb.pcid.global_shared", "paging:tlb.invlpg.global"),
      NEEDS(CPU(PCID), CPU(PGE)))
 {
 	struct spaces s;

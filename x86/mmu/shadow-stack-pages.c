@@ -1,11 +1,11 @@
 /*
  * Shadow-stack pages: 5.6.1, with CR4.CET = 1.
  *
- * A page is a shadow-stack page when the entry that maps it has R/W = 0 and D = 1 and every entry above
- * has R/W = 1. Only shadow-stack accesses may write there: those of CALL, RET and their like, and
- * WRSS and WRUSS; and these may go nowhere else. User mode has shadow-stack pages of its own, in
- * user-mode addresses. A fault in such an access has SS = 1 in its error code, bit 6. The cases work
- * with the shadow stack of CPL 3, so that the suite itself needs none.
+ * A page is a shadow-stack page when the entry that maps it has R/W = 0 and D = 1 and every entry
+ * above has R/W = 1. Only shadow-stack accesses may write there: those of CALL, RET and their
+ * like, and WRSS and WRUSS; and these may go nowhere else. User mode has shadow-stack pages of its
+ * own, in user-mode addresses. A fault in such an access has SS = 1 in its error code, bit 6. The
+ * cases work with the shadow stack of CPL 3, so that the suite itself needs none.
  */
 #include "case.h"
 #include "cpu/features.h"
@@ -23,8 +23,8 @@
 #define CONTENT			0x1122334455667788ull
 
 /*
- * The page to try, with `flags`, and behind it one that is the shadow stack of CPL 3; WP and CET on.
- * Both features end with the case: who calls this calls close_pages().
+ * The page to try, with `flags`, and behind it one that is the shadow stack of CPL 3; WP and CET
+ * on. Both features end with the case: who calls this calls close_pages().
  */
 static void open_pages(struct probe *probe, u64 flags, u64 u_cet)
 {
@@ -167,7 +167,10 @@ CASE(supervisor_stores, PROVES("paging:acc.ss.ordinary_write", "paging:acc.ss.or
 	EXPECT_EQ(value, PROBE_CONTENT);
 }
 
-/* A processor with shadow stacks never makes a read-only page dirty, so none becomes a shadow stack. */
+/*
+ * A processor with shadow stacks never makes a read-only page dirty, so none becomes a shadow
+ * stack.
+ */
 CASE(read_only_page_never_gets_dirty, PROVES("paging:ad.cet_no_d_ro"), NEEDS(CPU(CET_SS)))
 {
 	struct probe probe;

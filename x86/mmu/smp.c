@@ -1,12 +1,12 @@
 /*
  * Paging with two processors.
  *
- * Each processor has its own caches of translations, and only it can invalidate them: software that
- * changes an entry asks the others to (5.10.5 Propagation of Paging-Structure Changes to Multiple
- * Processors). The accessed and dirty flags are set by atomic operations on memory that all processors
- * share, so none loses what another writes to the same entry (5.8). INIT leaves nothing of a
- * translation (12.1.1). Writes of type WC may be seen late, but not after the writer has drained them
- * (14.3.1).
+ * Each processor has its own caches of translations, and only it can invalidate them: software
+ * that changes an entry asks the others to (5.10.5 Propagation of Paging-Structure Changes to
+ * Multiple Processors). The accessed and dirty flags are set by atomic operations on memory that
+ * all processors share, so none loses what another writes to the same entry (5.8). INIT leaves
+ * nothing of a translation (12.1.1). Writes of type WC may be seen late, but not after the writer
+ * has drained them (14.3.1).
  */
 #include "case.h"
 #include "cpu/features.h"

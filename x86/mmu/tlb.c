@@ -1,12 +1,13 @@
 /*
  * What may be cached of a translation, what drops it, and what does not.
  *
- * After software has changed a paging-structure entry, the processor may go on with the translation
- * it has cached, or use the new one; only some operations end that (5.10.4.1 Operations that Invalidate
- * TLBs and Paging-Structure Caches). So each case here makes a translation, changes the entry behind
- * it and then looks twice: before an invalidation both values are right, and nothing else is; after
- * it only the new one is. 5.10.4.3 Optional Invalidation and 5.10.4.4 Delayed Invalidation say what
- * software may leave out. Process-context identifiers are the theme of mmu/pcid.
+ * After software has changed a paging-structure entry, the processor may go on with the
+ * translation it has cached, or use the new one; only some operations end that (5.10.4.1
+ * Operations that Invalidate TLBs and Paging-Structure Caches). So each case here makes a
+ * translation, changes the entry behind it and then looks twice: before an invalidation both
+ * values are right, and nothing else is; after it only the new one is. 5.10.4.3 Optional
+ * Invalidation and 5.10.4.4 Delayed Invalidation say what software may leave out. Process-context
+ * identifiers are the theme of mmu/pcid.
  */
 #include "case.h"
 #include "cpu/features.h"
@@ -208,8 +209,8 @@ static u64 other_tables(const struct probe *probe, enum paging_level level)
 }
 
 /*
- * No TLB has the translation of the page: it has not been used. But its neighbour's was, and the upper
- * entries that both share may be cached on their own.
+ * No TLB has the translation of the page: it has not been used. But its neighbour's was, and the
+ * upper entries that both share may be cached on their own.
  */
 static void upper_entry_may_be_stale(const struct case_def *this_case)
 {
@@ -236,8 +237,8 @@ CASE_RUN(pml4e_may_be_stale, upper_entry_may_be_stale, PROVES("paging:tlb.psc.up
 	 UPPER(LEVEL_PML4E));
 
 /*
- * The PML4E references its own table, so one entry serves as PML4E, PDPTE, PDE and PTE, and the page is
- * the table itself: 5.10.3.3.
+ * The PML4E references its own table, so one entry serves as PML4E, PDPTE, PDE and PTE, and the
+ * page is the table itself: 5.10.3.3.
  */
 CASE(self_mapped_table, PROVES("paging:fmt.selfmap", "paging:tlb.psc.alias"))
 {

@@ -10,9 +10,9 @@
  *
  *	LEGACY_RUN(&(struct legacy_start){ .mode = PAGING_PAE, .cr3 = ... }, script);
  *
- * The operations of a script follow each other with nothing in between that touches the memory or the
- * control registers of the case: a translation that one leaves in a TLB is there for the next. A
- * fault ends the operation, not the script. However the script ends, the code that called comes
+ * The operations of a script follow each other with nothing in between that touches the memory or
+ * the control registers of the case: a translation that one leaves in a TLB is there for the next.
+ * A fault ends the operation, not the script. However the script ends, the code that called comes
  * back in 64-bit mode with its own CR0, CR3, CR4 and IA32_EFER.
  *
  * What runs, its stack, its tables and the script lie below 4 MiB; every paging structure that a

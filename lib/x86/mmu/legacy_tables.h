@@ -11,8 +11,8 @@
 u32 *tables_32_bit(void);
 
 /*
- * Maps the 4-KByte page at `linear` to `physical`, by a PTE with `flags`; a page table that is missing
- * is made and allows everything. Returns the PTE.
+ * Maps the 4-KByte page at `linear` to `physical`, by a PTE with `flags`; a page table that is
+ * missing is made and allows everything. Returns the PTE.
  */
 u32 *map_32_bit(u32 *directory, u32 linear, u64 physical, u32 flags);
 
