@@ -35,7 +35,7 @@ CASE(cpuid_answers_from_the_table, PROVES("kvm-ioctls:cpuid2.set", "kvm-exits:5"
 BOX_GUEST_16(real_mode_guest, "mov $0xffff, %ax\n\t mov %ax, %ds\n\t movw $0x1234, 0xa010\n\t hlt");
 
 /* FFFFH:A010H is linear FFFF0H + A010H: beyond the memory. */
-CASE(real_mode_runs_by_itself, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS))
+CASE(real_mode_runs_by_itself, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS_UNPAGED))
 {
 	struct kvm_run *run;
 
@@ -56,7 +56,7 @@ BOX_GUEST_16(mode_switch_guest,
 	     "ljmpl $0x18, $0x8018\n\t .org box_mode_switch_guest + 0x18\n\t"
 	     ".code32\n\t mov $0x12345678, %ebx\n\t mov %cr0, %ecx\n\t hlt");
 
-CASE(real_mode_to_protected_mode, PROVES("exit-reasons:28"), NEEDS(BOX_NEEDS))
+CASE(real_mode_to_protected_mode, PROVES("exit-reasons:28"), NEEDS(BOX_NEEDS_UNPAGED))
 {
 	struct kvm_sregs sregs;
 
@@ -158,15 +158,22 @@ CASE(msr_of_the_guest, PROVES("exit-reasons:31", "exit-reasons:32"), NEEDS(BOX_N
 		struct kvm_msrs list;
 		u8 room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
 	} msrs = { .list.nmsrs = 1 };
+	u64 own = rdmsr(IA32_KERNEL_GS_BASE);
+	struct kvm_sregs sregs;
 
 	msrs.list.entries[0].index = IA32_KERNEL_GS_BASE;
 	box_start(&box, &msr_guest);
+	sregs = box_sregs(&box);
+	sregs.gs.base = 0x7654321;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
 	EXPECT_EQ(box_regs(&box).rax, 0x89abcdef);
 	EXPECT_EQ(box_regs(&box).rdx, 0x1234);
 	EXPECT_EQ(hv_vcpu_get_msrs(&box.vcpu, &msrs.list), 1);
-	EXPECT_EQ(msrs.list.entries[0].data, 0);
+	EXPECT_EQ(msrs.list.entries[0].data, 0x7654321);
 	EXPECT_EQ(box_sregs(&box).gs.base, 0x123489abcdef);
+	/* The host has its own again. */
+	EXPECT_EQ(rdmsr(IA32_KERNEL_GS_BASE), own);
 }
 
 BOX_GUEST_64(unknown_msr_guest,

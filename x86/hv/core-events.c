@@ -114,7 +114,7 @@ CASE(interrupt_vectors, PROVES("kvm-ioctls:irq.range", "kvm-ioctls:irq.eexist"),
 
 BOX_GUEST_16(real_mode_halt_guest, "sti\n\t hlt");
 
-CASE(interrupt_in_real_mode, PROVES("event-injection:inject.real"), NEEDS(BOX_NEEDS))
+CASE(interrupt_in_real_mode, PROVES("event-injection:inject.real"), NEEDS(BOX_NEEDS_UNPAGED))
 {
 	box_start(&box, &real_mode_halt_guest);
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);

@@ -210,7 +210,7 @@ BOX_GUEST_16(addressing_16_guest,
 	     "mov $0xf000, %ax\n\t mov %ax, %ds\n\t mov $0x8000, %bx\n\t mov $0x1000, %si\n\t"
 	     "mov -4(%bx,%si), %cx\n\t hlt");
 
-CASE(addressing_of_real_mode, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS))
+CASE(addressing_of_real_mode, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS_UNPAGED))
 {
 	box_start(&box, &addressing_16_guest);
 	expect_mmio(false, 0xf0000 + 0x8ffc, 2, 0xbeef);
@@ -221,7 +221,7 @@ CASE(addressing_of_real_mode, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS))
 BOX_GUEST_32(addressing_32_guest,
 	     "mov $0x10000000, %ebp\n\t mov $4, %ecx\n\t mov 8(%ebp,%ecx,2), %eax\n\t hlt");
 
-CASE(addressing_of_protected_mode, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS))
+CASE(addressing_of_protected_mode, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS_UNPAGED))
 {
 	box_start(&box, &addressing_32_guest);
 	expect_mmio(false, BOX_MMIO + 16, 4, 0xdeadbeef);

@@ -52,9 +52,10 @@ struct box {
 #define BOX_GUEST_32(name, text)	BOX_GUEST(name, 32, text)
 #define BOX_GUEST_16(name, text)	BOX_GUEST(name, 16, text)
 
-/* What cases with a box need. */
-#define BOX_NEEDS	VMX, EPT, EPT_CAP(INVEPT), PROC2(UNRESTRICTED_GUEST),		\
-			ENTRY_CTL(LOAD_IA32_EFER), ENTRY_CTL(LOAD_IA32_PAT)
+/* What cases with a box need; and those with a guest that begins without paging. */
+#define BOX_NEEDS	VMX, EPT, EPT_CAP(INVEPT), ENTRY_CTL(LOAD_IA32_EFER),	\
+			ENTRY_CTL(LOAD_IA32_PAT)
+#define BOX_NEEDS_UNPAGED	BOX_NEEDS, PROC2(UNRESTRICTED_GUEST)
 
 /*
  * VMX operation, a VM with memory from 0, a vCPU about to execute the first instruction of

@@ -36,11 +36,9 @@ static void follow_mode(u64 cr0, u64 efer)
 
 void hv_put_cr0(u64 cr0)
 {
-	u64 fixed = capabilities()->cr0_fixed0;
+	/* 26.8: without "unrestricted guest" an entry with PE or PG 0 fails, and so it should. */
+	const u64 fixed = capabilities()->cr0_fixed0 & ~(CR0_PE | CR0_PG);
 
-	/* 26.8: with "unrestricted guest" the guest may be without protection and paging. */
-	if (control_allowed(CONTROL_PROC2_UNRESTRICTED_GUEST))
-		fixed &= ~(u64)(CR0_PE | CR0_PG);
 	vmcs_put(CR0_GUEST_HOST_MASK, ~CR0_OF_GUEST);
 	vmcs_put(CR0_READ_SHADOW, cr0);
 	vmcs_put(GUEST_CR0, (cr0 & ~(CR0_CD | CR0_NW)) | fixed);
