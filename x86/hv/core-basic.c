@@ -319,6 +319,56 @@ CASE(lower_cr8_is_told, PROVES("kvm-exits:11"), NEEDS(BOX_NEEDS))
 	EXPECT_EQ(box_regs(&box).rbx, 3);
 }
 
+/* --- paging modes ------------------------------------------------------------ */
+
+#define PDPT	0xb000
+
+BOX_GUEST_32(pae_guest,
+	     "mov $0x20, %eax\n\t mov %eax, %cr4\n\t mov $0xb000, %eax\n\t mov %eax, %cr3\n\t"
+	     "mov %cr0, %eax\n\t bts $31, %eax\n\t mov %eax, %cr0\n\t mov 0x40a000, %ebx\n\t hlt");
+
+/* A MOV to CR0 that turns PAE paging on loads the PDPTEs: 5.4.1. The core has to do it then. */
+CASE(pae_paging, PROVES("paging:mode.select.pae", "paging:pdpte.load.cr0"),
+     NEEDS(BOX_NEEDS_UNPAGED))
+{
+	box_start(&box, &pae_guest);
+	*box_at(&box, PDPT) = (BOX_TABLES + 2 * PAGE_SIZE) | PTE_P;
+	box_at(&box, BOX_TABLES + 2 * PAGE_SIZE)[2] = PTE_P | PTE_RW | PTE_PS;	/* 4 MBytes -> 0 */
+	*box_at(&box, BOX_DATA) = 0x12345678;
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rbx, 0x12345678);
+	EXPECT_EQ(box_sregs(&box).efer, 0);
+}
+
+CASE(bad_pdpte_is_gp, PROVES("paging:pdpte.gp.cr0"), NEEDS(BOX_NEEDS_UNPAGED))
+{
+	box_start(&box, &pae_guest);
+	*box_at(&box, PDPT) = (BOX_TABLES + 2 * PAGE_SIZE) | PTE_P;
+	*box_at(&box, PDPT + 8) = PTE_P | PTE_RW;
+	EXPECT_VECTOR(&box, VECTOR_GP);
+	EXPECT_EQ(box_sregs(&box).cr0 & CR0_PG, 0);
+}
+
+BOX_GUEST_32(long_mode_guest,
+	     "mov $0x20, %eax\n\t mov %eax, %cr4\n\t mov $0x1000, %eax\n\t mov %eax, %cr3\n\t"
+	     "mov $0xc0000080, %ecx\n\t mov $0x100, %eax\n\t xor %edx, %edx\n\t wrmsr\n\t"
+	     "mov %cr0, %eax\n\t bts $31, %eax\n\t mov %eax, %cr0\n\t rdmsr\n\t"
+	     "ljmp $8, $0x8040\n\t .org box_long_mode_guest + 0x40\n\t"
+	     ".code64\n\t mov $0x1122334455667788, %rbx\n\t hlt");
+
+CASE(protected_mode_to_64_bit_mode, PROVES("paging:mode.lma_set"), NEEDS(BOX_NEEDS_UNPAGED))
+{
+	struct kvm_sregs sregs;
+
+	box_start(&box, &long_mode_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	sregs = box_sregs(&box);
+	EXPECT_EQ(box_regs(&box).rax, EFER_LME | EFER_LMA);
+	EXPECT_EQ(box_regs(&box).rbx, 0x1122334455667788);
+	EXPECT_EQ(sregs.efer, EFER_LME | EFER_LMA);
+	EXPECT_EQ(sregs.cs.l, 1);
+}
+
 /* --- what ends a guest --------------------------------------------------------- */
 
 BOX_GUEST_64(triple_fault_guest, "lidt 0xa000\n\t ud2");

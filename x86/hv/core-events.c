@@ -298,3 +298,20 @@ CASE(events_that_are_refused, PROVES("kvm-ioctls:events.flags", "kvm-ioctls:even
 	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
 	EXPECT_EQ(box_regs(&box).rip, BOX_CODE + 1);
 }
+
+CASE(failed_entry_delivers_nothing, PROVES("kvm-exits:9"), NEEDS(BOX_NEEDS))
+{
+	const struct kvm_vcpu_events none = { 0 };
+	struct kvm_sregs good, bad;
+
+	box_start(&box, &idle_guest);
+	good = bad = box_sregs(&box);
+	bad.cs.type = 0;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &bad), 0);
+	inject_exception(VECTOR_GP, 0);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_FAIL_ENTRY);
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &good), 0);
+	REQUIRE_EQ(hv_vcpu_set_events(&box.vcpu, &none), 0);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rip, BOX_CODE + 1);
+}
