@@ -315,3 +315,36 @@ CASE(failed_entry_delivers_nothing, PROVES("kvm-exits:9"), NEEDS(BOX_NEEDS))
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
 	EXPECT_EQ(box_regs(&box).rip, BOX_CODE + 1);
 }
+
+/* --- and in between ------------------------------------------------------------------- */
+
+BOX_GUEST_64(nop_guest, "nop\n\t nop\n\t hlt");
+
+/* 29.3.1.5: an entry may not inject an interrupt while STI keeps them out. */
+CASE(interrupt_waits_for_the_shadow, PROVES("kvm-exits:5", "interruptibility:sti.block"),
+     NEEDS(BOX_NEEDS))
+{
+	const struct kvm_vcpu_events shadow = {
+		.flags = KVM_VCPUEVENT_VALID_SHADOW, .interrupt.shadow = KVM_X86_SHADOW_INT_STI };
+	struct kvm_regs regs;
+
+	box_start(&box, &nop_guest);
+	regs = box_regs(&box);
+	regs.rflags |= RFLAGS_IF;
+	REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+	REQUIRE_EQ(hv_vcpu_set_events(&box.vcpu, &shadow), 0);
+	interrupt(0x47);
+	EXPECT_VECTOR(&box, 0x47);
+	EXPECT_EQ(saved_rip(BOX_STACK), BOX_CODE + 1);
+}
+
+BOX_GUEST_16(real_mode_fault_guest, "mov $0x4b564dff, %ecx\n\t rdmsr\n\t hlt");
+
+/* 29.2.1.3: no error code is delivered in real mode. */
+CASE(exception_in_real_mode, PROVES("event-injection:inject.real"), NEEDS(BOX_NEEDS_UNPAGED))
+{
+	box_start(&box, &real_mode_fault_guest);
+	EXPECT_VECTOR(&box, VECTOR_GP);
+	EXPECT_EQ(box_regs(&box).rsp, BOX_STACK - 6);
+	EXPECT_EQ(*(u16 *)(box.memory + BOX_STACK - 6), BOX_CODE + 6);
+}

@@ -500,3 +500,18 @@ CASE(tables_are_bounded, PROVES("ept:inv.invept_single"), NEEDS(BOX_NEEDS))
 		EXPECT_EQ(*memory[i], 2);
 	EXPECT_TRUE(box.vm.ept_fills > 60);
 }
+
+/* A log may not take the pages that the guest's next access needs for tables. */
+CASE(memory_of_a_vm_is_bounded, PROVES("kvm-ioctls:dirty.content"), NEEDS(BOX_NEEDS))
+{
+	struct kvm_userspace_memory_region region = { .slot = 1, .guest_phys_addr = BIT(32),
+						      .flags = KVM_MEM_LOG_DIRTY_PAGES };
+	struct hv_vm small;
+
+	box_start(&box, &twice_guest);
+	EXPECT_EQ(hv_vm_create(&small, page_alloc(), PAGE_SIZE), -ENOMEM);
+	region.memory_size = BIT(31);
+	EXPECT_EQ(hv_vm_set_memory(&box.vm, &region), -ENOMEM);
+	region.memory_size = BIT(20);
+	EXPECT_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+}

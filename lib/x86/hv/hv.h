@@ -32,6 +32,7 @@
 #define HV_MAX_CPUID	96	/* entries of a vCPU's CPUID table */
 #define HV_PIO_OFFSET	3072	/* of the I/O data in the page of struct kvm_run; 1024 bytes */
 #define HV_PIO_SIZE	1024
+#define HV_MIN_PAGES	16	/* of a VM, for its EPT */
 
 struct hv_slot {
 	struct kvm_userspace_memory_region region;	/* memory_size 0: no slot */
@@ -109,8 +110,9 @@ void hv_start(void *page);
 /* --- VM: vm.c ----------------------------------------------------------------- */
 
 /*
- * Makes an empty VM that lives in `size` bytes at `pages`, both multiples of 4096; 16 pages do for
- * one vCPU and small memory. When EPT tables have used all of it up, they are made anew.
+ * Makes an empty VM that lives in `size` bytes at `pages`, both multiples of 4096, at least
+ * HV_MIN_PAGES of them; two more for each vCPU, and for dirty logs what those take. When EPT tables
+ * have used all of it up, they are made anew.
  * -ENOMEM: too small; -EOPNOTSUPP: this processor cannot.
  */
 int hv_vm_create(struct hv_vm *vm, void *pages, u64 size);

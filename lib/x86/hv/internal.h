@@ -150,6 +150,8 @@ bool hv_ept_fill(struct hv_vm *vm, u64 gpa, bool write);
 /* Takes the range back; `write_only`: just the right to write. INVEPT is left to the caller. */
 void hv_ept_zap(struct hv_vm *vm, u64 gpa, u64 size, bool write_only);
 void hv_ept_invalidate(const struct hv_vm *vm);
+/* Gives all tables back to the pool; the guest fills them anew. */
+void hv_ept_forget_all(struct hv_vm *vm);
 
 /* Linear to guest-physical address for an access at the guest's CPL; false: `fault`. */
 bool hv_translate(struct hv_vcpu *vcpu, u64 linear, enum access kind, u64 *gpa,

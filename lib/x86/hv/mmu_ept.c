@@ -62,6 +62,12 @@ static void free_tables(struct hv_vm *vm, u64 *table, enum paging_level level)
 	}
 }
 
+void hv_ept_forget_all(struct hv_vm *vm)
+{
+	free_tables(vm, vm->ept_root, LEVEL_PML4E);
+	hv_ept_invalidate(vm);
+}
+
 /* The largest page that can map `gpa` as the slot has it: 2 MBytes where both sides fit. */
 static enum paging_level page_level(const struct hv_slot *slot, u64 gpa)
 {
@@ -108,8 +114,7 @@ bool hv_ept_fill(struct hv_vm *vm, u64 gpa, bool write)
 	level = page_level(slot, gpa);
 	entry = make_entry(vm, gpa, level);
 	if (!entry) {
-		free_tables(vm, vm->ept_root, LEVEL_PML4E);
-		hv_ept_invalidate(vm);
+		hv_ept_forget_all(vm);
 		entry = make_entry(vm, gpa, level);
 	}
 	if (!entry)

@@ -34,6 +34,8 @@ int hv_vm_create(struct hv_vm *vm, void *pages, u64 size)
 {
 	if (!is_supported())
 		return -EOPNOTSUPP;
+	if (size / PAGE_SIZE < HV_MIN_PAGES)
+		return -ENOMEM;
 	memset(vm, 0, sizeof(*vm));
 	vm->physical_bits = maxphyaddr();
 	vm->pages_1g = CPUID_BIT(0x80000001, 0, edx, 26);
@@ -91,24 +93,25 @@ static void stop_log(struct hv_vm *vm, struct hv_slot *slot)
 	u64 i;
 
 	for (i = 0; slot->dirty && i < log_pages(slot); i++)
-		if (slot->dirty[i])
-			hv_pool_give(&vm->pool, slot->dirty[i]);
+		hv_pool_give(&vm->pool, slot->dirty[i]);
 	if (slot->dirty)
 		hv_pool_give(&vm->pool, slot->dirty);
 	slot->dirty = NULL;
 }
 
+/* The EPT keeps enough pages for one instruction's accesses: HV_MIN_PAGES. */
 static int start_log(struct hv_vm *vm, struct hv_slot *slot)
 {
 	u64 i;
 
+	if (vm->pool.left < log_pages(slot) + 1 + HV_MIN_PAGES)
+		hv_ept_forget_all(vm);
+	if (vm->pool.left < log_pages(slot) + 1 + HV_MIN_PAGES)
+		return -ENOMEM;
 	slot->dirty = hv_pool_take(&vm->pool);
-	for (i = 0; slot->dirty && i < log_pages(slot); i++) {
+	for (i = 0; i < log_pages(slot); i++)
 		slot->dirty[i] = hv_pool_take(&vm->pool);
-		if (!slot->dirty[i])
-			stop_log(vm, slot);
-	}
-	return slot->dirty ? 0 : -ENOMEM;
+	return 0;
 }
 
 /* One quadword of the log goes to user space; its pages can be written only with a note again. */
