@@ -212,7 +212,7 @@ void entry_write_fields(const struct entry_input *in, const struct entry_input *
 {
 	u32 i;
 
-	for (i = 0; i < VMCS_FIELDS; i++)
-		if (in->field[i] != found->field[i])
-			vmwrite(fields[i].encoding, in->field[i]);
+	for (i = 0; i < used_count; i++)
+		if (in->field[used[i]] != found->field[used[i]])
+			vmwrite(fields[used[i]].encoding, in->field[used[i]]);
 }
