@@ -79,6 +79,8 @@ MMIO_LOAD(load_qword,	"mov (%rbx), %rax",		8, DEVICE_DATA, 0, 0);
 MMIO_LOAD(load_sib,	"mov -8(%rbx,%rcx,4), %eax",	4, 0xddeeff80, 0, 0);
 MMIO_LOAD(load_moffs,	"movabs 0x10000000, %eax",	4, 0xddeeff80, 0, 0);
 MMIO_LOAD(load_absolute, "mov 0x10000000, %eax",	4, 0xddeeff80, 0, 0);
+/* From BOX_CODE, 6 bytes long. */
+MMIO_LOAD(load_rip_relative, "mov 0x10000000 - 0x8006(%rip), %eax", 4, 0xddeeff80, 0, 0);
 MMIO_LOAD(load_gs,	"mov %gs:(%rbx), %eax",		4, 0xddeeff80, 0, 0);
 MMIO_LOAD(load_address_32, "mov (%ebx), %eax",		4, 0xddeeff80, 0, 0);
 MMIO_LOAD(load_movzx_byte, "movzbl (%rbx), %eax",	1, 0x80, 0, 0);
@@ -425,7 +427,7 @@ CASE(wild_address, PROVES("kvm-exits:6", "ept:walk.4level.high_gpa"), NEEDS(BOX_
 #define LOGGED_PAGES	4
 
 BOX_GUEST_64(dirty_guest,
-	     "mov $0x20000, %ebx\n\t mov (%rbx), %al\n\t mov %al, 0x1000(%rbx)\n\t"
+	     "mov $0x20000, %ebx\n\t mov 0x3000(%rbx), %al\n\t mov %al, 0x1000(%rbx)\n\t"
 	     "out %al, $0x80\n\t mov %al, 0x1000(%rbx)\n\t mov %al, 0x3000(%rbx)\n\t"
 	     "out %al, $0x80\n\t mov $0x22000, %edi\n\t mov $0x60, %dx\n\t insb\n\t hlt");
 
@@ -452,6 +454,26 @@ CASE(dirty_pages_are_logged, PROVES("kvm-ioctls:dirty.content"), NEEDS(BOX_NEEDS
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
 	EXPECT_EQ(dirty_log(1), BIT(2));
+}
+
+/* Each page by itself, however large the pages of the EPT could be. */
+CASE(dirty_pages_of_a_large_slot, PROVES("kvm-ioctls:dirty.content"), NEEDS(BOX_NEEDS))
+{
+	u64 bits[512 / 64] = { 0 };
+	const struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = bits };
+	struct kvm_userspace_memory_region region = {
+		.slot = 1, .guest_phys_addr = 0x400000, .memory_size = 0x200000,
+		.flags = KVM_MEM_LOG_DIRTY_PAGES };
+
+	box_start(&box, &large_guest);
+	region.userspace_addr = physical(pages_alloc(0x200000, 0x200000));
+	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	REQUIRE_EQ(hv_vm_get_dirty_log(&box.vm, &log), 0);
+	EXPECT_EQ(bits[0], BIT(0));
+	EXPECT_EQ(bits[1] | bits[2] | bits[3] | bits[4] | bits[5] | bits[6], 0);
+	EXPECT_EQ(bits[7], BIT(63));
 }
 
 CASE(logging_starts_and_stops, PROVES("kvm-ioctls:dirty.content", "kvm-ioctls:dirty.noslot",

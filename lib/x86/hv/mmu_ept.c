@@ -74,9 +74,9 @@ static enum paging_level page_level(const struct hv_slot *slot, u64 gpa)
 	const u64 size = level_size(LEVEL_PDE);
 	u64 start = gpa & ~(size - 1), offset = start - slot->region.guest_phys_addr;
 
+	/* A page that begins before the slot has an offset beyond all sizes. */
 	if (slot->dirty || !(capabilities()->ept_vpid_cap & EPT_CAP_2M) ||
 	    (slot->region.userspace_addr + offset) % size ||
-	    start < slot->region.guest_phys_addr ||
 	    slot->region.memory_size < size || offset > slot->region.memory_size - size)
 		return LEVEL_PTE;
 	return LEVEL_PDE;
