@@ -217,7 +217,8 @@ bool entry_result_allows(enum entry_result result, bool resume, outcome_t outcom
 	if (result == RESULT_EXIT)
 		return outcome == OUTCOME_EXIT(resume ? EXIT_VMRESUME : EXIT_VMLAUNCH);
 	if (result == RESULT_MSR)
-		return outcome >> 32 == OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_MSR_LOADING, 0) >> 32;
+		return outcome >> 32 ==
+		       OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_MSR_LOADING, 0) >> 32;
 	return outcome == results[result].outcome ||
 	       (results[result].alternative && outcome == results[result].alternative);
 }

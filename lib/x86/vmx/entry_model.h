@@ -123,7 +123,7 @@ bool entry_breaks(const struct entry_prediction *prediction, u32 rule);
 /* The stage in which an entry fails with `result`. */
 enum entry_stage entry_result_stage(enum entry_result result);
 
-/* Whether a rule with `result` allows an entry to end in `outcome`; any entry number for RESULT_MSR. */
+/* Whether `result` allows an entry to end in `outcome`; RESULT_MSR with any number. */
 bool entry_result_allows(enum entry_result result, bool resume, outcome_t outcome);
 
 /* --- for rules ------------------------------------------------------------------ */

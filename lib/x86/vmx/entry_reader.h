@@ -19,7 +19,7 @@ void entry_read_input(struct entry_input *in, bool resume, u64 vmcs);
 /* Whether this processor has the field: an index, INDEX_... */
 bool vmcs_has_index(u32 index);
 
-/* Writes the fields that this processor has and that differ between `in` and what entry_read_input() found, `found`. */
+/* Writes the fields that differ between `in` and `found`, of those that this processor has. */
 void entry_write_fields(const struct entry_input *in, const struct entry_input *found);
 
 /*
