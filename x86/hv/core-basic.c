@@ -146,6 +146,18 @@ CASE(string_io, PROVES("kvm-ioctls:run.rep_io", "kvm-exits:2"), NEEDS(BOX_NEEDS)
 	EXPECT_EQ(box_regs(&box).rdi, 0xb006);
 }
 
+BOX_GUEST_64(crossing_io_guest, "mov $0x60, %edx\n\t mov $0xafff, %edi\n\t insw\n\t hlt");
+
+CASE(string_io_across_pages, PROVES("kvm-exits:2"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &crossing_io_guest);
+	expect_io(KVM_EXIT_IO_IN, 0x60, 2, 1);
+	*(u16 *)io_data() = 0x1234;
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box.memory[0xafff], 0x34);
+	EXPECT_EQ(box.memory[0xb000], 0x12);
+}
+
 /* --- MSRs -------------------------------------------------------------------- */
 
 BOX_GUEST_64(msr_guest,

@@ -140,6 +140,8 @@ static void read_modify_write(const struct case_def *this_case)
 RMW_CASE(add, "add %eax, (%rbx)", 0xfffffffb, 0, RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF, 5);
 RMW_CASE(locked_add, "lock addl $1, (%rbx)", 6, 7, 0, 5);
 RMW_CASE(adc, "stc\n\t adcl $1, (%rbx)", 6, 8, 0, 5);
+RMW_CASE(adc_without_carry, "clc\n\t adcl $1, (%rbx)", 6, 7, 0, 5);
+RMW_CASE(sbb, "stc\n\t sbbl $1, (%rbx)", 3, 1, 0, 5);
 RMW_CASE(sub, "subl $2, (%rbx)", 1, 0xffffffff, RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_SF, 5);
 RMW_CASE(and, "andl $0xf0, (%rbx)", 0x1ff, 0xf0, RFLAGS_PF, 5);
 RMW_CASE(or, "orl $0x80, (%rbx)", 1, 0x81, RFLAGS_PF, 5);
