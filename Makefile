@@ -81,7 +81,7 @@ $(B)/obj/images/%.sections.o: $(B)/obj/images/%.sections.c
 	$(Q)$(CC) $(IMAGE_CFLAGS) -c -o $@ $<
 $(B)/images/%: $(B)/obj/x86/%.o $(B)/obj/images/%.sections.o $(LIB_OBJ) $(LDS)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(IMAGE_LDFLAGS) -Wl,--strip-debug -T $(LDS) -o $@ $< $(B)/obj/images/$*.sections.o $(LIB_OBJ) $(LIBFDT_A)
+	$(Q)$(CC) $(IMAGE_LDFLAGS) -Wl,--strip-debug,--discard-all -T $(LDS) -o $@ $< $(B)/obj/images/$*.sections.o $(LIB_OBJ) $(LIBFDT_A)
 $(B)/images/%.tsv: $(B)/images/% $(B)/tools/imageinfo
 	$(Q)$(B)/tools/imageinfo --spec $(SRC)/spec --image $* $< > $@
 
