@@ -79,9 +79,12 @@ $(B)/obj/images/%.sections.c: $(B)/obj/images/%.pass1 $(B)/tools/imageinfo $(wil
 	$(Q)$(B)/tools/imageinfo --spec $(SRC)/spec --sections $< > $@
 $(B)/obj/images/%.sections.o: $(B)/obj/images/%.sections.c
 	$(Q)$(CC) $(IMAGE_CFLAGS) -c -o $@ $<
+# imageinfo needs two symbols; the pass before has them all, for a debugger.
 $(B)/images/%: $(B)/obj/x86/%.o $(B)/obj/images/%.sections.o $(LIB_OBJ) $(LDS)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(IMAGE_LDFLAGS) -Wl,--strip-debug,--discard-all -T $(LDS) -o $@ $< $(B)/obj/images/$*.sections.o $(LIB_OBJ) $(LIBFDT_A)
+	$(Q)$(CC) $(IMAGE_LDFLAGS) -T $(LDS) -o $@ $< $(B)/obj/images/$*.sections.o $(LIB_OBJ) $(LIBFDT_A)
+	$(Q)$(OBJCOPY) --strip-all -K __cases_start -K __cases_end $@
+	$(Q)[ $$(wc -c <$@) -le 262144 ] || { echo "$@: more than 256 KiB; split it" >&2; exit 1; }
 $(B)/images/%.tsv: $(B)/images/% $(B)/tools/imageinfo
 	$(Q)$(B)/tools/imageinfo --spec $(SRC)/spec --image $* $< > $@
 
