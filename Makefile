@@ -61,6 +61,9 @@ trees: $(TREES)
 
 # --- images -----------------------------------------------------------------
 
+# The core shares an image with a guest and its cases: small before fast.
+$(B)/obj/lib/x86/hv/%.o $(B)/obj/x86/hv/%.o: IMAGE_CFLAGS += -Os
+
 $(B)/obj/lib/%.o: $(SRC)/lib/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(IMAGE_CFLAGS) -ffunction-sections -MMD -MP -c -o $@ $<
