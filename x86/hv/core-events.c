@@ -180,10 +180,10 @@ CASE(interrupt_is_delivered_anew, PROVES("ept:violation.during_delivery"), NEEDS
 	box_start(&box, &halt_guest);
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
 	set_stack(FRESH_STACK);
-	fills = box.vm.ept_fills;
+	fills = box.vm.fills;
 	interrupt(0x44);
 	EXPECT_VECTOR(&box, 0x44);
-	EXPECT_TRUE(box.vm.ept_fills >= fills + 2);
+	EXPECT_TRUE(box.vm.fills >= fills + 2);
 	EXPECT_EQ(saved_rip(FRESH_STACK), BOX_CODE + 2);
 	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
 	EXPECT_EQ(box_regs(&box).rbx, 7);

@@ -244,14 +244,14 @@ CASE(pages_are_mapped_on_demand, PROVES("ept:violation.not_present"), NEEDS(BOX_
 	u64 fills, exits;
 
 	box_start(&box, &touch_guest);
-	EXPECT_EQ(box.vm.ept_fills, 0);
+	EXPECT_EQ(box.vm.fills, 0);
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
-	fills = box.vm.ept_fills;
+	fills = box.vm.fills;
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
-	EXPECT_EQ(box.vm.ept_fills, fills + 1);
+	EXPECT_EQ(box.vm.fills, fills + 1);
 	exits = box.vcpu.exits;
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
-	EXPECT_EQ(box.vm.ept_fills, fills + 1);
+	EXPECT_EQ(box.vm.fills, fills + 1);
 	EXPECT_EQ(box.vcpu.exits, exits + 1);
 	EXPECT_EQ(*box_at(&box, 0xc000), 1);
 	EXPECT_EQ(*box_at(&box, 0xc008), 2);
@@ -271,9 +271,9 @@ CASE(large_page, PROVES("ept:walk.2m"), NEEDS(BOX_NEEDS, EPT_CAP(2M)))
 	region.userspace_addr = physical(memory);
 	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
-	fills = box.vm.ept_fills;
+	fills = box.vm.fills;
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
-	EXPECT_EQ(box.vm.ept_fills, fills + 1);
+	EXPECT_EQ(box.vm.fills, fills + 1);
 	EXPECT_EQ(*(u64 *)memory, 1);
 	EXPECT_EQ(*(u64 *)(memory + 0x1ff000), 2);
 }
@@ -522,7 +522,7 @@ CASE(tables_are_bounded, PROVES("ept:inv.invept_single"), NEEDS(BOX_NEEDS))
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
 	for (i = 0; i < 30; i++)
 		EXPECT_EQ(*memory[i], 2);
-	EXPECT_TRUE(box.vm.ept_fills > 60);
+	EXPECT_TRUE(box.vm.fills > 60);
 }
 
 /* A log may not take the pages that the guest's next access needs for tables. */
@@ -533,7 +533,7 @@ CASE(memory_of_a_vm_is_bounded, PROVES("kvm-ioctls:dirty.content"), NEEDS(BOX_NE
 	struct hv_vm small;
 
 	box_start(&box, &twice_guest);
-	EXPECT_EQ(hv_vm_create(&small, page_alloc(), PAGE_SIZE), -ENOMEM);
+	EXPECT_EQ(hv_vm_create(&small, &hv_mmu_ept, page_alloc(), PAGE_SIZE), -ENOMEM);
 	region.memory_size = BIT(31);
 	EXPECT_EQ(hv_vm_set_memory(&box.vm, &region), -ENOMEM);
 	region.memory_size = BIT(20);

@@ -136,7 +136,7 @@ u8 *box_add_memory(struct box *box, u32 slot, u64 gpa, u64 size, u32 flags)
 void box_start(struct box *box, const struct box_guest *guest)
 {
 	hv_start(page_alloc());
-	REQUIRE_EQ(hv_vm_create(&box->vm, pages_alloc(BOX_POOL * PAGE_SIZE, PAGE_SIZE),
+	REQUIRE_EQ(hv_vm_create(&box->vm, &hv_mmu_ept, pages_alloc(BOX_POOL * PAGE_SIZE, PAGE_SIZE),
 				BOX_POOL * PAGE_SIZE), 0);
 	box->memory = box_add_memory(box, BOX_SLOT, 0, BOX_SIZE, 0);
 	REQUIRE_EQ(hv_vcpu_create(&box->vm, &box->vcpu, 0), 0);

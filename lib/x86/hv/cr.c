@@ -14,7 +14,19 @@
 
 u64 hv_cr0(void)
 {
-	return (vmcs_get(GUEST_CR0) & CR0_OF_GUEST) | (vmcs_get(CR0_READ_SHADOW) & ~CR0_OF_GUEST);
+	u64 owned = vmcs_get(CR0_GUEST_HOST_MASK);
+
+	return (vmcs_get(GUEST_CR0) & ~owned) | (vmcs_get(CR0_READ_SHADOW) & owned);
+}
+
+u64 hv_cr3(const struct hv_vcpu *vcpu)
+{
+	return vcpu->vm->mmu->owns_cr3 ? vcpu->cr3 : vmcs_get(GUEST_CR3);
+}
+
+u64 hv_pdpte(const struct hv_vcpu *vcpu, u32 number)
+{
+	return vcpu->vm->mmu->owns_cr3 ? vcpu->pdpte[number] : vmcs_get(GUEST_PDPTE0 + 2 * number);
 }
 
 u64 hv_cr4(void)
@@ -22,7 +34,7 @@ u64 hv_cr4(void)
 	return vmcs_get(CR4_READ_SHADOW);
 }
 
-static void follow_mode(u64 cr0, u64 efer)
+static void follow_mode(struct hv_vcpu *vcpu, u64 cr0, u64 efer)
 {
 	u64 entry = vmcs_get(VM_ENTRY_CONTROLS);
 	const u64 ia_32e = control_bit(CONTROL_ENTRY_IA_32E_MODE_GUEST);
@@ -30,31 +42,58 @@ static void follow_mode(u64 cr0, u64 efer)
 	efer &= ~(u64)EFER_LMA;
 	if (efer & EFER_LME && cr0 & CR0_PG)
 		efer |= EFER_LMA;
-	vmcs_put(GUEST_IA32_EFER, efer);
+	vcpu->efer = efer;
+	vmcs_put(GUEST_IA32_EFER, efer | vcpu->vm->mmu->efer_always);
 	vmcs_put(VM_ENTRY_CONTROLS, efer & EFER_LMA ? entry | ia_32e : entry & ~ia_32e);
 }
 
-void hv_put_cr0(u64 cr0)
+void hv_put_cr0(struct hv_vcpu *vcpu, u64 cr0)
 {
 	/* 26.8: without "unrestricted guest" an entry with PE or PG 0 fails, and so it should. */
+	const struct hv_mmu *mmu = vcpu->vm->mmu;
 	const u64 fixed = capabilities()->cr0_fixed0 & ~(CR0_PE | CR0_PG);
 
-	vmcs_put(CR0_GUEST_HOST_MASK, ~CR0_OF_GUEST);
+	vmcs_put(CR0_GUEST_HOST_MASK, ~CR0_OF_GUEST | mmu->cr0_owned);
 	vmcs_put(CR0_READ_SHADOW, cr0);
-	vmcs_put(GUEST_CR0, (cr0 & ~(CR0_CD | CR0_NW)) | fixed);
-	follow_mode(cr0, vmcs_get(GUEST_IA32_EFER));
+	vmcs_put(GUEST_CR0, (cr0 & ~(CR0_CD | CR0_NW)) | fixed | mmu->cr0_always);
+	follow_mode(vcpu, cr0, vcpu->efer);
 }
 
-void hv_put_cr4(u64 cr4)
+void hv_put_cr3(struct hv_vcpu *vcpu, u64 cr3)
 {
+	if (vcpu->vm->mmu->owns_cr3)
+		vcpu->cr3 = cr3;
+	else
+		vmcs_put(GUEST_CR3, cr3);
+}
+
+static void put_pdpte(struct hv_vcpu *vcpu, u32 number, u64 pdpte)
+{
+	if (vcpu->vm->mmu->owns_cr3)
+		vcpu->pdpte[number] = pdpte;
+	else
+		vmcs_put(GUEST_PDPTE0 + 2 * number, pdpte);
+}
+
+void hv_put_cr4(struct hv_vcpu *vcpu, u64 cr4)
+{
+	const struct hv_mmu *mmu = vcpu->vm->mmu;
+
 	vmcs_put(CR4_GUEST_HOST_MASK, ~0ull);
 	vmcs_put(CR4_READ_SHADOW, cr4);
-	vmcs_put(GUEST_CR4, cr4 | capabilities()->cr4_fixed0);
+	vmcs_put(GUEST_CR4,
+		 (cr4 & ~mmu->cr4_never) | capabilities()->cr4_fixed0 | mmu->cr4_always);
 }
 
-void hv_put_efer(u64 efer)
+void hv_put_efer(struct hv_vcpu *vcpu, u64 efer)
 {
-	follow_mode(hv_cr0(), efer);
+	follow_mode(vcpu, hv_cr0(), efer);
+}
+
+void hv_registers_changed(struct hv_vcpu *vcpu)
+{
+	if (vcpu->vm->mmu->registers)
+		vcpu->vm->mmu->registers(vcpu);
 }
 
 /* --- what the guest's CPUID allows ---------------------------------------------------- */
@@ -99,9 +138,9 @@ u64 hv_cr4_allowed(const struct hv_vcpu *vcpu)
 
 /* --- PAE paging: 5.4.1 PDPTE Registers --------------------------------------------------- */
 
-static bool uses_pdptes(u64 cr0, u64 cr4)
+static bool uses_pdptes(const struct hv_vcpu *vcpu, u64 cr0, u64 cr4)
 {
-	return cr0 & CR0_PG && cr4 & CR4_PAE && !(vmcs_get(GUEST_IA32_EFER) & EFER_LME);
+	return cr0 & CR0_PG && cr4 & CR4_PAE && !(hv_efer(vcpu) & EFER_LME);
 }
 
 bool hv_load_pdptes(struct hv_vcpu *vcpu, u64 cr0, u64 cr4)
@@ -110,16 +149,16 @@ bool hv_load_pdptes(struct hv_vcpu *vcpu, u64 cr0, u64 cr4)
 	u8 *memory;
 	u32 i;
 
-	if (!uses_pdptes(cr0, cr4))
+	if (!uses_pdptes(vcpu, cr0, cr4))
 		return true;
-	memory = hv_memory(vcpu->vm, vmcs_get(GUEST_CR3) & BITS(31, 5), sizeof(pdptes), false);
+	memory = hv_memory(vcpu->vm, hv_cr3(vcpu) & BITS(31, 5), sizeof(pdptes), false);
 	if (memory)
 		memcpy(pdptes, memory, sizeof(pdptes));
 	for (i = 0; i < 4; i++)
 		if (pdptes[i] & 1 && pdptes[i] & PDPTE_RESERVED(vcpu->vm->physical_bits))
 			return false;
 	for (i = 0; i < 4; i++)
-		vmcs_put(GUEST_PDPTE0 + 2 * i, pdptes[i]);
+		put_pdpte(vcpu, i, pdptes[i]);
 	return true;
 }
 
@@ -129,21 +168,21 @@ bool hv_load_pdptes(struct hv_vcpu *vcpu, u64 cr0, u64 cr4)
 static bool write_guest_cr0(struct hv_vcpu *vcpu, u64 cr0)
 {
 	u64 before = hv_cr0(), cr4 = hv_cr4();
-	bool lme = vmcs_get(GUEST_IA32_EFER) & EFER_LME;
+	bool lme = hv_efer(vcpu) & EFER_LME;
 	bool code_64 = vmcs_get(GUEST_CS_ACCESS_RIGHTS) & HV_AR_L;
 	bool tss_16 = !(HV_AR_TYPE(vmcs_get(GUEST_TR_ACCESS_RIGHTS)) & 8);
 
 	if (cr0 >> 32 || (cr0 & CR0_PG && !(cr0 & CR0_PE)) || (cr0 & CR0_NW && !(cr0 & CR0_CD)))
 		return false;
 	cr0 = (cr0 & CR0_KNOWN) | CR0_ET;
-	if (cr0 & ~before & CR0_PG && lme && 
-	    (!(cr4 & CR4_PAE) || code_64 || tss_16))
+	if (cr0 & ~before & CR0_PG && lme && (!(cr4 & CR4_PAE) || code_64 || tss_16))
 		return false;
-	if (before & ~cr0 & CR0_PG && hv_in_64_bit_mode())
+	if (before & ~cr0 & CR0_PG && hv_in_64_bit_mode(vcpu))
 		return false;
 	if ((before ^ cr0) & (CR0_PG | CR0_CD | CR0_NW) && !hv_load_pdptes(vcpu, cr0, cr4))
 		return false;
-	hv_put_cr0(cr0);
+	hv_put_cr0(vcpu, cr0);
+	hv_registers_changed(vcpu);
 	return true;
 }
 
@@ -154,26 +193,29 @@ static bool write_guest_cr4(struct hv_vcpu *vcpu, u64 cr4)
 
 	if (cr4 & ~hv_cr4_allowed(vcpu))
 		return false;
-	if (!(cr4 & CR4_PAE) && vmcs_get(GUEST_IA32_EFER) & EFER_LMA)
+	if (!(cr4 & CR4_PAE) && hv_efer(vcpu) & EFER_LMA)
 		return false;
 	if ((before ^ cr4) & reloads && !hv_load_pdptes(vcpu, cr0, cr4))
 		return false;
-	hv_put_cr4(cr4);
+	hv_put_cr4(vcpu, cr4);
+	hv_registers_changed(vcpu);
 	return true;
 }
 
-/* Only where this processor cannot do without these exits. */
+/* Only where the MMU owns CR3, or this processor cannot do without these exits. */
 static bool write_guest_cr3(struct hv_vcpu *vcpu, u64 cr3)
 {
-	u64 before = vmcs_get(GUEST_CR3);
+	u64 before = hv_cr3(vcpu);
 
-	if (vmcs_get(GUEST_IA32_EFER) & EFER_LMA && cr3 >> vcpu->vm->physical_bits)
+	if (hv_efer(vcpu) & EFER_LMA && cr3 >> vcpu->vm->physical_bits)
 		return false;
-	vmcs_put(GUEST_CR3, cr3);
-	if (hv_load_pdptes(vcpu, hv_cr0(), hv_cr4()))
-		return true;
-	vmcs_put(GUEST_CR3, before);
-	return false;
+	hv_put_cr3(vcpu, cr3);
+	if (!hv_load_pdptes(vcpu, hv_cr0(), hv_cr4())) {
+		hv_put_cr3(vcpu, before);
+		return false;
+	}
+	hv_registers_changed(vcpu);
+	return true;
 }
 
 static enum hv_next finish(struct hv_vcpu *vcpu, bool legal)
@@ -199,7 +241,7 @@ static enum hv_next write_guest_cr8(struct hv_vcpu *vcpu, u64 cr8)
 
 static enum hv_next mov_to_cr(struct hv_vcpu *vcpu, u32 cr, u64 value)
 {
-	if (!hv_in_64_bit_mode())
+	if (!hv_in_64_bit_mode(vcpu))
 		value &= BITS(31, 0);
 	switch (cr) {
 	case 0:
@@ -231,7 +273,7 @@ enum hv_next hv_exit_cr(struct hv_vcpu *vcpu)
 	case 0:
 		return mov_to_cr(vcpu, cr, hv_gpr(vcpu, gpr));
 	case 1:
-		hv_set_gpr(vcpu, gpr, cr == 3 ? vmcs_get(GUEST_CR3) : vcpu->cr8);
+		hv_set_gpr(vcpu, gpr, cr == 3 ? hv_cr3(vcpu) : vcpu->cr8);
 		return finish(vcpu, true);
 	case 2:
 		return finish(vcpu, write_guest_cr0(vcpu, hv_cr0() & ~(u64)CR0_TS));

@@ -204,7 +204,7 @@ static void take_address_32(struct hv_vcpu *vcpu, struct reader *reader,
 
 	if (mod == 0 && rm == 5) {
 		to->offset = take_signed(reader, 4);
-		*relative = hv_in_64_bit_mode();
+		*relative = hv_in_64_bit_mode(vcpu);
 		return;
 	}
 	if (rm == 4) {
@@ -231,7 +231,7 @@ static u32 immediate_size(const struct hv_instruction *to, u8 form)
 
 bool hv_decode(struct hv_vcpu *vcpu, struct hv_instruction *to)
 {
-	bool long_mode = hv_in_64_bit_mode(), relative = false;
+	bool long_mode = hv_in_64_bit_mode(vcpu), relative = false;
 	struct reader reader = { .to = to };
 	struct prefixes prefixes = { 0 };
 	u32 size;
@@ -274,9 +274,9 @@ bool hv_decode(struct hv_vcpu *vcpu, struct hv_instruction *to)
 	return !reader.short_of_bytes;
 }
 
-u64 hv_linear(u8 segment, u64 offset)
+u64 hv_linear(const struct hv_vcpu *vcpu, u8 segment, u64 offset)
 {
-	if (!hv_in_64_bit_mode())
+	if (!hv_in_64_bit_mode(vcpu))
 		return (vmcs_get(GUEST_ES_BASE + 2 * segment) + offset) & BITS(31, 0);
 	if (segment == SEGMENT_FS || segment == SEGMENT_GS)
 		return vmcs_get(GUEST_ES_BASE + 2 * segment) + offset;

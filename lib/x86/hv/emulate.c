@@ -100,7 +100,7 @@ static enum step access_linear(struct job *job, u64 linear, u64 *value, u32 size
 
 static u64 operand_address(const struct job *job)
 {
-	return hv_linear(job->insn.segment, job->insn.offset);
+	return hv_linear(job->vcpu, job->insn.segment, job->insn.offset);
 }
 
 static enum step read_operand(struct job *job, u64 *value, bool written_later)
@@ -285,8 +285,8 @@ static enum step string_element(struct job *job)
 	struct hv_instruction *insn = &job->insn;
 	u32 size = insn->operand_size;
 	u64 by = job->flags & RFLAGS_DF ? -(u64)size : size;
-	u64 source = hv_linear(insn->segment, get_register(job, GPR_RSI, insn->address_size));
-	u64 target = hv_linear(SEGMENT_ES, get_register(job, GPR_RDI, insn->address_size));
+	u64 source = hv_linear(job->vcpu, insn->segment, get_register(job, GPR_RSI, insn->address_size));
+	u64 target = hv_linear(job->vcpu, SEGMENT_ES, get_register(job, GPR_RDI, insn->address_size));
 	bool stos = insn->opcode >> 1 == 0xaa >> 1, lods = insn->opcode >> 1 == 0xac >> 1;
 	u64 value = get_register(job, GPR_RAX, size);
 	enum step step = STEP_DONE;

@@ -35,12 +35,12 @@ enum hv_next hv_emulation_failure(struct hv_vcpu *vcpu)
 	return hv_user(vcpu, KVM_EXIT_INTERNAL_ERROR, NULL);
 }
 
-void hv_skip(struct hv_vcpu *vcpu __maybe_unused, u32 length)
+void hv_skip(struct hv_vcpu *vcpu, u32 length)
 {
 	u64 rip = vmcs_get(GUEST_RIP) + length, flags = vmcs_get(GUEST_RFLAGS);
 	u64 state = vmcs_get(GUEST_INTERRUPTIBILITY_STATE);
 
-	if (!hv_in_64_bit_mode())
+	if (!hv_in_64_bit_mode(vcpu))
 		rip &= BITS(31, 0);
 	vmcs_put(GUEST_RIP, rip);
 	if (flags & RFLAGS_RF)
@@ -78,11 +78,13 @@ enum hv_next hv_exit_external_interrupt(struct hv_vcpu *vcpu)
 	return hv_user(vcpu, KVM_EXIT_INTR, NULL);
 }
 
-/* The exception bitmap is 0, so this is an NMI of the host: its handler gets it. */
+/* A page fault that the MMU has asked for, or an NMI of the host: its handler gets it. */
 enum hv_next hv_exit_exception_or_nmi(struct hv_vcpu *vcpu)
 {
 	u64 event = vmcs_get(EXITING_EVENT_IDENTIFICATION);
 
+	if (FIELD(event, 10, 8) == HV_EVENT_HARDWARE_EXCEPTION && FIELD(event, 7, 0) == VECTOR_PF)
+		return hv_exit_memory(vcpu);
 	if (FIELD(event, 10, 8) != HV_EVENT_NMI)
 		return hv_internal_error(vcpu, KVM_INTERNAL_ERROR_SIMUL_EX, &event, 1);
 	asm volatile("int $2" : : : "memory");
@@ -148,45 +150,37 @@ enum hv_next hv_exit_vmcall(struct hv_vcpu *vcpu)
 	run->hypercall.args[1] = regs->rcx;
 	run->hypercall.args[2] = regs->rdx;
 	run->hypercall.ret = 0;
-	run->hypercall.longmode = hv_in_64_bit_mode();
+	run->hypercall.longmode = hv_in_64_bit_mode(vcpu);
 	return hv_user(vcpu, KVM_EXIT_HYPERCALL, complete_hypercall);
 }
 
-/* --- EPT violations: Table 30-7 -------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------- */
 
-#define VIOLATION_WRITE		BIT(1)
-#define VIOLATION_FETCH		BIT(2)
-#define VIOLATION_LINEAR	BIT(7)	/* GUEST_LINEAR_ADDRESS is valid */
-#define VIOLATION_FINAL		BIT(8)	/* of the access itself, not of a paging structure */
-
-/* Nothing is there to be accessed: a device, if the access is one of data. */
-static enum hv_next no_memory(struct hv_vcpu *vcpu, u64 qualification, u64 gpa)
+enum hv_next hv_exit_memory(struct hv_vcpu *vcpu)
 {
-	const u64 values[] = { vcpu->event.id, EXIT_EPT_VIOLATION, qualification, gpa };
+	u64 values[4];
 
-	/* Paging structures outside of memory: their entries are as if not present. */
-	if (qualification & VIOLATION_LINEAR && !(qualification & VIOLATION_FINAL)) {
-		hv_inject(vcpu, (struct hv_fault){
-			.vector = VECTOR_PF, .has_error = true,
-			.error = (qualification & VIOLATION_WRITE ? PF_WR : 0) |
-				 (hv_cpl() == 3 ? PF_US : 0),
-			.cr2 = vmcs_get(GUEST_LINEAR_ADDRESS),
-		});
-		return HV_GUEST;
-	}
-	if (vcpu->event.id)
+	switch (vcpu->vm->mmu->fault(vcpu)) {
+	case HV_MMU_DEVICE:
+		if (!vcpu->event.id)
+			return hv_emulate(vcpu);
+		values[0] = vcpu->event.id;
+		values[1] = vmcs_get(EXIT_REASON);
+		values[2] = vmcs_get(EXIT_QUALIFICATION);
+		values[3] = vmcs_get(GUEST_PHYSICAL_ADDRESS);
 		return hv_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV, values,
 					 ARRAY_SIZE(values));
-	if (qualification & VIOLATION_FETCH)
+	case HV_MMU_DEVICE_CODE:
 		return hv_emulation_failure(vcpu);
-	return hv_emulate(vcpu);
+	default:
+		return HV_GUEST;
+	}
 }
 
-enum hv_next hv_exit_ept_violation(struct hv_vcpu *vcpu)
+enum hv_next hv_exit_invlpg(struct hv_vcpu *vcpu)
 {
-	u64 qualification = vmcs_get(EXIT_QUALIFICATION), gpa = vmcs_get(GUEST_PHYSICAL_ADDRESS);
-
-	if (hv_ept_fill(vcpu->vm, gpa, qualification & VIOLATION_WRITE))
-		return HV_GUEST;
-	return no_memory(vcpu, qualification, gpa);
+	if (vcpu->vm->mmu->invlpg)
+		vcpu->vm->mmu->invlpg(vcpu, vmcs_get(EXIT_QUALIFICATION));
+	hv_skip_exiting(vcpu);
+	return HV_GUEST;
 }

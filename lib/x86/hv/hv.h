@@ -2,7 +2,7 @@
  * The core: a VT-x hypervisor with the interface of KVM, for user space in the same image.
  *
  *	hv_start(page);						VMX operation
- *	hv_vm_create(&vm, pages, size);				KVM_CREATE_VM
+ *	hv_vm_create(&vm, &hv_mmu_ept, pages, size);		KVM_CREATE_VM
  *	hv_vm_set_memory(&vm, &region);				KVM_SET_USER_MEMORY_REGION
  *	hv_vcpu_create(&vm, &vcpu, 0);				KVM_CREATE_VCPU
  *	hv_vcpu_set_sregs(&vcpu, &sregs);
@@ -17,7 +17,7 @@
  * Guest memory is what the slots say and nothing else: whatever a guest does, the core reads and
  * writes only inside of them on its behalf.
  *
- * Limits: EPT with 4-level walks is needed, and "unrestricted guest" for guests without paging. The
+ * Limits: with hv_mmu_ept, guests without paging need "unrestricted guest". The
  * registers of the FPU and of SSE are shared by the guest and whoever calls hv_vcpu_run(). One
  * processor at a time.
  */
@@ -25,6 +25,7 @@
 #define HV_HV_H
 
 #include "hv/kvm.h"
+#include "hv/mmu.h"
 #include "hv/pool.h"
 #include "vmx/vmx.h"
 
@@ -32,19 +33,27 @@
 #define HV_MAX_CPUID	96	/* entries of a vCPU's CPUID table */
 #define HV_PIO_OFFSET	3072	/* of the I/O data in the page of struct kvm_run; 1024 bytes */
 #define HV_PIO_SIZE	1024
-#define HV_MIN_PAGES	16	/* of a VM, for its EPT */
+#define HV_MIN_PAGES	16	/* of a VM, for its MMU */
 
 struct hv_slot {
 	struct kvm_userspace_memory_region region;	/* memory_size 0: no slot */
 	u64 **dirty;		/* pages of 32768 bits each; NULL: no dirty logging */
 };
 
+struct hv_ept {
+	u64 *root;
+	u64 pointer;			/* EPT_POINTER */
+};
+
 struct hv_vm {
 	struct hv_pool pool;
 	struct hv_slot slots[HV_MAX_SLOTS];
-	u64 *ept_root;
-	u64 ept_pointer;
-	u64 ept_fills;			/* entries made so far */
+	const struct hv_mmu *mmu;
+	union {
+		struct hv_ept ept;	/* of hv_mmu_ept */
+		void *mmu_data;		/* of any other MMU: what it has in the pool */
+	};
+	u64 fills;			/* entries made so far by the MMU */
 	u64 user_space_msr;		/* KVM_CAP_X86_USER_SPACE_MSR */
 	u64 user_space_hypercall;	/* KVM_CAP_EXIT_HYPERCALL */
 	u8 physical_bits;		/* MAXPHYADDR */
@@ -88,7 +97,8 @@ struct hv_vcpu {
 	u8 *vmcs;
 	bool launched, running;		/* running: inside of hv_vcpu_run() */
 	struct vmx_switch state;	/* general registers but RSP */
-	u64 cr2, cr8, dr[4], dr6, apic_base, misc_enable;
+	u64 cr2, cr8, efer, dr[4], dr6, apic_base, misc_enable;
+	u64 cr3, pdpte[4];		/* where the MMU owns them: hv_cr3() */
 	u64 msr[HV_SWITCHED_MSRS];
 	struct hv_event event;
 	bool nmi_pending;
@@ -111,11 +121,11 @@ void hv_start(void *page);
 
 /*
  * Makes an empty VM that lives in `size` bytes at `pages`, both multiples of 4096, at least
- * HV_MIN_PAGES of them; two more for each vCPU, and for dirty logs what those take. When EPT tables
- * have used all of it up, they are made anew.
+ * HV_MIN_PAGES of them; two more for each vCPU, and for dirty logs what those take. When the MMU's
+ * tables have used all of it up, they are made anew.
  * -ENOMEM: too small; -EOPNOTSUPP: this processor cannot.
  */
-int hv_vm_create(struct hv_vm *vm, void *pages, u64 size);
+int hv_vm_create(struct hv_vm *vm, const struct hv_mmu *mmu, void *pages, u64 size);
 
 /*
  * KVM_SET_USER_MEMORY_REGION: slots 0 to 31, flags KVM_MEM_LOG_DIRTY_PAGES and KVM_MEM_READONLY.

@@ -59,7 +59,7 @@ typedef enum hv_next hv_handler(struct hv_vcpu *vcpu);
 enum hv_next hv_dispatch(struct hv_vcpu *vcpu, u32 reason);
 
 hv_handler hv_exit_cpuid, hv_exit_hlt, hv_exit_triple_fault, hv_exit_io, hv_exit_cr,
-	   hv_exit_rdmsr, hv_exit_wrmsr, hv_exit_vmcall, hv_exit_ept_violation,
+	   hv_exit_rdmsr, hv_exit_wrmsr, hv_exit_vmcall, hv_exit_memory, hv_exit_invlpg,
 	   hv_exit_interrupt_window, hv_exit_nmi_window, hv_exit_external_interrupt,
 	   hv_exit_exception_or_nmi, hv_exit_task_switch, hv_exit_gp, hv_exit_ud, hv_exit_nothing;
 
@@ -104,16 +104,25 @@ u64 hv_gpr(struct hv_vcpu *vcpu, u32 number);
 void hv_set_gpr(struct hv_vcpu *vcpu, u32 number, u64 value);
 
 u32 hv_cpl(void);
-bool hv_in_64_bit_mode(void);
+bool hv_in_64_bit_mode(const struct hv_vcpu *vcpu);
 
 /* The registers as the guest sees them. */
 u64 hv_cr0(void);
+u64 hv_cr3(const struct hv_vcpu *vcpu);
 u64 hv_cr4(void);
+u64 hv_pdpte(const struct hv_vcpu *vcpu, u32 number);
 
-/* Puts values into the VMCS; they have been found legal. */
-void hv_put_cr0(u64 cr0);
-void hv_put_cr4(u64 cr4);
-void hv_put_efer(u64 efer);
+static inline u64 hv_efer(const struct hv_vcpu *vcpu)
+{
+	return vcpu->efer;
+}
+
+/* Puts values into the VMCS; they have been found legal. hv_registers_changed() follows. */
+void hv_put_cr0(struct hv_vcpu *vcpu, u64 cr0);
+void hv_put_cr3(struct hv_vcpu *vcpu, u64 cr3);
+void hv_put_cr4(struct hv_vcpu *vcpu, u64 cr4);
+void hv_put_efer(struct hv_vcpu *vcpu, u64 efer);
+void hv_registers_changed(struct hv_vcpu *vcpu);
 /* Bits of CR4 that this guest may set. */
 u64 hv_cr4_allowed(const struct hv_vcpu *vcpu);
 /* PAE paging: the PDPTE registers from memory; false when they are illegal, and not loaded. */
@@ -133,7 +142,7 @@ static inline bool hv_is_canonical(u64 address)
 	return (u64)((s64)(address << 16) >> 16) == address;
 }
 
-/* --- guest memory: vm.c, mmu_ept.c, translate.c ------------------------------------------ */
+/* --- guest memory: vm.c, translate.c, and the MMUs ------------------------------------------ */
 
 struct hv_slot *hv_slot_at(struct hv_vm *vm, u64 gpa);
 
@@ -143,15 +152,6 @@ struct hv_slot *hv_slot_at(struct hv_vm *vm, u64 gpa);
  */
 u8 *hv_memory(struct hv_vm *vm, u64 gpa, u32 size, bool write);
 void hv_mark_dirty(struct hv_slot *slot, u64 gpa);
-
-int hv_ept_create(struct hv_vm *vm);
-/* Maps the page of `gpa` for such an access; false where hv_memory() would be NULL. */
-bool hv_ept_fill(struct hv_vm *vm, u64 gpa, bool write);
-/* Takes the range back; `write_only`: just the right to write. INVEPT is left to the caller. */
-void hv_ept_zap(struct hv_vm *vm, u64 gpa, u64 size, bool write_only);
-void hv_ept_invalidate(const struct hv_vm *vm);
-/* Gives all tables back to the pool; the guest fills them anew. */
-void hv_ept_forget_all(struct hv_vm *vm);
 
 /* Linear to guest-physical address for an access at the guest's CPL; false: `fault`. */
 bool hv_translate(struct hv_vcpu *vcpu, u64 linear, enum access kind, u64 *gpa,
@@ -187,7 +187,7 @@ struct hv_instruction {
 bool hv_decode(struct hv_vcpu *vcpu, struct hv_instruction *instruction);
 
 /* Segment base plus offset, cut to the width of the mode. */
-u64 hv_linear(u8 segment, u64 offset);
+u64 hv_linear(const struct hv_vcpu *vcpu, u8 segment, u64 offset);
 
 /* Emulates the instruction at RIP, which accesses MMIO. */
 enum hv_next hv_emulate(struct hv_vcpu *vcpu);

@@ -83,8 +83,8 @@ static void advance(struct hv_vcpu *vcpu, const struct hv_instruction *insn, u32
 static u64 string_address(struct hv_vcpu *vcpu, const struct hv_instruction *insn, bool in)
 {
 	if (in)
-		return hv_linear(SEGMENT_ES, cut(insn, hv_gpr(vcpu, GPR_RDI)));
-	return hv_linear(insn->segment, cut(insn, hv_gpr(vcpu, GPR_RSI)));
+		return hv_linear(vcpu, SEGMENT_ES, cut(insn, hv_gpr(vcpu, GPR_RDI)));
+	return hv_linear(vcpu, insn->segment, cut(insn, hv_gpr(vcpu, GPR_RSI)));
 }
 
 /* How many elements this exit is about: at least one, forwards to the end of the page. */

@@ -27,25 +27,44 @@ static u64 *table_of(u64 entry)
 	return (u64 *)(entry & EPT_ADDRESS);
 }
 
-int hv_ept_create(struct hv_vm *vm)
-{
-	u64 type = capabilities()->ept_vpid_cap & EPT_CAP_WB ? EPT_WB : EPT_UC;
-
-	vm->ept_root = hv_pool_take(&vm->pool);
-	if (!vm->ept_root)
-		return -ENOMEM;
-	vm->ept_pointer = physical(vm->ept_root) | EPTP_MEMORY_TYPE(type) | EPTP_WALK_LENGTH(4);
-	/* The page may have been the root of a VM that is gone. */
-	hv_ept_invalidate(vm);
-	return 0;
-}
-
-void hv_ept_invalidate(const struct hv_vm *vm)
+static void flush(struct hv_vm *vm)
 {
 	bool single = capabilities()->ept_vpid_cap & EPT_CAP_INVEPT_SINGLE;
 
 	invept(single ? INVEPT_SINGLE_CONTEXT : INVEPT_ALL_CONTEXT,
-	       (struct invept_descriptor){ .eptp = single ? vm->ept_pointer : 0 });
+	       (struct invept_descriptor){ .eptp = single ? vm->ept.pointer : 0 });
+}
+
+static bool supported(void)
+{
+	return control_allowed(CONTROL_PROC2_ENABLE_EPT) &&
+	       need_ept_vpid_cap(EPT_CAP_WALK_4 | EPT_CAP_INVEPT);
+}
+
+static int create(struct hv_vm *vm)
+{
+	u64 type = capabilities()->ept_vpid_cap & EPT_CAP_WB ? EPT_WB : EPT_UC;
+
+	vm->ept.root = hv_pool_take(&vm->pool);
+	if (!vm->ept.root)
+		return -ENOMEM;
+	vm->ept.pointer = physical(vm->ept.root) | EPTP_MEMORY_TYPE(type) | EPTP_WALK_LENGTH(4);
+	/* The page may have been the root of a VM that is gone. */
+	flush(vm);
+	return 0;
+}
+
+static int create_vcpu(struct hv_vcpu *vcpu)
+{
+	u32 i;
+
+	vmcs_set_control(CONTROL_PROC2_ENABLE_EPT);
+	if (control_allowed(CONTROL_PROC2_UNRESTRICTED_GUEST))
+		vmcs_set_control(CONTROL_PROC2_UNRESTRICTED_GUEST);
+	vmcs_put(EPT_POINTER, vcpu->vm->ept.pointer);
+	for (i = 0; i < 4; i++)
+		vmcs_put(GUEST_PDPTE0 + 2 * i, 0);
+	return 0;
 }
 
 /* Gives back the tables below `table`. */
@@ -62,10 +81,10 @@ static void free_tables(struct hv_vm *vm, u64 *table, enum paging_level level)
 	}
 }
 
-void hv_ept_forget_all(struct hv_vm *vm)
+static void forget_all(struct hv_vm *vm)
 {
-	free_tables(vm, vm->ept_root, LEVEL_PML4E);
-	hv_ept_invalidate(vm);
+	free_tables(vm, vm->ept.root, LEVEL_PML4E);
+	flush(vm);
 }
 
 /* The largest page that can map `gpa` as the slot has it: 2 MBytes where both sides fit. */
@@ -86,7 +105,7 @@ static enum paging_level page_level(const struct hv_slot *slot, u64 gpa)
 static u64 *make_entry(struct hv_vm *vm, u64 gpa, enum paging_level level)
 {
 	enum paging_level at = LEVEL_PML4E;
-	u64 *entry = entry_in(vm->ept_root, gpa, at), *table;
+	u64 *entry = entry_in(vm->ept.root, gpa, at), *table;
 
 	for (; at > level; entry = entry_in(table_of(*entry), gpa, --at)) {
 		if (*entry)
@@ -99,7 +118,8 @@ static u64 *make_entry(struct hv_vm *vm, u64 gpa, enum paging_level level)
 	return entry;
 }
 
-bool hv_ept_fill(struct hv_vm *vm, u64 gpa, bool write)
+/* Maps the page of `gpa` for such an access; false where hv_memory() would be NULL. */
+static bool fill(struct hv_vm *vm, u64 gpa, bool write)
 {
 	struct hv_slot *slot = hv_slot_at(vm, gpa);
 	enum paging_level level;
@@ -114,7 +134,7 @@ bool hv_ept_fill(struct hv_vm *vm, u64 gpa, bool write)
 	level = page_level(slot, gpa);
 	entry = make_entry(vm, gpa, level);
 	if (!entry) {
-		hv_ept_forget_all(vm);
+		forget_all(vm);
 		entry = make_entry(vm, gpa, level);
 	}
 	if (!entry)
@@ -123,7 +143,7 @@ bool hv_ept_fill(struct hv_vm *vm, u64 gpa, bool write)
 	host = slot->region.userspace_addr + (gpa - slot->region.guest_phys_addr);
 	*(volatile u64 *)entry = host | rights | EPT_MEMORY_TYPE(EPT_WB) |
 				 (level == LEVEL_PDE ? EPT_PAGE : 0);
-	vm->ept_fills++;
+	vm->fills++;
 	return true;
 }
 
@@ -131,7 +151,7 @@ bool hv_ept_fill(struct hv_vm *vm, u64 gpa, bool write)
 static u64 *find_page(const struct hv_vm *vm, u64 gpa, u64 *step)
 {
 	enum paging_level at = LEVEL_PML4E;
-	u64 *entry = entry_in(vm->ept_root, gpa, at);
+	u64 *entry = entry_in(vm->ept.root, gpa, at);
 
 	for (; *entry && !is_page(*entry, at); at--)
 		entry = entry_in(table_of(*entry), gpa, at - 1);
@@ -139,7 +159,7 @@ static u64 *find_page(const struct hv_vm *vm, u64 gpa, u64 *step)
 	return entry;
 }
 
-void hv_ept_zap(struct hv_vm *vm, u64 gpa, u64 size, bool write_only)
+static void zap(struct hv_vm *vm, u64 gpa, u64 size, bool write_only)
 {
 	u64 end = gpa + size > GPA_END ? GPA_END : gpa + size, step;
 
@@ -149,3 +169,40 @@ void hv_ept_zap(struct hv_vm *vm, u64 gpa, u64 size, bool write_only)
 		*(volatile u64 *)entry = write_only ? *entry & ~(u64)EPT_WRITE : 0;
 	}
 }
+
+/* --- EPT violations: Table 30-7 -------------------------------------------------------- */
+
+#define VIOLATION_WRITE		BIT(1)
+#define VIOLATION_FETCH		BIT(2)
+#define VIOLATION_LINEAR	BIT(7)	/* GUEST_LINEAR_ADDRESS is valid */
+#define VIOLATION_FINAL		BIT(8)	/* of the access itself, not of a paging structure */
+
+static enum hv_mmu_fault fault(struct hv_vcpu *vcpu)
+{
+	u64 qualification = vmcs_get(EXIT_QUALIFICATION), gpa = vmcs_get(GUEST_PHYSICAL_ADDRESS);
+
+	if (fill(vcpu->vm, gpa, qualification & VIOLATION_WRITE))
+		return HV_MMU_AGAIN;
+	/* Paging structures outside of memory: their entries are as if not present. */
+	if (qualification & VIOLATION_LINEAR && !(qualification & VIOLATION_FINAL)) {
+		hv_inject(vcpu, (struct hv_fault){
+			.vector = VECTOR_PF, .has_error = true,
+			.error = (qualification & VIOLATION_WRITE ? PF_WR : 0) |
+				 (hv_cpl() == 3 ? PF_US : 0),
+			.cr2 = vmcs_get(GUEST_LINEAR_ADDRESS),
+		});
+		return HV_MMU_AGAIN;
+	}
+	return qualification & VIOLATION_FETCH ? HV_MMU_DEVICE_CODE : HV_MMU_DEVICE;
+}
+
+const struct hv_mmu hv_mmu_ept = {
+	.name = "EPT",
+	.supported = supported,
+	.create = create,
+	.create_vcpu = create_vcpu,
+	.fault = fault,
+	.zap = zap,
+	.flush = flush,
+	.reclaim = forget_all,
+};

@@ -85,7 +85,7 @@ void hv_msrs_swap(struct hv_vcpu *vcpu)
 static enum hv_msr_result set_efer(struct hv_vcpu *vcpu, u64 value, bool by_user_space)
 {
 	const struct kvm_cpuid_entry2 *entry = hv_cpuid_entry(vcpu, 0x80000001, 0);
-	u64 allowed = 0, before = vmcs_get(GUEST_IA32_EFER);
+	u64 allowed = 0, before = hv_efer(vcpu);
 
 	if (entry && entry->edx & BIT(11))
 		allowed |= EFER_SCE;
@@ -98,7 +98,8 @@ static enum hv_msr_result set_efer(struct hv_vcpu *vcpu, u64 value, bool by_user
 	/* 2.2.1: LME cannot change while paging is on. LMA follows by itself. */
 	if ((before ^ value) & EFER_LME && hv_cr0() & CR0_PG)
 		return HV_MSR_INVALID;
-	hv_put_efer(value & (EFER_SCE | EFER_LME | EFER_NXE));
+	hv_put_efer(vcpu, value & (EFER_SCE | EFER_LME | EFER_NXE));
+	hv_registers_changed(vcpu);
 	return HV_MSR_DONE;
 }
 
@@ -151,7 +152,7 @@ enum hv_msr_result hv_msr_get(struct hv_vcpu *vcpu, u32 index, u64 *value)
 		*value = *in_vcpu(vcpu, row);
 		break;
 	case IS_EFER:
-		*value = vmcs_get(GUEST_IA32_EFER);
+		*value = hv_efer(vcpu);
 		break;
 	case IS_TSC:
 		*value = rdtsc();

@@ -43,8 +43,8 @@ int hv_vcpu_get_sregs(struct hv_vcpu *vcpu, struct kvm_sregs *sregs)
 	*sregs = (struct kvm_sregs){
 		.gdt = { .base = vmcs_get(GUEST_GDTR_BASE), .limit = vmcs_get(GUEST_GDTR_LIMIT) },
 		.idt = { .base = vmcs_get(GUEST_IDTR_BASE), .limit = vmcs_get(GUEST_IDTR_LIMIT) },
-		.cr0 = hv_cr0(), .cr2 = vcpu->cr2, .cr3 = vmcs_get(GUEST_CR3), .cr4 = hv_cr4(),
-		.cr8 = vcpu->cr8, .efer = vmcs_get(GUEST_IA32_EFER), .apic_base = vcpu->apic_base,
+		.cr0 = hv_cr0(), .cr2 = vcpu->cr2, .cr3 = hv_cr3(vcpu), .cr4 = hv_cr4(),
+		.cr8 = vcpu->cr8, .efer = hv_efer(vcpu), .apic_base = vcpu->apic_base,
 	};
 	get_segment(SEGMENT_ES, &sregs->es);
 	get_segment(SEGMENT_CS, &sregs->cs);
@@ -107,12 +107,13 @@ int hv_vcpu_set_sregs(struct hv_vcpu *vcpu, const struct kvm_sregs *sregs)
 	vcpu->cr2 = sregs->cr2;
 	vcpu->cr8 = vcpu->run->cr8 = sregs->cr8;
 	vcpu->apic_base = sregs->apic_base;
-	vmcs_put(GUEST_CR3, sregs->cr3);
+	hv_put_cr3(vcpu, sregs->cr3);
 	/* EFER first: what CR0 means depends on it. */
-	vmcs_put(GUEST_IA32_EFER, sregs->efer);
-	hv_put_cr4(sregs->cr4);
-	hv_put_cr0(sregs->cr0);
+	vcpu->efer = sregs->efer;
+	hv_put_cr4(vcpu, sregs->cr4);
+	hv_put_cr0(vcpu, sregs->cr0);
 	hv_load_pdptes(vcpu, sregs->cr0, sregs->cr4);
+	hv_registers_changed(vcpu);
 	set_interrupt(vcpu, sregs);
 	return 0;
 }

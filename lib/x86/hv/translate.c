@@ -19,14 +19,14 @@ static void fill_cpu(const struct hv_vcpu *vcpu, struct walk_cpu *cpu)
 	u32 i;
 
 	*cpu = (struct walk_cpu){
-		.cr0 = hv_cr0(), .cr3 = vmcs_get(GUEST_CR3), .cr4 = hv_cr4(),
-		.efer = vmcs_get(GUEST_IA32_EFER), .rflags = vmcs_get(GUEST_RFLAGS),
+		.cr0 = hv_cr0(), .cr3 = hv_cr3(vcpu), .cr4 = hv_cr4(),
+		.efer = hv_efer(vcpu), .rflags = vmcs_get(GUEST_RFLAGS),
 		.cpl = hv_cpl(), .physical_bits = vcpu->vm->physical_bits,
 		.pages_1g = vcpu->vm->pages_1g, .pse36 = true, .pat = true,
 		.cet_ss = vcpu->vm->cet_ss,
 	};
 	for (i = 0; i < 4; i++)
-		cpu->pdpte[i] = vmcs_get(GUEST_PDPTE0 + 2 * i);
+		cpu->pdpte[i] = hv_pdpte(vcpu, i);
 }
 
 /* 5.8 Accessed and Dirty Flags: the processor would set them. */
@@ -122,7 +122,7 @@ enum hv_copy hv_copy(struct hv_vcpu *vcpu, u64 linear, void *bytes, u32 size, en
 
 u32 hv_fetch(struct hv_vcpu *vcpu, u8 bytes[15])
 {
-	u64 linear = hv_linear(SEGMENT_CS, vmcs_get(GUEST_RIP));
+	u64 linear = hv_linear(vcpu, SEGMENT_CS, vmcs_get(GUEST_RIP));
 	u32 first = piece_of(linear, 15);
 	struct hv_fault fault;
 

@@ -14,8 +14,7 @@ static const enum control wanted[] = {
 	CONTROL_PROC1_HLT_EXITING, CONTROL_PROC1_MWAIT_EXITING, CONTROL_PROC1_MONITOR_EXITING,
 	CONTROL_PROC1_RDPMC_EXITING, CONTROL_PROC1_UNCONDITIONAL_IO_EXITING,
 	CONTROL_PROC1_CR8_LOAD_EXITING, CONTROL_PROC1_CR8_STORE_EXITING,
-	CONTROL_PROC2_ENABLE_EPT, CONTROL_PROC2_UNRESTRICTED_GUEST, CONTROL_PROC2_ENABLE_RDTSCP,
-	CONTROL_PROC2_WBINVD_EXITING,
+	CONTROL_PROC2_ENABLE_RDTSCP, CONTROL_PROC2_WBINVD_EXITING,
 	CONTROL_EXIT_SAVE_DEBUG_CONTROLS, CONTROL_ENTRY_LOAD_DEBUG_CONTROLS,
 };
 
@@ -24,8 +23,9 @@ void hv_load(struct hv_vcpu *vcpu)
 	vmptrld(physical(vcpu->vmcs));
 }
 
-static void fill_vmcs(struct hv_vcpu *vcpu)
+static int fill_vmcs(struct hv_vcpu *vcpu)
 {
+	int result;
 	u32 i;
 
 	vmcs_clear_optional_controls();
@@ -33,15 +33,14 @@ static void fill_vmcs(struct hv_vcpu *vcpu)
 		if (control_allowed(wanted[i]))
 			vmcs_set_control(wanted[i]);
 	vmcs_set_host_defaults();
-	vmcs_put(EPT_POINTER, vcpu->vm->ept_pointer);
 	vmcs_put(VMCS_LINK_POINTER, ~0ull);
 	vmcs_put(GUEST_IA32_DEBUGCTL, 0);
 	vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
 	vmcs_put(GUEST_INTERRUPTIBILITY_STATE, 0);
 	vmcs_put(GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
-	for (i = 0; i < 4; i++)
-		vmcs_put(GUEST_PDPTE0 + 2 * i, 0);
+	result = vcpu->vm->mmu->create_vcpu(vcpu);
 	vcpu->proc1 = vmcs_get(PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS);
+	return result;
 }
 
 /* Table 11-1, IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT. */
@@ -60,7 +59,6 @@ static void reset(struct hv_vcpu *vcpu)
 	};
 	const struct kvm_regs regs = { .rip = 0xfff0, .rdx = 0x600, .rflags = RFLAGS_FIXED };
 
-	vmcs_put(GUEST_IA32_EFER, 0);
 	vmcs_put(GUEST_IA32_PAT, 0x0007040600070406);
 	vmcs_put(GUEST_IA32_SYSENTER_CS, 0);
 	vmcs_put(GUEST_IA32_SYSENTER_ESP, 0);
@@ -75,6 +73,7 @@ static void reset(struct hv_vcpu *vcpu)
 int hv_vcpu_create(struct hv_vm *vm, struct hv_vcpu *vcpu, u32 id)
 {
 	u32 revision = vmcs_revision();
+	int result;
 
 	memset(vcpu, 0, sizeof(*vcpu));
 	vcpu->vm = vm;
@@ -87,9 +86,10 @@ int hv_vcpu_create(struct hv_vm *vm, struct hv_vcpu *vcpu, u32 id)
 	if (vmclear(physical(vcpu->vmcs)) != OUTCOME_DONE)
 		return -EIO;
 	hv_load(vcpu);
-	fill_vmcs(vcpu);
-	reset(vcpu);
-	return 0;
+	result = fill_vmcs(vcpu);
+	if (!result)
+		reset(vcpu);
+	return result;
 }
 
 /* --- general registers ------------------------------------------------------------ */
@@ -125,9 +125,9 @@ u32 hv_cpl(void)
 	return HV_AR_DPL(vmcs_get(GUEST_SS_ACCESS_RIGHTS));
 }
 
-bool hv_in_64_bit_mode(void)
+bool hv_in_64_bit_mode(const struct hv_vcpu *vcpu)
 {
-	return vmcs_get(GUEST_IA32_EFER) & EFER_LMA && vmcs_get(GUEST_CS_ACCESS_RIGHTS) & HV_AR_L;
+	return vcpu->efer & EFER_LMA && vmcs_get(GUEST_CS_ACCESS_RIGHTS) & HV_AR_L;
 }
 
 int hv_vcpu_get_regs(struct hv_vcpu *vcpu, struct kvm_regs *regs)

@@ -24,24 +24,23 @@ void hv_start(void *page)
 
 static bool is_supported(void)
 {
-	return vmx_supported() && control_allowed(CONTROL_PROC2_ENABLE_EPT) &&
-	       need_ept_vpid_cap(EPT_CAP_WALK_4 | EPT_CAP_INVEPT) &&
-	       control_allowed(CONTROL_ENTRY_LOAD_IA32_EFER) &&
+	return vmx_supported() && control_allowed(CONTROL_ENTRY_LOAD_IA32_EFER) &&
 	       control_allowed(CONTROL_ENTRY_LOAD_IA32_PAT);
 }
 
-int hv_vm_create(struct hv_vm *vm, void *pages, u64 size)
+int hv_vm_create(struct hv_vm *vm, const struct hv_mmu *mmu, void *pages, u64 size)
 {
-	if (!is_supported())
+	if (!is_supported() || !mmu->supported())
 		return -EOPNOTSUPP;
 	if (size / PAGE_SIZE < HV_MIN_PAGES)
 		return -ENOMEM;
 	memset(vm, 0, sizeof(*vm));
+	vm->mmu = mmu;
 	vm->physical_bits = maxphyaddr();
 	vm->pages_1g = CPUID_BIT(0x80000001, 0, edx, 26);
 	vm->cet_ss = CPUID_BIT(7, 0, ecx, 7);
 	hv_pool_init(&vm->pool, pages, size);
-	return hv_ept_create(vm);
+	return mmu->create(vm);
 }
 
 struct hv_slot *hv_slot_at(struct hv_vm *vm, u64 gpa)
@@ -68,6 +67,8 @@ u8 *hv_memory(struct hv_vm *vm, u64 gpa, u32 size, bool write)
 		return NULL;
 	if (write)
 		hv_mark_dirty(slot, gpa);
+	if (write && vm->mmu->written)
+		vm->mmu->written(vm, gpa, size);
 	return (u8 *)(slot->region.userspace_addr + (gpa - slot->region.guest_phys_addr));
 }
 
@@ -99,13 +100,13 @@ static void stop_log(struct hv_vm *vm, struct hv_slot *slot)
 	slot->dirty = NULL;
 }
 
-/* The EPT keeps enough pages for one instruction's accesses: HV_MIN_PAGES. */
+/* The MMU keeps enough pages for one instruction's accesses: HV_MIN_PAGES. */
 static int start_log(struct hv_vm *vm, struct hv_slot *slot)
 {
 	u64 i;
 
 	if (vm->pool.left < log_pages(slot) + 1 + HV_MIN_PAGES)
-		hv_ept_forget_all(vm);
+		vm->mmu->reclaim(vm);
 	if (vm->pool.left < log_pages(slot) + 1 + HV_MIN_PAGES)
 		return -ENOMEM;
 	slot->dirty = hv_pool_take(&vm->pool);
@@ -123,7 +124,7 @@ static bool hand_over(struct hv_vm *vm, struct hv_slot *slot, u64 number, u64 *t
 	*to = *bits;
 	for (page = 0; page < 64; page++)
 		if (*bits >> page & 1)
-			hv_ept_zap(vm, gpa + page * PAGE_SIZE, PAGE_SIZE, true);
+			vm->mmu->zap(vm, gpa + page * PAGE_SIZE, PAGE_SIZE, true);
 	*bits = 0;
 	return *to;
 }
@@ -143,7 +144,7 @@ int hv_vm_get_dirty_log(struct hv_vm *vm, const struct kvm_dirty_log *log)
 	for (i = 0; i < (pages + 63) / 64; i++)
 		any |= hand_over(vm, slot, i, &bitmap[i]);
 	if (any)
-		hv_ept_invalidate(vm);
+		vm->mmu->flush(vm);
 	return 0;
 }
 
@@ -184,8 +185,8 @@ static bool overlaps(const struct hv_vm *vm, const struct kvm_userspace_memory_r
 /* The guest loses what it knows of the slot's memory. */
 static void forget(struct hv_vm *vm, const struct hv_slot *slot)
 {
-	hv_ept_zap(vm, slot->region.guest_phys_addr, slot->region.memory_size, false);
-	hv_ept_invalidate(vm);
+	vm->mmu->zap(vm, slot->region.guest_phys_addr, slot->region.memory_size, false);
+	vm->mmu->flush(vm);
 }
 
 static int remove_slot(struct hv_vm *vm, struct hv_slot *slot)

@@ -1,0 +1,65 @@
+/*
+ * An MMU: what makes the tables by which the processor reaches guest memory. One is EPT, the other
+ * shadow paging. The core knows nothing of either but this table of functions; all of them get at
+ * guest memory by hv_slot_at() and hv_memory() only.
+ *
+ * The architectural registers of the guest are what hv_cr0(), hv_cr3(), hv_cr4(), hv_efer() and
+ * hv_pdpte() say. What the VMCS holds instead is the MMU's business.
+ */
+#ifndef HV_MMU_H
+#define HV_MMU_H
+
+#include "types.h"
+
+struct hv_vm;
+struct hv_vcpu;
+
+/* What became of an access that exited. */
+enum hv_mmu_fault {
+	HV_MMU_AGAIN,		/* the guest has its page, or its fault by hv_inject() */
+	HV_MMU_DEVICE,		/* no memory, or a write to a read-only slot */
+	HV_MMU_DEVICE_CODE,	/* the same for a fetch: there is nothing to execute */
+};
+
+struct hv_mmu {
+	const char *name;
+	/* The guest's CR3 and PDPTEs are in struct hv_vcpu; GUEST_CR3 is the MMU's. */
+	bool owns_cr3;
+	/* Bits of CR0, beyond those of the core, whose change exits and is told by registers(). */
+	u64 cr0_owned;
+	/* Bits that GUEST_CR0, GUEST_CR4 and GUEST_IA32_EFER have whatever the guest's have. */
+	u64 cr0_always, cr4_always, efer_always;
+	/* Bits that GUEST_CR4 never has, because the MMU does their work itself. */
+	u64 cr4_never;
+
+	/* What it needs of this processor. */
+	bool (*supported)(void);
+	/* Takes what it needs from vm->pool, at most HV_MIN_PAGES / 2. -ENOMEM. */
+	int (*create)(struct hv_vm *vm);
+	/* A new vCPU; its VMCS is loaded and has the core's controls: adds the MMU's own. -ENOMEM. */
+	int (*create_vcpu)(struct hv_vcpu *vcpu);
+	/*
+	 * An exit that the MMU has asked for: an EPT violation, or a page fault, which the exception
+	 * bitmap selects.
+	 */
+	enum hv_mmu_fault (*fault)(struct hv_vcpu *vcpu);
+	/* CR0, CR3, CR4, EFER or a PDPTE of the guest may have changed. NULL: nothing to do. */
+	void (*registers)(struct hv_vcpu *vcpu);
+	/* The guest's INVLPG of `linear`, where it exits. NULL: it does not. */
+	void (*invlpg)(struct hv_vcpu *vcpu, u64 linear);
+	/*
+	 * The core writes `size` bytes at `gpa`, in one page, on behalf of the guest or of user
+	 * space, right after this. NULL: nothing to do.
+	 */
+	void (*written)(struct hv_vm *vm, u64 gpa, u32 size);
+	/* The range loses its mappings; `write_only`: just the right to write. flush() follows. */
+	void (*zap)(struct hv_vm *vm, u64 gpa, u64 size, bool write_only);
+	/* What the processor has cached of these tables is gone when the guest runs again. */
+	void (*flush)(struct hv_vm *vm);
+	/* Gives all pages back to the pool that it can do without; the guest fills them anew. */
+	void (*reclaim)(struct hv_vm *vm);
+};
+
+extern const struct hv_mmu hv_mmu_ept;
+
+#endif
