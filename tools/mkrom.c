@@ -122,9 +122,9 @@ static Elf64_Phdr load_segment(const struct file *elf)
 	return load;
 }
 
-static uint32_t round4(uint64_t size)
+static uint32_t round_up(uint64_t size, uint32_t unit)
 {
-	return (size + 3) & ~3ul;
+	return (size + unit - 1) & -(uint64_t)unit;
 }
 
 int main(int argc, char **argv)
@@ -141,9 +141,9 @@ int main(int argc, char **argv)
 	tree = read_file(argv[2]);
 	stub = read_stub();
 	load = load_segment(&elf);
-	copy = round4(load.p_filesz);
-	size = copy + ((tree.size + 15) & ~15ul) + STUB_SIZE;
-	size = (size + ROM_UNIT - 1) & -ROM_UNIT;
+	/* The tree is behind the image: libfdt wants it aligned. */
+	copy = round_up(load.p_filesz, 16);
+	size = round_up(copy + round_up(tree.size, 16) + STUB_SIZE, ROM_UNIT);
 	if (size > ROM_MAX)
 		die("%s and %s do not fit into %u KiB", argv[1], argv[2], ROM_MAX >> 10);
 	rom = calloc(1, size);
@@ -153,7 +153,7 @@ int main(int argc, char **argv)
 	base = -size;
 	table[0] = base;
 	table[1] = copy;
-	table[2] = round4(load.p_memsz - load.p_filesz);
+	table[2] = load.p_memsz > copy ? round_up(load.p_memsz - copy, 4) : 0;
 	table[3] = base + copy;
 	table[4] = entry_point(elf.bytes + load.p_offset, load.p_filesz);
 	memcpy(rom, elf.bytes + load.p_offset, load.p_filesz);
