@@ -138,6 +138,12 @@ if [ -n "$bochs" ]; then
 fi
 export EXITPATH_CPU EXITPATH_SHUFFLE EXITPATH_SILENCE EXITPATH_LIMIT EXITPATH_BOCHS EXITPATH_QEMU
 run_child "$EXITPATH_TOP/scripts/setup.sh" --on "$on" || exit 2
+# prove takes an option that it does not know for the name of a test.
+if [ $# -gt 0 ]; then
+	prove_said=$(prove --norc --dry "$@" exitpath 2>&1 | sed "/^exitpath\$/d" | head -n 1)
+	[ -z "$prove_said" ] ||
+		die "run: behind -- come options of prove and nothing else; prove says: $prove_said"
+fi
 
 ids=$(select_ids "$globs") || exit 2
 EXITPATH_SELECT=$(id_globs "$globs")

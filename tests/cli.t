@@ -52,6 +52,9 @@ for option in -j --silence --limit --shuffle=; do
 done
 run_cmd "$exitpath" run --on fake --limit
 is "an option without its value: exit status 2" "$status" 2
+run_cmd "$exitpath" run --on fake vmx/good -- --no-such-option
+is "behind --, no option of prove: exit status 2" "$status" 2
+like "behind --, no option of prove: says which" "$err" "prove says: --no-such-option"
 run_cmd "$exitpath" run --on fake --bochs trixie
 is "--bochs for another platform: exit status 2" "$status" 2
 not_ok "nothing of these has made a run" test -e "$tmp/build/results"
