@@ -54,10 +54,10 @@ is "EXITPATH_RESULTS: TAP" "$(cat "$tmp/results/vmx/fake.tap")" "$out"
 is "EXITPATH_RESULTS: console" "$(grep -c '^ok' "$tmp/results/vmx/fake.log")" 7
 ok "EXITPATH_RESULTS: case list" cmp "$tmp/results/vmx/fake.tsv" "$cases"
 
-run_cmd env BEHAVIOURS=charlie:hang EXITPATH_SILENCE=0.3 "$run" vmx/fake
-like "EXITPATH_SILENCE" "$(message 3)" '^hang: nothing on the console for 0.3 s'
-run_cmd env BEHAVIOURS=charlie:hang EXITPATH_LIMIT=0.4 "$run" vmx/fake
-like "EXITPATH_LIMIT" "$(message 3)" "^the image's time limit of 0.4 s"
+run_cmd env BEHAVIOURS=charlie:hang EXITPATH_SILENCE=2 "$run" vmx/fake
+like "EXITPATH_SILENCE" "$(message 3)" '^hang: nothing on the console for 2 s'
+run_cmd env BEHAVIOURS=charlie:hang EXITPATH_LIMIT=3 "$run" vmx/fake
+like "EXITPATH_LIMIT" "$(message 3)" "^the image's time limit of 3 s"
 run_cmd env EXITPATH_SHUFFLE=1 "$run" vmx/fake
 unlike "EXITPATH_SHUFFLE" "$out" '^ok 1 - alpha'
 run_cmd env EXITPATH_SEED=77 "$run" vmx/fake

@@ -165,10 +165,11 @@ run_cmd env "PATH=$bin" "$exitpath" setup --bochs sid
 is "setup --bochs without dpkg: exit status 2" "$status" 2
 like "setup --bochs without dpkg: says so" "$err" 'is missing'
 
-# With everything there, set-up must cost less than a second, also with the real build folder.
+# With everything there, set-up must cost less than a second, also with the real build folder. CPU time,
+# because the clock says more about what else the machine does.
 run_cmd env "EXITPATH_BUILD=$real" "$exitpath" setup --for list
 is "the real build folder: exit status 0" "$status" 0
 run_cmd env "EXITPATH_BUILD=$real" "$real/tools/cputime" 3 "$exitpath" setup --for list
-ok "the second set-up takes less than 1 s: $out" \
-	awk -v line="$out" 'BEGIN { exit !(split(line, word, " ") == 5 && word[5] < 1) }'
+ok "the second set-up takes less than 1 s of CPU: $out" \
+	awk -v line="$out" 'BEGIN { exit !(split(line, word, " ") == 5 && word[1] < 1) }'
 done_testing
