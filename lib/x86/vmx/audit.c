@@ -75,6 +75,12 @@ static void read_registers(u64 *r)
 	r[AUDIT_IA32_DEBUGCTL] = read_msr_or_0(IA32_DEBUGCTL);
 }
 
+/* A case may have set a control that must be 0: then nothing is entered, and its fields need not exist. */
+static bool loads(enum control control)
+{
+	return control_allowed(control) && vmcs_has_control(control);
+}
+
 /* 30.5.1 Loading Host Control Registers, Debug Registers, MSRs; 30.5.2; 30.5.3. */
 static void predict_host(struct audit *audit)
 {
@@ -105,11 +111,11 @@ static void predict_host(struct audit *audit)
 	h[AUDIT_RFLAGS] = RFLAGS_FIXED;
 
 	/* Without these controls the registers keep what the guest had: not predicted. */
-	if (vmcs_has_control(CONTROL_EXIT_LOAD_IA32_EFER))
+	if (loads(CONTROL_EXIT_LOAD_IA32_EFER))
 		h[AUDIT_IA32_EFER] = vmread(HOST_IA32_EFER);
 	else
 		audit->off |= BIT(AUDIT_IA32_EFER);
-	if (vmcs_has_control(CONTROL_EXIT_LOAD_IA32_PAT))
+	if (loads(CONTROL_EXIT_LOAD_IA32_PAT))
 		h[AUDIT_IA32_PAT] = vmread(HOST_IA32_PAT);
 	else
 		audit->off |= BIT(AUDIT_IA32_PAT);
