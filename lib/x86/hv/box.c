@@ -135,9 +135,16 @@ u8 *box_add_memory(struct box *box, u32 slot, u64 gpa, u64 size, u32 flags)
 
 void box_start(struct box *box, const struct box_guest *guest)
 {
+	box_start_on(box, &hv_mmu_ept, BOX_POOL, guest);
+}
+
+void box_start_on(struct box *box, const struct hv_mmu *mmu, u32 pages,
+		  const struct box_guest *guest)
+{
+	u64 size = pages * PAGE_SIZE;
+
 	hv_start(page_alloc());
-	REQUIRE_EQ(hv_vm_create(&box->vm, &hv_mmu_ept, pages_alloc(BOX_POOL * PAGE_SIZE, PAGE_SIZE),
-				BOX_POOL * PAGE_SIZE), 0);
+	REQUIRE_EQ(hv_vm_create(&box->vm, mmu, pages_alloc(size, PAGE_SIZE), size), 0);
 	box->memory = box_add_memory(box, BOX_SLOT, 0, BOX_SIZE, 0);
 	REQUIRE_EQ(hv_vcpu_create(&box->vm, &box->vcpu, 0), 0);
 	set_default_cpuid(box);

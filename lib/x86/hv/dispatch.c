@@ -29,6 +29,7 @@ static hv_handler *const handlers[] = {
 	[EXIT_RDMSR]			= hv_exit_rdmsr,
 	[EXIT_WRMSR]			= hv_exit_wrmsr,
 	[EXIT_MWAIT]			= hv_exit_ud,
+	[EXIT_MONITOR_TRAP_FLAG]	= hv_exit_stepped,
 	[EXIT_MONITOR]			= hv_exit_ud,
 	[EXIT_EPT_VIOLATION]		= hv_exit_memory,
 	[EXIT_INVEPT]			= hv_exit_ud,

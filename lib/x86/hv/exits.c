@@ -184,3 +184,9 @@ enum hv_next hv_exit_invlpg(struct hv_vcpu *vcpu)
 	hv_skip_exiting(vcpu);
 	return HV_GUEST;
 }
+
+enum hv_next hv_exit_stepped(struct hv_vcpu *vcpu)
+{
+	vcpu->vm->mmu->stepped(vcpu);
+	return HV_GUEST;
+}

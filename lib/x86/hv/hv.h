@@ -33,7 +33,6 @@
 #define HV_MAX_CPUID	96	/* entries of a vCPU's CPUID table */
 #define HV_PIO_OFFSET	3072	/* of the I/O data in the page of struct kvm_run; 1024 bytes */
 #define HV_PIO_SIZE	1024
-#define HV_MIN_PAGES	16	/* of a VM, for its MMU */
 
 struct hv_slot {
 	struct kvm_userspace_memory_region region;	/* memory_size 0: no slot */
@@ -99,6 +98,7 @@ struct hv_vcpu {
 	struct vmx_switch state;	/* general registers but RSP */
 	u64 cr2, cr8, efer, dr[4], dr6, apic_base, misc_enable;
 	u64 cr3, pdpte[4];		/* where the MMU owns them: hv_cr3() */
+	void *mmu_data;			/* of the MMU */
 	u64 msr[HV_SWITCHED_MSRS];
 	struct hv_event event;
 	bool nmi_pending;
@@ -121,7 +121,7 @@ void hv_start(void *page);
 
 /*
  * Makes an empty VM that lives in `size` bytes at `pages`, both multiples of 4096, at least
- * HV_MIN_PAGES of them; two more for each vCPU, and for dirty logs what those take. When the MMU's
+ * mmu->min_pages of them; two more for each vCPU, and for dirty logs what those take. When the MMU's
  * tables have used all of it up, they are made anew.
  * -ENOMEM: too small; -EOPNOTSUPP: this processor cannot.
  */

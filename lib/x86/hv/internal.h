@@ -59,7 +59,7 @@ typedef enum hv_next hv_handler(struct hv_vcpu *vcpu);
 enum hv_next hv_dispatch(struct hv_vcpu *vcpu, u32 reason);
 
 hv_handler hv_exit_cpuid, hv_exit_hlt, hv_exit_triple_fault, hv_exit_io, hv_exit_cr,
-	   hv_exit_rdmsr, hv_exit_wrmsr, hv_exit_vmcall, hv_exit_memory, hv_exit_invlpg,
+	   hv_exit_rdmsr, hv_exit_wrmsr, hv_exit_vmcall, hv_exit_memory, hv_exit_invlpg, hv_exit_stepped,
 	   hv_exit_interrupt_window, hv_exit_nmi_window, hv_exit_external_interrupt,
 	   hv_exit_exception_or_nmi, hv_exit_task_switch, hv_exit_gp, hv_exit_ud, hv_exit_nothing;
 
@@ -152,6 +152,12 @@ struct hv_slot *hv_slot_at(struct hv_vm *vm, u64 gpa);
  */
 u8 *hv_memory(struct hv_vm *vm, u64 gpa, u32 size, bool write);
 void hv_mark_dirty(struct hv_slot *slot, u64 gpa);
+
+/* For walk(): the guest's registers; its memory, where what is no memory reads as 0. */
+void hv_walk_cpu(const struct hv_vcpu *vcpu, struct walk_cpu *cpu);
+walk_read hv_walk_read;
+/* Sets the accessed and dirty flags of a translation (5.8); false: an entry has changed, walk again. */
+bool hv_set_flags(struct hv_vcpu *vcpu, const struct walk_result *result);
 
 /* Linear to guest-physical address for an access at the guest's CPL; false: `fault`. */
 bool hv_translate(struct hv_vcpu *vcpu, u64 linear, enum access kind, u64 *gpa,

@@ -23,6 +23,7 @@ enum hv_mmu_fault {
 
 struct hv_mmu {
 	const char *name;
+	u64 min_pages;		/* of a VM, so that every instruction comes to an end */
 	/* The guest's CR3 and PDPTEs are in struct hv_vcpu; GUEST_CR3 is the MMU's. */
 	bool owns_cr3;
 	/* Bits of CR0, beyond those of the core, whose change exits and is told by registers(). */
@@ -34,7 +35,7 @@ struct hv_mmu {
 
 	/* What it needs of this processor. */
 	bool (*supported)(void);
-	/* Takes what it needs from vm->pool, at most HV_MIN_PAGES / 2. -ENOMEM. */
+	/* Takes what it needs from vm->pool, fewer than min_pages. -ENOMEM. */
 	int (*create)(struct hv_vm *vm);
 	/* A new vCPU; its VMCS is loaded and has the core's controls: adds the MMU's own. -ENOMEM. */
 	int (*create_vcpu)(struct hv_vcpu *vcpu);
@@ -47,6 +48,10 @@ struct hv_mmu {
 	void (*registers)(struct hv_vcpu *vcpu);
 	/* The guest's INVLPG of `linear`, where it exits. NULL: it does not. */
 	void (*invlpg)(struct hv_vcpu *vcpu, u64 linear);
+	/* A run begins: user space may have written to guest memory. NULL: nothing to do. */
+	void (*resumed)(struct hv_vcpu *vcpu);
+	/* An exit by the monitor trap flag, which the MMU has set. NULL: it never does. */
+	void (*stepped)(struct hv_vcpu *vcpu);
 	/*
 	 * The core writes `size` bytes at `gpa`, in one page, on behalf of the guest or of user
 	 * space, right after this. NULL: nothing to do.
@@ -60,6 +65,6 @@ struct hv_mmu {
 	void (*reclaim)(struct hv_vm *vm);
 };
 
-extern const struct hv_mmu hv_mmu_ept;
+extern const struct hv_mmu hv_mmu_ept, hv_mmu_shadow;
 
 #endif

@@ -198,6 +198,7 @@ static enum hv_mmu_fault fault(struct hv_vcpu *vcpu)
 
 const struct hv_mmu hv_mmu_ept = {
 	.name = "EPT",
+	.min_pages = 16,
 	.supported = supported,
 	.create = create,
 	.create_vcpu = create_vcpu,

@@ -99,6 +99,8 @@ int hv_vcpu_run(struct hv_vcpu *vcpu)
 
 	hv_load(vcpu);
 	vcpu->cr8 = vcpu->run->cr8;
+	if (vcpu->vm->mmu->resumed)
+		vcpu->vm->mmu->resumed(vcpu);
 	if (complete(vcpu)) {
 		if (vcpu->run->immediate_exit) {
 			vcpu->run->exit_reason = reason_before;

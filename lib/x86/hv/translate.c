@@ -4,7 +4,7 @@
 #include "vmx/guest.h"
 
 /* What is outside the slots, or not readable, is an entry that is not present. */
-static u64 read_entry(void *vcpu, u64 gpa, u32 size)
+u64 hv_walk_read(void *vcpu, u64 gpa, u32 size)
 {
 	u8 *memory = hv_memory(((struct hv_vcpu *)vcpu)->vm, gpa, size, false);
 	u64 entry = 0;
@@ -14,7 +14,7 @@ static u64 read_entry(void *vcpu, u64 gpa, u32 size)
 	return entry;
 }
 
-static void fill_cpu(const struct hv_vcpu *vcpu, struct walk_cpu *cpu)
+void hv_walk_cpu(const struct hv_vcpu *vcpu, struct walk_cpu *cpu)
 {
 	u32 i;
 
@@ -29,22 +29,33 @@ static void fill_cpu(const struct hv_vcpu *vcpu, struct walk_cpu *cpu)
 		cpu->pdpte[i] = hv_pdpte(vcpu, i);
 }
 
-/* 5.8 Accessed and Dirty Flags: the processor would set them. */
-static void set_flags(struct hv_vcpu *vcpu, const struct walk_result *result)
+/* As the processor does it: in one locked step, and only if the entry is still what was used. */
+static bool set_flags_of(struct hv_vm *vm, const struct walk_step *step, bool entry_32_bit)
+{
+	struct hv_slot *slot = hv_slot_at(vm, step->address);
+	u8 *entry = hv_memory(vm, step->address, 4, false);
+	u64 before = step->value;
+
+	if (!(step->must_set & ~step->value))
+		return true;
+	/* What cannot be written keeps its flags. */
+	if (!entry || slot->region.flags & KVM_MEM_READONLY)
+		return true;
+	hv_mark_dirty(slot, step->address);
+	if (entry_32_bit)
+		return __sync_bool_compare_and_swap((u32 *)entry, (u32)before,
+						    (u32)(before | step->must_set));
+	return __sync_bool_compare_and_swap((u64 *)entry, before, before | step->must_set);
+}
+
+bool hv_set_flags(struct hv_vcpu *vcpu, const struct walk_result *result)
 {
 	u32 i;
 
-	for (i = 0; i < result->steps; i++) {
-		const struct walk_step *step = &result->step[i];
-		u8 *entry;
-
-		if (!(step->must_set & ~step->value))
-			continue;
-		/* Both flags are in bits 7:0. */
-		entry = hv_memory(vcpu->vm, step->address, 1, true);
-		if (entry)
-			*entry |= step->must_set;
-	}
+	for (i = 0; i < result->steps; i++)
+		if (!set_flags_of(vcpu->vm, &result->step[i], result->mode == PAGING_32_BIT))
+			return false;
+	return true;
 }
 
 bool hv_translate(struct hv_vcpu *vcpu, u64 linear, enum access kind, u64 *gpa,
@@ -54,10 +65,11 @@ bool hv_translate(struct hv_vcpu *vcpu, u64 linear, enum access kind, u64 *gpa,
 	struct walk_result result;
 	struct walk_cpu cpu;
 
-	fill_cpu(vcpu, &cpu);
-	result = walk(&cpu, &access, read_entry, vcpu);
+	hv_walk_cpu(vcpu, &cpu);
+	do
+		result = walk(&cpu, &access, hv_walk_read, vcpu);
+	while (result.kind == WALK_DONE && !hv_set_flags(vcpu, &result));
 	if (result.kind == WALK_DONE) {
-		set_flags(vcpu, &result);
 		*gpa = result.physical;
 		return true;
 	}
@@ -76,8 +88,8 @@ int hv_vcpu_translate(struct hv_vcpu *vcpu, struct kvm_translation *translation)
 	struct walk_cpu cpu;
 
 	hv_load(vcpu);
-	fill_cpu(vcpu, &cpu);
-	result = walk(&cpu, &access, read_entry, vcpu);
+	hv_walk_cpu(vcpu, &cpu);
+	result = walk(&cpu, &access, hv_walk_read, vcpu);
 	translation->valid = result.kind == WALK_DONE;
 	translation->physical_address = translation->valid ? result.physical : ~0ull;
 	translation->writeable = 1;

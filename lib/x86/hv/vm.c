@@ -32,7 +32,7 @@ int hv_vm_create(struct hv_vm *vm, const struct hv_mmu *mmu, void *pages, u64 si
 {
 	if (!is_supported() || !mmu->supported())
 		return -EOPNOTSUPP;
-	if (size / PAGE_SIZE < HV_MIN_PAGES)
+	if (size / PAGE_SIZE < mmu->min_pages)
 		return -ENOMEM;
 	memset(vm, 0, sizeof(*vm));
 	vm->mmu = mmu;
@@ -100,14 +100,14 @@ static void stop_log(struct hv_vm *vm, struct hv_slot *slot)
 	slot->dirty = NULL;
 }
 
-/* The MMU keeps enough pages for one instruction's accesses: HV_MIN_PAGES. */
+/* The MMU keeps enough pages for one instruction's accesses: min_pages. */
 static int start_log(struct hv_vm *vm, struct hv_slot *slot)
 {
 	u64 i;
 
-	if (vm->pool.left < log_pages(slot) + 1 + HV_MIN_PAGES)
+	if (vm->pool.left < log_pages(slot) + 1 + vm->mmu->min_pages)
 		vm->mmu->reclaim(vm);
-	if (vm->pool.left < log_pages(slot) + 1 + HV_MIN_PAGES)
+	if (vm->pool.left < log_pages(slot) + 1 + vm->mmu->min_pages)
 		return -ENOMEM;
 	slot->dirty = hv_pool_take(&vm->pool);
 	for (i = 0; i < log_pages(slot); i++)

@@ -1,0 +1,145 @@
+/*
+ * Shadow paging: page faults. Every page fault of the guest exits. The model (mmu/walk.h) says
+ * whether it is the guest's own, from the guest's registers and tables; if not, the access gets
+ * entries that allow it.
+ *
+ * The processor runs the guest with its own CR4.SMEP, SMAP, PKE and PKS, and entries with the rights
+ * that the guest's have together: so it refuses whatever the guest's own paging refuses, with two
+ * exceptions. CR0.WP is always 1, or a supervisor would write to what the core guards; where the
+ * guest has it 0 and that matters, the one instruction gets an entry of its own. And a dirty flag
+ * that is 0 takes the right to write until it is 1.
+ */
+#include "hv/mmu_shadow.h"
+#include "vmx/guest.h"
+
+#define LONGEST_INSTRUCTION	15
+
+/* RDPKRU wants CR4.PKE; the rights of the guest may not stop the core from using its stack. */
+static u32 read_pkru(void)
+{
+	u64 cr4 = read_cr4(), on = cr4 | CR4_PKE;
+	u32 pkru, edx;
+
+	asm volatile("mov %[on], %%cr4\n\t"
+		     ".byte 0x0f, 0x01, 0xee\n\t"	/* RDPKRU */
+		     "mov %[cr4], %%cr4"
+		     : "=a" (pkru), "=d" (edx) : [on] "r" (on), [cr4] "r" (cr4), "c" (0));
+	return pkru;
+}
+
+static bool is_on_instruction(const struct hv_vcpu *vcpu, u64 linear)
+{
+	u64 rip = hv_linear(vcpu, SEGMENT_CS, vmcs_get(GUEST_RIP));
+
+	return linear == rip || (linear - rip < LONGEST_INSTRUCTION && !(linear & ~PAGE_MASK));
+}
+
+/*
+ * 5.7 Page-Fault Exceptions: without SMEP and outside of modes with NXE, the error code does not
+ * say whether it was a fetch. It matters for SMAP, and is guessed from the address.
+ */
+static enum access kind_of(const struct hv_vcpu *vcpu, u64 linear, u64 error)
+{
+	if (error & PF_WR)
+		return ACCESS_WRITE;
+	if (error & PF_ID)
+		return ACCESS_FETCH;
+	if (hv_cr4() & CR4_PAE || hv_cr4() & CR4_SMEP || !(hv_cr0() & CR0_PG))
+		return ACCESS_READ;
+	return is_on_instruction(vcpu, linear) ? ACCESS_FETCH : ACCESS_READ;
+}
+
+static enum hv_mmu_fault inject(struct hv_vcpu *vcpu, u64 linear, const struct walk_result *result)
+{
+	hv_inject(vcpu, (struct hv_fault){ .vector = VECTOR_PF, .has_error = true,
+					   .error = result->error_code, .cr2 = linear });
+	return HV_MMU_AGAIN;
+}
+
+/*
+ * The access was refused although all entries are as they should be. Then it is one that the error
+ * code does not tell from an explicit access, or from a fetch: 5.6.1.
+ */
+static enum hv_mmu_fault refused_anyway(struct hv_vcpu *vcpu, const struct walk_cpu *cpu,
+					struct walk_access access)
+{
+	struct walk_result result;
+
+	if (access.kind == ACCESS_FETCH)
+		access.kind = ACCESS_READ;
+	access.implicit = cpu->cpl < 3;
+	result = walk(cpu, &access, hv_walk_read, vcpu);
+	/* If it is not, the processor has used what it had cached, and no longer does. */
+	return result.kind == WALK_PAGE_FAULT ? inject(vcpu, access.address, &result) :
+	       HV_MMU_AGAIN;
+}
+
+/* Whether the processor, with CR0.WP = 1, refuses what the guest's CR0.WP = 0 allows. */
+static bool needs_write_protect_off(struct hv_vcpu *vcpu, const struct walk_cpu *cpu,
+				    const struct walk_access *access)
+{
+	struct walk_cpu real = *cpu;
+
+	if (cpu->cr0 & CR0_WP || !(cpu->cr0 & CR0_PG) || access->kind != ACCESS_WRITE)
+		return false;
+	real.cr0 |= CR0_WP;
+	return walk(&real, access, hv_walk_read, vcpu).kind != WALK_DONE;
+}
+
+static enum hv_mmu_fault allow(struct hv_vcpu *vcpu, struct shadow_vcpu *own,
+			       const struct walk_cpu *cpu, const struct walk_access *access,
+			       const struct walk_result *result)
+{
+	struct hv_slot *slot = hv_slot_at(vcpu->vm, result->physical);
+
+	if (!slot || (access->kind == ACCESS_WRITE && slot->region.flags & KVM_MEM_READONLY))
+		return access->kind == ACCESS_FETCH ? HV_MMU_DEVICE_CODE : HV_MMU_DEVICE;
+	switch (shadow_fill(vcpu, own, access->address, access->kind, cpu, result, slot)) {
+	case SHADOW_NO_ROOM:
+		return HV_MMU_DEVICE;
+	case SHADOW_SAME:
+		if (!needs_write_protect_off(vcpu, cpu, access))
+			return refused_anyway(vcpu, cpu, *access);
+		break;
+	case SHADOW_CHANGED:
+		if (!needs_write_protect_off(vcpu, cpu, access))
+			return HV_MMU_AGAIN;
+	}
+	/* Instructions that the emulator does not know come to an end this way only. */
+	return shadow_step(vcpu, own, access->address) ? HV_MMU_AGAIN : HV_MMU_DEVICE;
+}
+
+static enum hv_mmu_fault judge(struct hv_vcpu *vcpu, struct shadow_vcpu *own)
+{
+	u64 error = vmcs_get(EXITING_EVENT_ERROR_CODE);
+	struct walk_access access = { .address = vmcs_get(EXIT_QUALIFICATION) };
+	struct walk_result result;
+	struct walk_cpu cpu;
+
+	access.kind = kind_of(vcpu, access.address, error);
+	hv_walk_cpu(vcpu, &cpu);
+	/* The privilege of the access, whatever that of the code: 5.6.1. */
+	cpu.cpl = error & PF_US ? 3 : 0;
+	if (cpu.cr4 & CR4_PKE)
+		cpu.pkru = read_pkru();
+	do {
+		result = walk(&cpu, &access, hv_walk_read, vcpu);
+		if (result.kind != WALK_DONE)
+			return inject(vcpu, access.address, &result);
+	} while (!hv_set_flags(vcpu, &result));
+	return allow(vcpu, own, &cpu, &access, &result);
+}
+
+enum hv_mmu_fault shadow_fault(struct hv_vcpu *vcpu)
+{
+	struct shadow_vcpu *own = vcpu->mmu_data;
+	enum hv_mmu_fault fault;
+
+	if (own->steps && own->step_rip != vmcs_get(GUEST_RIP))
+		shadow_step_over(vcpu);
+	if (!own->root)
+		shadow_load_root(vcpu, own);
+	fault = own->root ? judge(vcpu, own) : HV_MMU_DEVICE;
+	shadow_settle(vcpu->vm);
+	return fault;
+}
