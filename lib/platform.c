@@ -78,6 +78,21 @@ static const char *read_poweroff(struct platform *platform, const void *tree)
 	return NULL;
 }
 
+static const char *read_palette(struct platform *platform, const void *tree)
+{
+	int node = fdt_path_offset(tree, "/palette");
+	u32 port;
+
+	if (node < 0)
+		return NULL;
+	if (!is_compatible(tree, node, "exitpath,vga-palette"))
+		return "/palette: compatible is not exitpath,vga-palette";
+	if (!read_cell(tree, node, "exitpath,port", &port) || !port || port > 0xfffd)
+		return "/palette: no number from 1 to 65533 in exitpath,port";
+	platform->palette_port = port;
+	return NULL;
+}
+
 static const char *read_memory(struct platform *platform, const void *tree)
 {
 	const fdt32_t *cell;
@@ -155,7 +170,7 @@ static const char *read_chosen(struct platform *platform, const void *tree)
 const char *platform_read(struct platform *platform, const void *tree)
 {
 	static const char *(*const readers[])(struct platform *, const void *) = {
-		read_console, read_poweroff, read_memory, read_cpus, read_chosen,
+		read_console, read_poweroff, read_palette, read_memory, read_cpus, read_chosen,
 	};
 	const char *problem = NULL;
 	u32 i;

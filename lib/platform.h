@@ -30,6 +30,8 @@ struct platform {
 	u8 poweroff_value;
 	char poweroff_text[32];
 
+	u16 palette_port;		/* 0: the tree has none */
+
 	struct memory_range memory[PLATFORM_MAX_MEMORY];
 	u32 memory_count;
 	u32 apic_id[PLATFORM_MAX_CPUS];

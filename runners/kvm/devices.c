@@ -19,6 +19,12 @@ enum {
 	UART_TRANSMITTER_EMPTY = 0x60,
 	UART_CARRIER_READY_CLEAR = 0xb0,
 
+	PALETTE_PORTS = 3,
+	PALETTE_READ_INDEX = 0,
+	PALETTE_WRITE_INDEX = 1,
+	PALETTE_DATA = 2,
+	PALETTE_WIDTH = 0x3f,		/* six bits, as a VGA has them after reset */
+
 	PORT_E9_PRESENT = 0xe9,		/* what Bochs answers to IN from its port E9h */
 	NO_DEVICE = 0xff,
 };
@@ -93,6 +99,34 @@ static uint8_t uart_read(const struct uart *uart, unsigned int offset)
 	}
 }
 
+/* The palette of a VGA: an index chooses a colour; each data byte moves on by one component. */
+static void palette_write(struct palette *palette, unsigned int offset, uint8_t value)
+{
+	const uint16_t size = sizeof(palette->components);
+
+	if (offset == PALETTE_READ_INDEX) {
+		palette->read_place = value * 3;
+	} else if (offset == PALETTE_WRITE_INDEX) {
+		palette->write_place = value * 3;
+	} else {
+		palette->components[palette->write_place] = value & PALETTE_WIDTH;
+		palette->write_place = (palette->write_place + 1) % size;
+	}
+}
+
+static uint8_t palette_read(struct palette *palette, unsigned int offset)
+{
+	const uint16_t size = sizeof(palette->components);
+	uint8_t value;
+
+	/* What the index ports of a VGA say is not what was written to them. */
+	if (offset != PALETTE_DATA)
+		return 0;
+	value = palette->components[palette->read_place];
+	palette->read_place = (palette->read_place + 1) % size;
+	return value;
+}
+
 /* True when `value` completes the text. A wrong character may be the first of a new try. */
 static bool text_matches(struct device *device, uint8_t value)
 {
@@ -117,6 +151,8 @@ void devices_write(struct devices *devices, uint16_t port, uint8_t value)
 
 		if (device->is.kind == DEVICE_NS16550A && offset < UART_PORTS)
 			uart_write(devices, &device->uart, offset, value);
+		if (device->is.kind == DEVICE_VGA_PALETTE && offset < PALETTE_PORTS)
+			palette_write(&device->palette, offset, value);
 		if (offset != 0)
 			continue;
 		if (device->is.kind == DEVICE_PORT_E9)
@@ -132,9 +168,11 @@ void devices_write(struct devices *devices, uint16_t port, uint8_t value)
 uint8_t devices_read(struct devices *devices, uint16_t port)
 {
 	for (size_t i = 0; i < devices->count; i++) {
-		const struct device *device = &devices->list[i];
+		struct device *device = &devices->list[i];
 		const unsigned int offset = (unsigned int)port - device->is.port;
 
+		if (device->is.kind == DEVICE_VGA_PALETTE && offset < PALETTE_PORTS)
+			return palette_read(&device->palette, offset);
 		if (device->is.kind == DEVICE_NS16550A && offset < UART_PORTS)
 			return uart_read(&device->uart, offset);
 		if (device->is.kind == DEVICE_PORT_E9 && offset == 0)

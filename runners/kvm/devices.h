@@ -1,4 +1,4 @@
-/* The devices on I/O ports: consoles and power-off. */
+/* The devices on I/O ports: consoles, power-off, and one with a memory of what it was given. */
 #ifndef VMM_DEVICES_H
 #define VMM_DEVICES_H
 
@@ -14,9 +14,16 @@ struct uart {
 	uint8_t divisor[2];
 };
 
+/* 256 colours of three components, read and written one after another: places 0 to 767. */
+struct palette {
+	uint8_t components[768];
+	uint16_t read_place, write_place;
+};
+
 struct device {
 	struct device_description is;
 	struct uart uart;
+	struct palette palette;
 	uint8_t matched;	/* DEVICE_PORT_TEXT: characters of the text seen so far */
 };
 

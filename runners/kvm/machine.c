@@ -201,8 +201,10 @@ static int read_device(const struct reader *reader, int node, enum device_kind k
 {
 	struct machine *machine = reader->machine;
 	struct device_description device = { .kind = kind };
-	/* The UART has eight ports. */
-	uint32_t port, value = 0, last = kind == DEVICE_NS16550A ? 0xfff8 : 0xffff;
+	/* The UART has eight ports, the palette three. */
+	uint32_t port, value = 0, last = kind == DEVICE_NS16550A      ? 0xfff8
+					 : kind == DEVICE_VGA_PALETTE ? 0xfffd
+								      : 0xffff;
 
 	if (property_cell(reader, node, "exitpath,port", last, &port))
 		return -1;
@@ -232,6 +234,7 @@ static int read_top_node(const struct reader *reader, int node)
 		{ "ns16550a", DEVICE_NS16550A },
 		{ "exitpath,port-text", DEVICE_PORT_TEXT },
 		{ "exitpath,port-value", DEVICE_PORT_VALUE },
+		{ "exitpath,vga-palette", DEVICE_VGA_PALETTE },
 	};
 
 	if (is_of_type(reader, node, "memory"))

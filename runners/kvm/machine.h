@@ -33,6 +33,7 @@ enum device_kind {
 	DEVICE_NS16550A,	/* console: a UART */
 	DEVICE_PORT_TEXT,	/* power-off: a text, byte after byte */
 	DEVICE_PORT_VALUE,	/* power-off: one byte of one value */
+	DEVICE_VGA_PALETTE,	/* 768 bytes behind three ports */
 };
 
 struct device_description {
