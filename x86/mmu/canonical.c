@@ -237,9 +237,6 @@ CASE(nothing_to_check_in_compatibility_mode, PROVES("paging:canon.compat", "pagi
 
 /* --- linear-address masking ------------------------------------------------------- */
 
-#define CR3_LAM_U57	BIT(61)
-#define CR3_LAM_U48	BIT(62)
-#define CR4_LAM_SUP	BIT(28)
 #define TAG_57		BITS(62, 57)
 #define TAG_48		BITS(62, 48)
 

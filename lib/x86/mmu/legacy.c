@@ -1,6 +1,7 @@
 #include "mmu/legacy.h"
 #include "cpu/safe.h"
 #include "fmt.h"
+#include "mmu/pages.h"
 
 #define VECTORS		32
 #define STUB_SIZE	16		/* bytes, of mmu/legacy_entry.S */
@@ -196,4 +197,33 @@ void legacy_run(const char *file, u32 line, const struct legacy_start *start,
 			return;
 	for (i = 0; i < count; i++)
 		take_result(file, line, i + 1, &jobs[before + i], &script[i]);
+}
+
+/* 5.1.2: only outside IA-32e mode may CR4.LA57 change. A script with no steps goes there and back. */
+static void change_levels(u64 cr3, u64 cr4)
+{
+	legacy_cr0 = read_cr0();
+	legacy_cr3 = cr3;
+	legacy_cr4 = cr4;
+	legacy_efer = rdmsr(IA32_EFER);
+	legacy_job = legacy_jobs_end = 0;
+	legacy_enter();
+}
+
+outcome_t legacy_run_with_5_levels(const u64 *pml5, void (*function)(void *argument), void *argument)
+{
+	struct cpu *cpu = this_cpu();
+	struct context *outer = cpu->catcher;
+	u64 cr3 = read_cr3(), cr4 = read_cr4();
+	outcome_t outcome;
+
+	change_levels(physical(pml5), cr4 | CR4_LA57);
+	/* Without an outer catcher case_end() comes back to here, too. */
+	cpu->catcher = NULL;
+	outcome = attempt(function, argument);
+	cpu->catcher = outer;
+	change_levels(cr3, cr4);
+	if (cpu->left && outer)
+		trap_leave();
+	return outcome;
 }

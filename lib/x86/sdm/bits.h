@@ -16,6 +16,9 @@
 #define CR0_CD		BIT(30)
 #define CR0_PG		BIT(31)
 
+#define CR3_LAM_U57	BIT(61)
+#define CR3_LAM_U48	BIT(62)
+
 #define CR4_VME		BIT(0)
 #define CR4_PVI		BIT(1)
 #define CR4_TSD		BIT(2)
@@ -41,6 +44,8 @@
 #define CR4_CET		BIT(23)
 #define CR4_PKS		BIT(24)
 #define CR4_UINTR	BIT(25)
+#define CR4_LASS	BIT(27)
+#define CR4_LAM_SUP	BIT(28)
 #define CR4_FRED	BIT(32)
 
 #define EFER_SCE	BIT(0)
