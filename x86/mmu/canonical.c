@@ -334,3 +334,55 @@ CASE(lam_fault_address_is_masked, PROVES("paging:cr2.lam"), NEEDS(CPU(LAM)))
 	EXPECT(read_at((probe.linear + PAGE_SIZE) | TAG_48, &value), PAGE_FAULT(0));
 	EXPECT_EQ(read_cr2(), probe.linear + PAGE_SIZE);
 }
+
+/* Tag bits would be bits 31:17 of an address here, if there were any: nothing is ignored. */
+CODE32(read_there_32, "mov (%edi), %eax");
+
+CASE(lam_is_of_64_bit_mode, PROVES("paging:lam.compat"), NEEDS(CPU(LAM)))
+{
+	const u32 linear = 0x40000000;
+	struct probe probe;
+	u32 bit;
+
+	probe_map(&probe, LEVEL_PTE, PTE_P | PTE_RW);
+	space_map(&probe.space, linear, physical(probe.page), PTE_P, LEVEL_PTE);
+	for (bit = 28; bit < 32; bit++)
+		if (BIT(bit) != linear)
+			space_map(&probe.space, linear ^ BIT(bit), 0, 0, LEVEL_PTE);
+	write_cr3(read_cr3() | CR3_LAM_U48 | CR3_LAM_U57);
+	write_cr4(read_cr4() | CR4_LAM_SUP);
+	EXPECT(run_in_compatibility_mode(0, read_there_32, linear), OUTCOME_DONE);
+	for (bit = 28; bit < 32; bit++) {
+		if (BIT(bit) == linear)
+			continue;
+		EXPECT(run_in_compatibility_mode(0, read_there_32, linear ^ BIT(bit)), PAGE_FAULT(0));
+		EXPECT_EQ(read_cr2(), linear ^ BIT(bit));
+	}
+}
+
+/*
+ * LLDT takes a base that 57 bits can hold, and 48 bits cannot. The table is not to be found there, although
+ * bits 62:48 of an address that an instruction names are masked.
+ */
+CASE(lam_masks_no_implicit_access, PROVES("paging:lam.implicit"), NEEDS(CPU(LAM), CPU(LA57)))
+{
+	const u64 tag = BIT(52), ldt = 0x82ull << 40 | 0xfff;
+	const u16 selector = 1 << 3 | 1 << 2;	/* the second of the LDT */
+	struct probe probe;
+	u64 value = 0, base;
+	u32 i;
+
+	map_with_lam(&probe, CR3_LAM_U48);
+	probe.page[1] = 0x00cf93000000ffff;
+	EXPECT(read_at(probe.linear | tag, &value), OUTCOME_DONE);
+	EXPECT_EQ(value, PROBE_CONTENT);
+	for (i = 0; i < 2; i++) {
+		base = probe.linear | (i ? tag : 0);
+		cpu_set_descriptor(SELECTOR_SPARE, ldt | FIELD(base, 23, 0) << 16 |
+							   FIELD(base, 31, 24) << 56);
+		cpu_set_descriptor(SELECTOR_SPARE + 8, base >> 32);
+		EXPECT(ATTEMPT("lldt %0", : "r" ((u16)SELECTOR_SPARE)), OUTCOME_DONE);
+		EXPECT(ATTEMPT("mov %0, %%es", : "r" (selector)), i ? OUTCOME_GP0 : OUTCOME_DONE);
+	}
+	write_es(SELECTOR_DATA);
+}

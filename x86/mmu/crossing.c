@@ -56,6 +56,53 @@ CASE(locked_access, PROVES("paging:cross.lock"))
 	EXPECT_EQ(*second, PROBE_CONTENT + 1);
 }
 
+/* More than 8 bytes: the part on the first page may be there after the fault. 11.1.1. */
+CASE(store_of_16_bytes, PROVES("paging:cross.store_wide", "paging:cross.restart"), NEEDS(CPU(SSE)))
+{
+	struct probe probe;
+	u64 *second, address;
+
+	write_cr4(read_cr4() | CR4_OSFXSR);
+	probe_map(&probe, LEVEL_PTE, PTE_P | PTE_RW);
+	address = probe.linear + PAGE_SIZE - 8;
+	asm volatile("xorps %%xmm0, %%xmm0" : : );
+	EXPECT(ATTEMPT("movups %%xmm0, (%0)", : "r" (address) : "memory"), PAGE_FAULT(PF_WR));
+	EXPECT_EQ(read_cr2(), probe.linear + PAGE_SIZE);
+	EXPECT_EQ(probe.page[510], PROBE_CONTENT);
+	EXPECT_TRUE(probe.page[511] == PROBE_CONTENT || probe.page[511] == 0);
+	probe_map_next(&probe, &second, PTE_P | PTE_RW);
+	EXPECT(ATTEMPT("movups %%xmm0, (%0)", : "r" (address) : "memory"), OUTCOME_DONE);
+	EXPECT_EQ(probe.page[510], PROBE_CONTENT);
+	EXPECT_EQ(probe.page[511], 0);
+	EXPECT_EQ(second[0], 0);
+	EXPECT_EQ(second[1], PROBE_CONTENT);
+}
+
+/*
+ * The area of XSAVE, of 576 bytes, with 64 on the first page. What XSAVE looks at first, the header that it
+ * reads or the first component, is on the second.
+ */
+CASE(xsave_area, PROVES("paging:cross.xsave"), NEEDS(CPU(XSAVE)))
+{
+	struct probe probe;
+	u64 *second, address;
+
+	write_cr4(read_cr4() | CR4_OSXSAVE | CR4_OSFXSR);
+	xsetbv_safe(0, 1);
+	probe_map(&probe, LEVEL_PTE, PTE_P | PTE_RW);
+	address = probe.linear + PAGE_SIZE - 64;
+	EXPECT(ATTEMPT("xsave (%0)", : "r" (address), "a" (1), "d" (0) : "memory"),
+	       PAGE_FAULT(PF_WR), PAGE_FAULT(0));
+	EXPECT_EQ(read_cr2() & PAGE_MASK, probe.linear + PAGE_SIZE);
+	EXPECT_EQ(probe.page[503], PROBE_CONTENT);
+	probe_map_next(&probe, &second, PTE_P | PTE_RW);
+	/* XSTATE_BV and what must be 0 behind it: volume 1, 13.4.2. */
+	memset(&second[56], 0, 64);
+	EXPECT(ATTEMPT("xsave (%0)", : "r" (address), "a" (1), "d" (0) : "memory"), OUTCOME_DONE);
+	EXPECT_EQ(second[56] & ~BIT(0), 0);
+	EXPECT_EQ(second[64], PROBE_CONTENT);
+}
+
 /* Neither page is there: which of the two is named is not promised. */
 CASE(both_pages_missing, PROVES("paging:cr2.both_missing"))
 {
@@ -139,6 +186,26 @@ CASE(fetch_into_a_supervisor_page, PROVES("paging:cross.fetch_user"))
 	EXPECT(run_at_cpl(3, call_there, (void *)start), PAGE_FAULT(PF_P | PF_US));
 	EXPECT_EQ(last_trap()->cr2, probe.linear + PAGE_SIZE);
 	EXPECT_EQ(last_trap()->frame.rip, start);
+}
+
+/*
+ * The page ends with an opcode that no byte behind it can make valid. UD2 is complete; of PUSH ES, which 64-bit
+ * mode does not have, a processor may want to see more.
+ */
+CASE(invalid_opcode_at_the_end_of_a_page, PROVES("paging:cross.fetch_ud"))
+{
+	struct probe probe;
+	u8 *end;
+
+	probe_map(&probe, LEVEL_PTE, PTE_P | PTE_RW);
+	end = (u8 *)probe.page + PAGE_SIZE;
+	end[-2] = 0x0f;
+	end[-1] = 0x0b;
+	EXPECT(fetch_at(probe.linear + PAGE_SIZE - 2), OUTCOME_UD);
+	EXPECT_EQ(last_trap()->frame.rip, probe.linear + PAGE_SIZE - 2);
+	end[-1] = 0x06;
+	EXPECT(fetch_at(probe.linear + PAGE_SIZE - 1), OUTCOME_UD, PAGE_FAULT(0));
+	EXPECT_EQ(last_trap()->frame.rip, probe.linear + PAGE_SIZE - 1);
 }
 
 /* 15 prefixes, then NOP: more than the 15 bytes that an instruction may have. */

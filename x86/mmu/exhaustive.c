@@ -338,8 +338,8 @@ CASE_RUN(keys_and_smap, sweep, PROVES("paging:acc.pku.smap_both"),
 	      .switches = { SWEEP_NXE, SWEEP_WP | SWEEP_SMEP, SWEEP_SMAP })
 
 CASE_RUN(bits_of_pml4e, sweep,
-	 PROVES("paging:rsvd.4l.pml4_ps", "paging:rsvd.4l.xd",
-		"paging:fmt.4l.ignored", "paging:fmt.4l.nonleaf_g", "paging:rsvd.maxphyaddr"),
+	 PROVES("paging:rsvd.4l.pml4_ps", "paging:rsvd.4l.xd", "paging:fmt.4l.ignored",
+		"paging:fmt.4l.bit11", "paging:fmt.4l.nonleaf_g", "paging:rsvd.maxphyaddr"),
 	 EACH_BIT(LEVEL_PTE, LEVEL_PML4E));
 CASE_RUN(bits_of_pdpte, sweep,
 	 PROVES("paging:fmt.4l.ignored", "paging:fmt.4l.nonleaf_g", "paging:rsvd.maxphyaddr"),
@@ -347,7 +347,10 @@ CASE_RUN(bits_of_pdpte, sweep,
 CASE_RUN(bits_of_pde, sweep,
 	 PROVES("paging:fmt.4l.ignored", "paging:fmt.4l.nonleaf_g", "paging:rsvd.maxphyaddr"),
 	 EACH_BIT(LEVEL_PTE, LEVEL_PDE));
-CASE_RUN(bits_of_pte, sweep, PROVES("paging:fmt.4l.ignored", "paging:rsvd.maxphyaddr"),
+/* MAXPHYADDR is what CPUID says, also where a hypervisor's processor has more: 5.1.4. */
+CASE_RUN(bits_of_pte, sweep,
+	 PROVES("paging:fmt.4l.ignored", "paging:fmt.4l.bit11", "paging:rsvd.maxphyaddr",
+		"paging:misc.maxphy_guest"),
 	 EACH_BIT(LEVEL_PTE, LEVEL_PTE));
 CASE_RUN(bits_of_2_mbyte_pde, sweep, PROVES("paging:rsvd.4l.2m", "paging:rsvd.maxphyaddr"),
 	 EACH_BIT(LEVEL_PDE, LEVEL_PDE));

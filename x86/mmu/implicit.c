@@ -292,6 +292,54 @@ CASE_RUN(idt_in_user_page_with_smap_at_cpl_3, software_interrupt,
 	 ACCESS(.flags = PTE_P | PTE_RW | PTE_US, .cr4 = CR4_SMAP, .cpl = 3,
 		.outcome = PAGE_FAULT(PF_P)));
 
+/* --- a page fault that cannot be delivered ------------------------------------------------ */
+
+static void read_there(void *linear)
+{
+	(void)*(volatile u64 *)linear;
+}
+
+/* The gates from that of #PF on are in the second page. */
+static void move_idt_before_page_fault(struct tables *t, u64 flags)
+{
+	u32 before = VECTOR_PF * sizeof(struct gate);
+
+	map_two(t, flags);
+	memcpy((u8 *)t->probe.page + PAGE_SIZE - before, this_cpu()->idt, before);
+	memcpy(t->page, (u8 *)this_cpu()->idt + before, PAGE_SIZE / 2);
+	write_idtr((struct table_pointer){ 32 * sizeof(struct gate) - 1,
+					   t->probe.linear + PAGE_SIZE - before });
+}
+
+#define ABSENT(t)	((t)->probe.linear + 2 * PAGE_SIZE + 0x123)
+
+/* The gate of #PF cannot be read: a second page fault, whose address is that of the gate. */
+CASE(second_page_fault_has_the_last_word, PROVES("paging:cr2.nested"))
+{
+	struct tables t;
+
+	move_idt_before_page_fault(&t, PTE_P | PTE_RW);
+	EXPECT(attempt(read_there, (void *)ABSENT(&t)), PAGE_FAULT(0));
+	EXPECT_EQ(last_trap()->cr2, ABSENT(&t));
+	*t.pte &= ~PTE_P;
+	invlpg(t.probe.linear + PAGE_SIZE);
+	EXPECT(attempt(read_there, (void *)ABSENT(&t)), OUTCOME_FAULT(VECTOR_DF, 0));
+	/* 16 bytes are read, in what order is not promised. */
+	EXPECT_EQ(last_trap()->cr2 & ~15ull, t.probe.linear + PAGE_SIZE);
+}
+
+/* The gate of #PF is not present, so that #NP makes a double fault of it; CR2 is from before. */
+CASE(cr2_is_written_before_delivery, PROVES("paging:cr2.before_handler"))
+{
+	struct tables t;
+
+	move_idt_before_page_fault(&t, PTE_P | PTE_RW);
+	((struct gate *)t.page)->type &= 0x7f;
+	write_cr2(CR2_VALUE);
+	EXPECT(attempt(read_there, (void *)ABSENT(&t)), OUTCOME_FAULT(VECTOR_DF, 0));
+	EXPECT_EQ(last_trap()->cr2, ABSENT(&t));
+}
+
 /* --- the stack in a user-mode page ---------------------------------------------------------- */
 
 /* PUSH with RSP at `address`; #PF comes on the stack of IST `ist`. */

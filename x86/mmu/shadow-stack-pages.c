@@ -182,3 +182,84 @@ CASE(read_only_page_never_gets_dirty, PROVES("paging:ad.cet_no_d_ro"), NEEDS(CPU
 	       PAGE_FAULT(PF_P | PF_WR));
 	EXPECT_EQ(*probe.entry[LEVEL_PTE] & PTE_D, 0);
 }
+
+/*
+ * A supervisor shadow-stack access is WRSS at CPL 0, which needs a shadow stack of CPL 0. It is in a page
+ * behind the one to try, with the token that SETSSBSY wants; the fault itself is delivered on it. The gate
+ * leads to code that turns shadow stacks off, and goes on to the handler of the suite.
+ */
+#define IA32_PL0_SSP	0x6a4
+
+void off_at_page_fault(void);
+asm(".pushsection .text\n"
+    "off_at_page_fault:\n\t"
+    "pushq $trap_stubs + 14 * 16\n\tpushq %rax\n\tpushq %rcx\n\tpushq %rdx\n\t"
+    "movl $0x6a2, %ecx\n\txorl %eax, %eax\n\txorl %edx, %edx\n\twrmsr\n\t"
+    "popq %rdx\n\tpopq %rcx\n\tpopq %rax\n\tretq\n\t.popsection");
+
+_Static_assert(IA32_S_CET == 0x6a2 && VECTOR_PF == 14, "off_at_page_fault");
+
+/* RDI: the address. */
+INSTRUCTION(wrss_at_cpl_0,
+	    "movl $0x6a2, %ecx\n\tmovl $3, %eax\n\txorl %edx, %edx\n\twrmsr\n\tsetssbsy\n\t"
+	    "movl $0x55667788, %r8d",
+	    "wrssq %r8, (%rdi)\n\t"
+	    "xorl %eax, %eax\n\txorl %edx, %edx\n\twrmsr");
+
+struct supervisor_row {
+	u64 flags;			/* of the page */
+	u64 cr4, rflags;		/* bits to set */
+	outcome_t outcome;
+};
+
+static outcome_t wrss_by_supervisor(struct probe *probe, const struct supervisor_row *row)
+{
+	struct gate *gate = &this_cpu()->idt[VECTOR_PF];
+	u64 *stack, top, handler = (u64)off_at_page_fault;
+	outcome_t outcome;
+
+	probe_map(probe, LEVEL_PTE, row->flags);
+	probe_map_next(probe, &stack, SHADOW_STACK);
+	top = probe->linear + 2 * PAGE_SIZE - 8;
+	stack[511] = top;
+	gate->offset_low = handler;
+	gate->offset_middle = handler >> 16;
+	write_cr0(read_cr0() | CR0_WP);
+	write_cr4(read_cr4() | CR4_CET | row->cr4);
+	wrmsr(IA32_PL0_SSP, top);
+	asm volatile("push %0; popfq" : : "r" (RFLAGS_FIXED | row->rflags) : "cc", "memory");
+	outcome = attempt(wrss_at_cpl_0, (void *)probe->linear);
+	wrmsr(IA32_S_CET, 0);
+	wrmsr(IA32_PL0_SSP, 0);
+	write_cr4(read_cr4() & ~(CR4_CET | row->cr4));
+	return outcome;
+}
+
+static void wrss_at_cpl_0_to(const struct case_def *this_case)
+{
+	const struct supervisor_row *row = this_case->row;
+	struct probe probe;
+
+	EXPECT(wrss_by_supervisor(&probe, row), row->outcome);
+	EXPECT_EQ(*probe.page, row->outcome == OUTCOME_DONE ? 0x55667788 : PROBE_CONTENT);
+}
+
+#define AT_CPL_0(...)	ROW((&(const struct supervisor_row){ __VA_ARGS__ }))
+
+CASE_RUN(supervisor_wrss, wrss_at_cpl_0_to, PROVES("paging:acc.ss.page"), NEEDS(CPU(CET_SS)),
+	 AT_CPL_0(.flags = SHADOW_STACK, .outcome = OUTCOME_DONE));
+CASE_RUN(supervisor_wrss_to_a_writable_page, wrss_at_cpl_0_to, PROVES("paging:acc.ss.normal_page"),
+	 NEEDS(CPU(CET_SS)),
+	 AT_CPL_0(.flags = SHADOW_STACK | PTE_RW, .outcome = PAGE_FAULT(PF_P | PF_WR | PF_SS)));
+/* A page of user mode is refused as such, whether SMAP would let supervisor mode write there or not. */
+CASE_RUN(supervisor_wrss_to_a_user_page, wrss_at_cpl_0_to, PROVES("paging:acc.ss.us_mismatch"),
+	 NEEDS(CPU(CET_SS)),
+	 AT_CPL_0(.flags = SHADOW_STACK | PTE_US, .outcome = PAGE_FAULT(PF_P | PF_WR | PF_SS)));
+CASE_RUN(supervisor_wrss_to_a_user_page_with_smap, wrss_at_cpl_0_to,
+	 PROVES("paging:acc.ss.smap"), NEEDS(CPU(CET_SS), CPU(SMAP)),
+	 AT_CPL_0(.flags = SHADOW_STACK | PTE_US, .cr4 = CR4_SMAP,
+		  .outcome = PAGE_FAULT(PF_P | PF_WR | PF_SS)));
+CASE_RUN(supervisor_wrss_to_a_user_page_with_smap_and_ac, wrss_at_cpl_0_to,
+	 PROVES("paging:acc.ss.smap"), NEEDS(CPU(CET_SS), CPU(SMAP)),
+	 AT_CPL_0(.flags = SHADOW_STACK | PTE_US, .cr4 = CR4_SMAP, .rflags = RFLAGS_AC,
+		  .outcome = PAGE_FAULT(PF_P | PF_WR | PF_SS)));

@@ -344,6 +344,42 @@ CASE(entry_that_was_never_accessed, PROVES("paging:tlb.a0_not_cached"))
 		EXPECT_EQ(*probe.entry[level] & PTE_A, PTE_A);
 }
 
+/* --- speculation ------------------------------------------------------------------ */
+
+/*
+ * RDI: where to write. The branch is trained not to be taken, and the value that decides it comes late (a
+ * division by way of memory), so that a processor that speculates walks ahead of it to the store.
+ */
+asm(".pushsection .text\n"
+    "write_unless:\n\t"
+    "movq (%rsi), %rax\n\txorl %edx, %edx\n\tmovl $3, %ecx\n\tdivq %rcx\n\t"
+    "xorl %edx, %edx\n\tdivq %rcx\n\ttestq %rax, %rax\n\tjnz 1f\n\t"
+    "movq %rax, (%rdi)\n"
+    "1:\tretq\n\t.popsection");
+void write_unless(u64 linear, const volatile u64 *condition);
+
+/* The dirty flag belongs to writes that are done; the accessed flag may come early: 5.8. */
+CASE(write_that_is_never_done_leaves_no_dirty_flag, PROVES("paging:ad.spec"))
+{
+	volatile u64 never = 1000, always = 0;
+	struct probe probe;
+	u64 *second, *pte;
+	u32 round, i;
+
+	probe_map(&probe, LEVEL_PTE, PTE_P | PTE_RW);
+	pte = probe_map_next(&probe, &second, PTE_P | PTE_RW);
+	for (round = 0; round < 20; round++) {
+		for (i = 0; i < 20; i++)
+			write_unless(probe.linear, &always);
+		invlpg(probe.linear + PAGE_SIZE);
+		write_unless(probe.linear + PAGE_SIZE, &never);
+		EXPECT_EQ(*pte & PTE_D, 0);
+	}
+	EXPECT_EQ(*second, PROBE_CONTENT);
+	write_unless(probe.linear + PAGE_SIZE, &always);
+	EXPECT_EQ(*pte & PTE_D, PTE_D);
+}
+
 /* --- INVLPG -------------------------------------------------------------------- */
 
 INSTRUCTION(invlpg_here, "", "invlpg (%rdi)");
@@ -393,3 +429,59 @@ CASE(invlpg_walks_nothing, PROVES("paging:ad.invlpg"))
 	for (level = LEVEL_PTE; level <= LEVEL_PML4E; level++)
 		EXPECT_EQ(*probe.entry[level] & PTE_A, 0);
 }
+
+/* --- serializing ------------------------------------------------------------------------------ */
+
+static void move_cr0(void)
+{
+	write_cr0(read_cr0());
+}
+
+static void move_cr4(void)
+{
+	write_cr4(read_cr4());
+}
+
+static void invpcid_all(void)
+{
+	struct { u64 pcid, address; } __attribute__((aligned(16))) descriptor = { 0, 0 };
+
+	asm volatile("invpcid %0, %1" : : "m" (descriptor), "r" (2ull) : "memory");
+}
+
+struct serialize_row {
+	void (*action)(void);
+};
+
+/*
+ * Code is written at another linear address than it is executed at, so that only a serializing
+ * instruction makes the processor forget what it has fetched before: 11.1.3, 11.3.
+ */
+static void new_code_after(const struct case_def *this_case)
+{
+	const struct serialize_row *row = this_case->row;
+	struct probe probe;
+	u32 i, got;
+
+	probe_map(&probe, LEVEL_PTE, PTE_P);
+	for (i = 1; i <= 50; i++) {
+		/* MOV $i, %EAX; RET */
+		probe.page[0] = 0xb8 | (u64)i << 8 | 0xc3ull << 40;
+		row->action();
+		asm volatile("call *%1" : "=a" (got) : "r" (probe.linear) : "memory");
+		EXPECT_EQ(got, i);
+	}
+}
+
+#define SERIALIZES(function)	ROW((&(const struct serialize_row){ function }))
+
+CASE_RUN(mov_to_cr0_serializes, new_code_after, PROVES("paging:misc.serialize"),
+	 SERIALIZES(move_cr0));
+CASE_RUN(mov_to_cr3_serializes, new_code_after, PROVES("paging:misc.serialize"),
+	 SERIALIZES(reload_cr3));
+CASE_RUN(mov_to_cr4_serializes, new_code_after, PROVES("paging:misc.serialize"),
+	 SERIALIZES(move_cr4));
+CASE_RUN(invlpg_serializes, new_code_after, PROVES("paging:misc.serialize"),
+	 SERIALIZES(invalidate_another_page));
+CASE_RUN(invpcid_serializes, new_code_after, PROVES("paging:misc.serialize"), NEEDS(CPU(INVPCID)),
+	 SERIALIZES(invpcid_all));

@@ -8,6 +8,7 @@
  * Architectural State Before a VM Exit). One that does not exit reaches the guest's own handler.
  */
 #include "cpu/cpu.h"
+#include "mmu/pages.h"
 #include "vmx/guest.h"
 
 BEFORE_EACH_CASE(vmx_start);
@@ -293,6 +294,25 @@ CASE(triple_fault_by_page_faults_exits,
 	vmwrite(EXCEPTION_BITMAP, 0);
 	EXPECT(enter(guest_ud.run), OUTCOME_EXIT(EXIT_TRIPLE_FAULT));
 	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_ud.at);
+}
+
+/*
+ * With its tables gone the guest can fetch nothing more, and no handler either: #PF, #DF, the end. RIP is that of
+ * the instruction behind the MOV, which is done.
+ */
+GUEST_CODE(mov_to_cr3, "movq guest_value, %rax", "movq %rax, %cr3");
+
+CASE(triple_fault_without_paging_structures_exits,
+     PROVES("exit-reasons:2", "paging:misc.unmapped_ram_walk"),
+     NEEDS(VMX))
+{
+	if (vmcs_has_control(CONTROL_PROC1_CR3_LOAD_EXITING))
+		case_skip("the 0-setting of CR3-load exiting");
+	guest_value = physical(page_alloc());
+	vmwrite(EXCEPTION_BITMAP, 0);
+	EXPECT(enter(guest_mov_to_cr3.run), OUTCOME_EXIT(EXIT_TRIPLE_FAULT));
+	EXPECT_EQ(vmread(GUEST_CR3), guest_value);
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_mov_to_cr3.end);
 }
 
 CASE(double_fault_exits, PROVES("nonroot-behavior:exception.bitmap", "host-and-exit:exit.orig.invalid"),
