@@ -47,6 +47,7 @@ LDS      := $(SRC)/lib/x86/boot/image.lds
 TOOLS    := $(sort $(patsubst $(SRC)/tools/%.c,%,$(wildcard $(SRC)/tools/*.c)) \
 	    $(patsubst $(SRC)/tools/%/,%,$(dir $(wildcard $(SRC)/tools/*/*.c))))
 TREES    := $(sort $(patsubst $(SRC)/runners/%.dts,$(B)/runners/%.dtb,$(wildcard $(SRC)/runners/*/machine.dts)))
+CORE_OBJ := $(patsubst %,$(B)/obj/core/%.o,core main cpuid devices entry loader machine memory report text vm)
 VMM_OBJ  := $(patsubst $(SRC)/%.c,$(B)/obj/%.o,$(wildcard $(SRC)/runners/kvm/*.c))
 
 IMAGE_FILES := $(patsubst %,$(B)/images/%,$(IMAGES))
@@ -56,7 +57,7 @@ IMAGE_FILES := $(patsubst %,$(B)/images/%,$(IMAGES))
 .SECONDARY:
 all: images tools trees
 images: $(IMAGE_FILES) $(IMAGE_FILES:=.tsv)
-tools: $(patsubst %,$(B)/tools/%,$(TOOLS)) $(B)/boot/rom.bin $(if $(VMM_OBJ),$(B)/runners/kvm/vmm)
+tools: $(patsubst %,$(B)/tools/%,$(TOOLS)) $(B)/boot/rom.bin $(if $(VMM_OBJ),$(B)/runners/kvm/vmm $(B)/runners/core/core)
 trees: $(TREES)
 
 # --- images -----------------------------------------------------------------
@@ -113,6 +114,18 @@ $(B)/obj/runners/%.o: $(SRC)/runners/%.c
 $(B)/runners/kvm/vmm: $(VMM_OBJ)
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -pthread -o $@ $^ -lfdt
+
+# The core as a platform: the VMM's front end once more, freestanding, with the core as its back end.
+CORE_CFLAGS = $(IMAGE_CFLAGS) -Os -I$(SRC)/runners/kvm -I$(SRC)/runners/core -ffunction-sections -MMD -MP
+$(B)/obj/core/%.o: $(SRC)/runners/core/%.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CORE_CFLAGS) -c -o $@ $<
+$(B)/obj/core/%.o: $(SRC)/runners/kvm/%.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CORE_CFLAGS) -c -o $@ $<
+$(B)/runners/core/core: $(CORE_OBJ) $(LIB_OBJ) $(LDS)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(IMAGE_LDFLAGS) -T $(LDS) -Wl,-s -o $@ $(CORE_OBJ) $(LIB_OBJ) $(LIBFDT_A)
 
 $(B)/runners/%.dtb: $(SRC)/runners/%.dts
 	@mkdir -p $(@D)

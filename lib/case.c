@@ -142,8 +142,8 @@ void bail_out(const char *text, ...)
 	va_start(args, text);
 	format_list(why, sizeof(why), text, args);
 	va_end(args);
-	tap_line(run.platform, "Bail out! ", why);
-	platform_off(run.platform);
+	tap_line(this_platform(), "Bail out! ", why);
+	platform_off(this_platform());
 }
 
 void tap_comment(const char *text, ...)

@@ -109,7 +109,7 @@ static const char *read_memory(struct platform *platform, const void *tree)
 		for (i = 0; i < size / 16; i++, cell += 4) {
 			if (platform->memory_count == PLATFORM_MAX_MEMORY)
 				return "more than 8 memory ranges";
-			platform->memory[platform->memory_count++] = (struct memory_range){
+			platform->memory[platform->memory_count++] = (struct platform_memory){
 				.start = (u64)fdt32_to_cpu(cell[0]) << 32 | fdt32_to_cpu(cell[1]),
 				.size = (u64)fdt32_to_cpu(cell[2]) << 32 | fdt32_to_cpu(cell[3]),
 			};

@@ -14,7 +14,7 @@
 enum console_kind { CONSOLE_NONE, CONSOLE_PORT_E9, CONSOLE_NS16550A };
 enum poweroff_kind { POWEROFF_NONE, POWEROFF_PORT_TEXT, POWEROFF_PORT_VALUE };
 
-struct memory_range {
+struct platform_memory {
 	u64 start, size;		/* bytes */
 };
 
@@ -32,7 +32,7 @@ struct platform {
 
 	u16 palette_port;		/* 0: the tree has none */
 
-	struct memory_range memory[PLATFORM_MAX_MEMORY];
+	struct platform_memory memory[PLATFORM_MAX_MEMORY];
 	u32 memory_count;
 	u32 apic_id[PLATFORM_MAX_CPUS];
 	u32 cpu_count;

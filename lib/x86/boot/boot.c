@@ -1,4 +1,5 @@
 /* From the loaders' common entry to the first case. */
+#include "boot/image_main.h"
 #include "case.h"
 #include "cpu/cpu.h"
 #include "cpu/traps.h"
@@ -6,6 +7,7 @@
 #include "platform.h"
 
 static struct platform platform;
+static const void *platform_tree;
 
 /* What a case has done to the processor and to memory ends with it. */
 static void restore(void)
@@ -34,6 +36,8 @@ static void boot_on_own_stack(void)
 	write_cr0(CR0_PG | CR0_ET | CR0_NE | CR0_MP | CR0_PE);
 	write_cr4(CR4_PAE);
 	cpu_remember_baseline();
+	if (image_main)
+		image_main(&platform, platform_tree);
 	cases_run(&platform, &machine);
 }
 
@@ -46,6 +50,7 @@ void boot_main(const void *tree)
 
 	if (problem)
 		platform_die(&platform, problem);
+	platform_tree = tree;
 	cpu_init(cpu, 0, platform.apic_id[0]);
 	asm volatile("mov %0, %%rsp\n\tcall *%1"
 		     : : "r" ((u64)cpu->stack + sizeof(cpu->stack)), "r" (boot_on_own_stack));

@@ -2,9 +2,6 @@
 #include "hv/internal.h"
 #include "string.h"
 
-/* VMX, SMX, PCID, x2APIC, TSC deadline, XSAVE, OSXSAVE: not offered to guests. */
-#define LEAF_1_ECX_HIDDEN	(BIT(5) | BIT(6) | BIT(17) | BIT(21) | BIT(24) | BIT(26) | BIT(27))
-
 const struct kvm_cpuid_entry2 *hv_cpuid_entry(const struct hv_vcpu *vcpu, u32 leaf, u32 subleaf)
 {
 	u32 i;
@@ -28,8 +25,7 @@ int hv_vcpu_set_cpuid(struct hv_vcpu *vcpu, const struct kvm_cpuid2 *table)
 	memcpy(vcpu->cpuid, table->entries, table->nent * sizeof(table->entries[0]));
 	vcpu->cpuid_count = table->nent;
 	for (i = 0; i < table->nent; i++)
-		if (vcpu->cpuid[i].function == 1)
-			vcpu->cpuid[i].ecx &= ~(u32)LEAF_1_ECX_HIDDEN;
+		hv_cpuid_restrict(&vcpu->cpuid[i]);
 	return 0;
 }
 
@@ -58,15 +54,61 @@ static const struct kvm_cpuid_entry2 *answer(const struct hv_vcpu *vcpu, u32 lea
 	return hv_cpuid_entry(vcpu, basic->eax, subleaf);
 }
 
+/* Of a leaf with levels of processors, a subleaf above the last still says who is asked. */
+static struct kvm_cpuid_entry2 no_subleaf(const struct hv_vcpu *vcpu, u32 leaf, u32 subleaf)
+{
+	const struct kvm_cpuid_entry2 *first = hv_cpuid_entry(vcpu, leaf, 0);
+
+	if (!first || (leaf != 0xb && leaf != 0x1f))
+		return (struct kvm_cpuid_entry2){ 0 };
+	return (struct kvm_cpuid_entry2){ .ecx = subleaf & 0xff, .edx = first->edx };
+}
+
+static void set_flag(u32 *to, u32 bit, bool on)
+{
+	*to = on ? *to | 1u << bit : *to & ~(1u << bit);
+}
+
+/* Answers that follow the state of the processor. */
+static void mirror_state(const struct hv_vcpu *vcpu, struct kvm_cpuid_entry2 *said)
+{
+	switch (said->function) {
+	case 0x1:
+		set_flag(&said->ecx, 27, said->ecx & BIT(26) && hv_cr4() & CR4_OSXSAVE);
+		if (vcpu->vm->irqchip)
+			set_flag(&said->edx, 9, vcpu->apic_base & APIC_BASE_ENABLE);
+		break;
+	case 0x7:
+		if (!said->index)
+			set_flag(&said->ecx, 4, said->ecx & BIT(3) && hv_cr4() & CR4_PKE);
+		break;
+	case 0xd:
+		if (said->index == 0)
+			said->ebx = hv_xsave_size(vcpu, vcpu->xcr0, false);
+		if (said->index == 0)
+			said->ecx = hv_xsave_size(vcpu, (u64)said->edx << 32 | said->eax, false);
+		if (said->index == 1)
+			said->ebx = hv_xsave_size(vcpu, vcpu->xcr0 | vcpu->xss, true);
+		break;
+	}
+}
+
 enum hv_next hv_exit_cpuid(struct hv_vcpu *vcpu)
 {
 	struct general_registers *regs = &vcpu->state.regs;
 	const struct kvm_cpuid_entry2 *entry = answer(vcpu, regs->rax, regs->rcx);
+	struct kvm_cpuid_entry2 said = { 0 };
 
-	regs->rax = entry ? entry->eax : 0;
-	regs->rbx = entry ? entry->ebx : 0;
-	regs->rcx = entry ? entry->ecx : 0;
-	regs->rdx = entry ? entry->edx : 0;
+	if (entry)
+		said = *entry;
+	else if (has_leaf(vcpu, regs->rax))
+		said = no_subleaf(vcpu, regs->rax, regs->rcx);
+	if (entry)
+		mirror_state(vcpu, &said);
+	regs->rax = said.eax;
+	regs->rbx = said.ebx;
+	regs->rcx = said.ecx;
+	regs->rdx = said.edx;
 	hv_skip_exiting(vcpu);
 	return HV_GUEST;
 }

@@ -9,6 +9,7 @@
 
 /* The guest may change these without an exit: they touch nothing but the guest. */
 #define CR0_OF_GUEST	(CR0_MP | CR0_EM | CR0_TS | CR0_WP | CR0_AM)
+#define CR4_LAM_SUP	BIT(28)
 #define CR0_KNOWN	(CR0_PE | CR0_ET | CR0_NE | CR0_NW | CR0_CD | CR0_PG | CR0_OF_GUEST)
 #define PDPTE_RESERVED(bits)	(BITS(63, bits) | BITS(8, 5) | BITS(2, 1))
 
@@ -100,24 +101,40 @@ void hv_registers_changed(struct hv_vcpu *vcpu)
 
 static const struct {
 	u64 bits;
-	u32 leaf;
-	enum { IN_EBX, IN_ECX, IN_EDX } reg;
+	u32 leaf, subleaf;
+	enum { IN_EBX, IN_ECX, IN_EDX, IN_EAX } reg;
 	u32 bit;
 } cr4_features[] = {
-	{ CR4_VME | CR4_PVI,	1, IN_EDX, 1 },
-	{ CR4_DE,		1, IN_EDX, 2 },
-	{ CR4_PSE,		1, IN_EDX, 3 },
-	{ CR4_TSD,		1, IN_EDX, 4 },
-	{ CR4_PAE,		1, IN_EDX, 6 },
-	{ CR4_MCE,		1, IN_EDX, 7 },
-	{ CR4_PGE,		1, IN_EDX, 13 },
-	{ CR4_OSFXSR,		1, IN_EDX, 24 },
-	{ CR4_OSXMMEXCPT,	1, IN_EDX, 25 },
-	{ CR4_FSGSBASE,		7, IN_EBX, 0 },
-	{ CR4_SMEP,		7, IN_EBX, 7 },
-	{ CR4_SMAP,		7, IN_EBX, 20 },
-	{ CR4_UMIP,		7, IN_ECX, 2 },
+	{ CR4_VME | CR4_PVI,	1, 0, IN_EDX, 1 },
+	{ CR4_DE,		1, 0, IN_EDX, 2 },
+	{ CR4_PSE,		1, 0, IN_EDX, 3 },
+	{ CR4_TSD,		1, 0, IN_EDX, 4 },
+	{ CR4_PAE,		1, 0, IN_EDX, 6 },
+	{ CR4_MCE,		1, 0, IN_EDX, 7 },
+	{ CR4_PGE,		1, 0, IN_EDX, 13 },
+	{ CR4_OSFXSR,		1, 0, IN_EDX, 24 },
+	{ CR4_OSXMMEXCPT,	1, 0, IN_EDX, 25 },
+	{ CR4_PCIDE,		1, 0, IN_ECX, 17 },
+	{ CR4_OSXSAVE,		1, 0, IN_ECX, 26 },
+	{ CR4_FSGSBASE,		7, 0, IN_EBX, 0 },
+	{ CR4_SMEP,		7, 0, IN_EBX, 7 },
+	{ CR4_SMAP,		7, 0, IN_EBX, 20 },
+	{ CR4_UMIP,		7, 0, IN_ECX, 2 },
+	{ CR4_PKE,		7, 0, IN_ECX, 3 },
+	{ CR4_CET,		7, 0, IN_ECX, 7 },
+	{ CR4_CET,		7, 0, IN_EDX, 20 },
+	{ CR4_LA57,		7, 0, IN_ECX, 16 },
+	{ CR4_PKS,		7, 0, IN_ECX, 31 },
+	{ CR4_LAM_SUP,		7, 1, IN_EAX, 26 },
 };
+
+static u32 value_of(const struct kvm_cpuid_entry2 *entry, u32 reg)
+{
+	const u32 values[] = { [IN_EAX] = entry->eax, [IN_EBX] = entry->ebx,
+			       [IN_ECX] = entry->ecx, [IN_EDX] = entry->edx };
+
+	return values[reg];
+}
 
 u64 hv_cr4_allowed(const struct hv_vcpu *vcpu)
 {
@@ -126,11 +143,9 @@ u64 hv_cr4_allowed(const struct hv_vcpu *vcpu)
 
 	for (i = 0; i < ARRAY_SIZE(cr4_features); i++) {
 		const struct kvm_cpuid_entry2 *entry =
-			hv_cpuid_entry(vcpu, cr4_features[i].leaf, 0);
-		u32 value = !entry ? 0 : cr4_features[i].reg == IN_EBX ? entry->ebx :
-			    cr4_features[i].reg == IN_ECX ? entry->ecx : entry->edx;
+			hv_cpuid_entry(vcpu, cr4_features[i].leaf, cr4_features[i].subleaf);
 
-		if (value >> cr4_features[i].bit & 1)
+		if (entry && value_of(entry, cr4_features[i].reg) >> cr4_features[i].bit & 1)
 			allowed |= cr4_features[i].bits;
 	}
 	return allowed & capabilities()->cr4_fixed1;
@@ -177,7 +192,9 @@ static bool write_guest_cr0(struct hv_vcpu *vcpu, u64 cr0)
 	cr0 = (cr0 & CR0_KNOWN) | CR0_ET;
 	if (cr0 & ~before & CR0_PG && lme && (!(cr4 & CR4_PAE) || code_64 || tss_16))
 		return false;
-	if (before & ~cr0 & CR0_PG && hv_in_64_bit_mode(vcpu))
+	if (before & ~cr0 & CR0_PG && (hv_in_64_bit_mode(vcpu) || cr4 & CR4_PCIDE))
+		return false;
+	if (before & ~cr0 & CR0_WP && cr4 & CR4_CET)
 		return false;
 	if ((before ^ cr0) & (CR0_PG | CR0_CD | CR0_NW) && !hv_load_pdptes(vcpu, cr0, cr4))
 		return false;
@@ -193,7 +210,12 @@ static bool write_guest_cr4(struct hv_vcpu *vcpu, u64 cr4)
 
 	if (cr4 & ~hv_cr4_allowed(vcpu))
 		return false;
-	if (!(cr4 & CR4_PAE) && hv_efer(vcpu) & EFER_LMA)
+	if (hv_efer(vcpu) & EFER_LMA && (!(cr4 & CR4_PAE) || (before ^ cr4) & CR4_LA57))
+		return false;
+	if (cr4 & ~before & CR4_PCIDE &&
+	    (!(hv_efer(vcpu) & EFER_LMA) || hv_cr3(vcpu) & BITS(11, 0)))
+		return false;
+	if (cr4 & CR4_CET && !(cr0 & CR0_WP))
 		return false;
 	if ((before ^ cr4) & reloads && !hv_load_pdptes(vcpu, cr0, cr4))
 		return false;
@@ -227,6 +249,11 @@ static enum hv_next finish(struct hv_vcpu *vcpu, bool legal)
 	return HV_GUEST;
 }
 
+u64 hv_cr8(const struct hv_vcpu *vcpu)
+{
+	return vcpu->vm->irqchip ? hv_lapic_cr8(vcpu) : vcpu->cr8;
+}
+
 /* KVM tells user space of a lower CR8: an interrupt that waits may now be taken. */
 static enum hv_next write_guest_cr8(struct hv_vcpu *vcpu, u64 cr8)
 {
@@ -234,6 +261,10 @@ static enum hv_next write_guest_cr8(struct hv_vcpu *vcpu, u64 cr8)
 
 	if (cr8 > 15)
 		return finish(vcpu, false);
+	if (vcpu->vm->irqchip) {
+		hv_lapic_set_cr8(vcpu, cr8);
+		return finish(vcpu, true);
+	}
 	vcpu->cr8 = cr8;
 	finish(vcpu, true);
 	return cr8 < before ? hv_user(vcpu, KVM_EXIT_SET_TPR, NULL) : HV_GUEST;
@@ -273,7 +304,7 @@ enum hv_next hv_exit_cr(struct hv_vcpu *vcpu)
 	case 0:
 		return mov_to_cr(vcpu, cr, hv_gpr(vcpu, gpr));
 	case 1:
-		hv_set_gpr(vcpu, gpr, cr == 3 ? hv_cr3(vcpu) : vcpu->cr8);
+		hv_set_gpr(vcpu, gpr, cr == 3 ? hv_cr3(vcpu) : hv_cr8(vcpu));
 		return finish(vcpu, true);
 	case 2:
 		return finish(vcpu, write_guest_cr0(vcpu, hv_cr0() & ~(u64)CR0_TS));

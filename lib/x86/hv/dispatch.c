@@ -28,13 +28,14 @@ static hv_handler *const handlers[] = {
 	[EXIT_IO_INSTRUCTION]		= hv_exit_io,
 	[EXIT_RDMSR]			= hv_exit_rdmsr,
 	[EXIT_WRMSR]			= hv_exit_wrmsr,
-	[EXIT_MWAIT]			= hv_exit_ud,
+	[EXIT_MWAIT]			= hv_exit_mwait,
 	[EXIT_MONITOR_TRAP_FLAG]	= hv_exit_stepped,
-	[EXIT_MONITOR]			= hv_exit_ud,
+	[EXIT_MONITOR]			= hv_exit_monitor,
 	[EXIT_EPT_VIOLATION]		= hv_exit_memory,
 	[EXIT_INVEPT]			= hv_exit_ud,
+	[EXIT_VMX_PREEMPTION_TIMER_EXPIRED] = hv_exit_preemption_timer,
 	[EXIT_INVVPID]			= hv_exit_ud,
-	[EXIT_XSETBV]			= hv_exit_ud,
+	[EXIT_XSETBV]			= hv_exit_xsetbv,
 };
 
 enum hv_next hv_dispatch(struct hv_vcpu *vcpu, u32 reason)

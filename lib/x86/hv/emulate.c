@@ -45,6 +45,16 @@ static enum step mmio(struct hv_vcpu *vcpu, const struct hv_access *access)
 	return STEP_USER;
 }
 
+static void local_apic(struct hv_vcpu *vcpu, struct hv_access *access, u8 *bytes)
+{
+	if (access->write) {
+		hv_lapic_write(vcpu, access->gpa, bytes, access->size);
+		return;
+	}
+	hv_lapic_read(vcpu, access->gpa, access->data, access->size);
+	memcpy(bytes, access->data, access->size);
+}
+
 /* Within a page. An access that user space has answered is taken from the list. */
 static enum step access_piece(struct job *job, u64 gpa, u8 *bytes, u32 size, bool write)
 {
@@ -63,6 +73,10 @@ static enum step access_piece(struct job *job, u64 gpa, u8 *bytes, u32 size, boo
 	/* New; or another one than the first time, because user space has changed the guest. */
 	emulation->count = emulation->next;
 	*access = (struct hv_access){ .gpa = gpa, .size = size, .write = write };
+	if (hv_lapic_at(job->vcpu, gpa)) {
+		local_apic(job->vcpu, access, bytes);
+		return STEP_DONE;
+	}
 	memory = hv_memory(job->vcpu->vm, gpa, size, write);
 	if (write)
 		memcpy(access->data, bytes, size);

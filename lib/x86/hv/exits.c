@@ -62,9 +62,14 @@ void hv_skip_exiting(struct hv_vcpu *vcpu)
 enum hv_next hv_exit_hlt(struct hv_vcpu *vcpu)
 {
 	hv_skip_exiting(vcpu);
-	if (vcpu->nmi_pending || (vcpu->interrupt_pending && hv_interrupts_open(vcpu)))
+	/* A trap behind HLT ends the wait at once. */
+	if (vcpu->nmi_pending || vmcs_get(GUEST_PENDING_DEBUG_EXCEPTIONS) & HV_PENDING_BS ||
+	    (hv_next_interrupt(vcpu) >= 0 && hv_interrupts_open(vcpu)))
 		return HV_GUEST;
-	return hv_user(vcpu, KVM_EXIT_HLT, NULL);
+	if (!vcpu->vm->irqchip)
+		return hv_user(vcpu, KVM_EXIT_HLT, NULL);
+	vcpu->mp_state = KVM_MP_STATE_HALTED;
+	return hv_user(vcpu, KVM_EXIT_INTR, NULL);
 }
 
 enum hv_next hv_exit_triple_fault(struct hv_vcpu *vcpu)
@@ -114,6 +119,34 @@ enum hv_next hv_exit_nothing(struct hv_vcpu *vcpu)
 {
 	hv_skip_exiting(vcpu);
 	return HV_GUEST;
+}
+
+/* --- MONITOR and MWAIT: 11.10.4; MWAIT may end the wait at once ---------------------------- */
+
+static bool has_monitor(const struct hv_vcpu *vcpu)
+{
+	const struct kvm_cpuid_entry2 *entry = hv_cpuid_entry(vcpu, 1, 0);
+
+	return entry && entry->ecx & BIT(3);
+}
+
+enum hv_next hv_exit_monitor(struct hv_vcpu *vcpu)
+{
+	return has_monitor(vcpu) ? hv_emulation_failure(vcpu) : hv_exit_ud(vcpu);
+}
+
+enum hv_next hv_exit_mwait(struct hv_vcpu *vcpu)
+{
+	const struct kvm_cpuid_entry2 *entry = hv_cpuid_entry(vcpu, 5, 0);
+	u64 extensions = (u32)vcpu->state.regs.rcx;
+
+	if (!has_monitor(vcpu))
+		return hv_exit_ud(vcpu);
+	if (extensions & ~BIT(0) || (extensions && !(entry && (entry->ecx & 3) == 3)))
+		return hv_exit_gp(vcpu);
+	hv_skip_exiting(vcpu);
+	/* Others may run; who waits looks again. */
+	return vcpu->vm->irqchip ? hv_user(vcpu, KVM_EXIT_INTR, NULL) : HV_GUEST;
 }
 
 /* --- hypercalls --------------------------------------------------------------------- */

@@ -25,14 +25,18 @@
 #define HV_HV_H
 
 #include "hv/kvm.h"
+#include "hv/lapic.h"
 #include "hv/mmu.h"
 #include "hv/pool.h"
 #include "vmx/vmx.h"
 
 #define HV_MAX_SLOTS	32
-#define HV_MAX_CPUID	96	/* entries of a vCPU's CPUID table */
+#define HV_MAX_VCPUS	8
+#define HV_MAX_CPUID	128	/* entries of a vCPU's CPUID table */
+#define HV_SLICE	10000	/* cycles of the time-stamp counter */
 #define HV_PIO_OFFSET	3072	/* of the I/O data in the page of struct kvm_run; 1024 bytes */
 #define HV_PIO_SIZE	1024
+#define HV_XSAVE_SIZE	4096
 
 struct hv_slot {
 	struct kvm_userspace_memory_region region;	/* memory_size 0: no slot */
@@ -55,6 +59,10 @@ struct hv_vm {
 	u64 fills;			/* entries made so far by the MMU */
 	u64 user_space_msr;		/* KVM_CAP_X86_USER_SPACE_MSR */
 	u64 user_space_hypercall;	/* KVM_CAP_EXIT_HYPERCALL */
+	struct hv_vcpu *fpu_owner;	/* whose values are in the registers; NULL: no vCPU */
+	struct hv_vcpu *vcpus[HV_MAX_VCPUS];
+	u32 vcpu_count;
+	bool irqchip;			/* KVM_CREATE_IRQCHIP: vCPUs have local APICs */
 	u8 physical_bits;		/* MAXPHYADDR */
 	bool pages_1g, cet_ss;
 };
@@ -100,6 +108,14 @@ struct hv_vcpu {
 	u64 cr3, pdpte[4];		/* where the MMU owns them: hv_cr3() */
 	void *mmu_data;			/* of the MMU */
 	u64 msr[HV_SWITCHED_MSRS];
+	u8 *fpu;			/* XSAVE area, HV_XSAVE_SIZE; FXSAVE area without XSAVE */
+	u64 xcr0, xss;
+	u64 tsc_offset, tsc_adjust;
+	struct hv_lapic lapic;
+	u32 mp_state;			/* KVM_MP_STATE_...; without a local APIC always runnable */
+	bool init_pending, start_pending;
+	u8 start_vector;
+	u64 slice_end;			/* time stamp at which hv_vcpu_run() comes back */
 	struct hv_event event;
 	bool nmi_pending;
 	bool interrupt_pending;
@@ -121,7 +137,7 @@ void hv_start(void *page);
 
 /*
  * Makes an empty VM that lives in `size` bytes at `pages`, both multiples of 4096, at least
- * mmu->min_pages of them; two more for each vCPU, and for dirty logs what those take. When the MMU's
+ * mmu->min_pages of them; three more for each vCPU, and for dirty logs what those take. When the MMU's
  * tables have used all of it up, they are made anew.
  * -ENOMEM: too small; -EOPNOTSUPP: this processor cannot.
  */
@@ -136,12 +152,19 @@ int hv_vm_set_memory(struct hv_vm *vm, const struct kvm_userspace_memory_region 
 /* KVM_GET_DIRTY_LOG: `bitmap` has room for whole quadwords. -EINVAL, -ENOENT as KVM. */
 int hv_vm_get_dirty_log(struct hv_vm *vm, const struct kvm_dirty_log *log);
 
+/*
+ * KVM_CREATE_IRQCHIP, before the first vCPU: each gets a local APIC, and hv_vcpu_run() comes back
+ * with KVM_EXIT_INTR when the vCPU has run for HV_SLICE. -EOPNOTSUPP without the VMX-preemption
+ * timer, -EEXIST.
+ */
+int hv_vm_create_irqchip(struct hv_vm *vm);
+
 /* KVM_ENABLE_CAP: KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_EXIT_HYPERCALL; else -EINVAL. */
 int hv_vm_enable_cap(struct hv_vm *vm, const struct kvm_enable_cap *cap);
 
 /* --- vCPU: vcpu.c, sregs.c, msr.c, cpuid.c, inject.c ---------------------------- */
 
-/* A vCPU as after a reset. -ENOMEM. */
+/* A vCPU as after a reset; `id` is its APIC ID. -ENOMEM. */
 int hv_vcpu_create(struct hv_vm *vm, struct hv_vcpu *vcpu, u32 id);
 
 int hv_vcpu_get_regs(struct hv_vcpu *vcpu, struct kvm_regs *regs);
@@ -154,6 +177,10 @@ int hv_vcpu_set_debugregs(struct hv_vcpu *vcpu, const struct kvm_debugregs *regs
 /* The number of entries done: fewer than asked for where one is refused. */
 int hv_vcpu_get_msrs(struct hv_vcpu *vcpu, struct kvm_msrs *msrs);
 int hv_vcpu_set_msrs(struct hv_vcpu *vcpu, const struct kvm_msrs *msrs);
+/* KVM_GET_SUPPORTED_CPUID: what the processor says, less what the core cannot do. -E2BIG. */
+int hv_get_supported_cpuid(struct kvm_cpuid2 *table);
+/* KVM_CAP_TSC_DEADLINE_TIMER. */
+bool hv_has_tsc_deadline(void);
 /* -E2BIG above HV_MAX_CPUID entries. Features that the core does not offer are left out. */
 int hv_vcpu_set_cpuid(struct hv_vcpu *vcpu, const struct kvm_cpuid2 *table);
 int hv_vcpu_get_events(struct hv_vcpu *vcpu, struct kvm_vcpu_events *events);
@@ -165,7 +192,8 @@ int hv_vcpu_translate(struct hv_vcpu *vcpu, struct kvm_translation *translation)
 
 /*
  * KVM_RUN: runs the guest until something is left for user space, which vcpu->run says. -EINTR with
- * run->immediate_exit, after what the last exit left to do.
+ * run->immediate_exit, after what the last exit left to do. -EAGAIN with a local APIC: it is halted,
+ * or waits for a start-up IPI, and nothing has come.
  */
 int hv_vcpu_run(struct hv_vcpu *vcpu);
 

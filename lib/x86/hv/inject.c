@@ -122,21 +122,34 @@ bool hv_interrupts_open(struct hv_vcpu *vcpu __maybe_unused)
 	       !(vmcs_get(GUEST_INTERRUPTIBILITY_STATE) & SHADOW);
 }
 
+int hv_next_interrupt(const struct hv_vcpu *vcpu)
+{
+	if (vcpu->interrupt_pending)
+		return vcpu->interrupt;
+	return vcpu->vm->irqchip ? hv_lapic_next(vcpu) : -1;
+}
+
 void hv_events_before_entry(struct hv_vcpu *vcpu)
 {
+	int vector;
+
 	if (!vcpu->event.id && vcpu->nmi_pending && nmis_open()) {
 		vcpu->event = (struct hv_event){ .id = HV_EVENT(HV_EVENT_NMI, VECTOR_NMI) };
 		vcpu->nmi_pending = false;
 	}
-	if (!vcpu->event.id && vcpu->interrupt_pending && hv_interrupts_open(vcpu)) {
-		vcpu->event.id = HV_EVENT(HV_EVENT_EXTERNAL_INTERRUPT, vcpu->interrupt);
+	vector = hv_next_interrupt(vcpu);
+	if (vector >= 0 && !vcpu->event.id && hv_interrupts_open(vcpu)) {
+		vcpu->event.id = HV_EVENT(HV_EVENT_EXTERNAL_INTERRUPT, vector);
+		if (!vcpu->interrupt_pending)
+			hv_lapic_take(vcpu, vector);
 		vcpu->interrupt_pending = false;
+		vector = hv_next_interrupt(vcpu);
 	}
 	if (vcpu->event.id)
 		deliver(vcpu);
 	watch(vcpu, CONTROL_PROC1_NMI_WINDOW_EXITING, vcpu->nmi_pending);
 	watch(vcpu, CONTROL_PROC1_INTERRUPT_WINDOW_EXITING,
-	      vcpu->interrupt_pending || vcpu->run->request_interrupt_window);
+	      vector >= 0 || vcpu->run->request_interrupt_window);
 }
 
 /* --- after an exit ---------------------------------------------------------------- */
@@ -163,7 +176,7 @@ enum hv_next hv_exit_nmi_window(struct hv_vcpu *vcpu __maybe_unused)
 
 enum hv_next hv_exit_interrupt_window(struct hv_vcpu *vcpu)
 {
-	if (vcpu->interrupt_pending || !vcpu->run->request_interrupt_window)
+	if (hv_next_interrupt(vcpu) >= 0 || !vcpu->run->request_interrupt_window)
 		return HV_GUEST;
 	return hv_user(vcpu, KVM_EXIT_IRQ_WINDOW_OPEN, NULL);
 }

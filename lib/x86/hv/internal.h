@@ -61,7 +61,8 @@ enum hv_next hv_dispatch(struct hv_vcpu *vcpu, u32 reason);
 hv_handler hv_exit_cpuid, hv_exit_hlt, hv_exit_triple_fault, hv_exit_io, hv_exit_cr,
 	   hv_exit_rdmsr, hv_exit_wrmsr, hv_exit_vmcall, hv_exit_memory, hv_exit_invlpg, hv_exit_stepped,
 	   hv_exit_interrupt_window, hv_exit_nmi_window, hv_exit_external_interrupt,
-	   hv_exit_exception_or_nmi, hv_exit_task_switch, hv_exit_gp, hv_exit_ud, hv_exit_nothing;
+	   hv_exit_preemption_timer, hv_exit_xsetbv, hv_exit_mwait,
+	     hv_exit_monitor, hv_exit_exception_or_nmi, hv_exit_task_switch, hv_exit_gp, hv_exit_ud, hv_exit_nothing;
 
 /* KVM_EXIT_INTERNAL_ERROR: an instruction that the core does not know, with its bytes ... */
 enum hv_next hv_emulation_failure(struct hv_vcpu *vcpu);
@@ -74,6 +75,19 @@ enum hv_next hv_user(struct hv_vcpu *vcpu, u32 reason, int (*complete)(struct hv
 /* The instruction that exited, or was emulated, is done: RIP, interrupt shadow, single step. */
 void hv_skip(struct hv_vcpu *vcpu, u32 length);
 void hv_skip_exiting(struct hv_vcpu *vcpu);
+
+/* --- FPU, SSE and XSAVE: fpu.c ------------------------------------------------------------- */
+
+/* Components whose state can be switched: x87, SSE, AVX, MPX, AVX-512, PKRU; CET. */
+#define HV_XCR0_KNOWN	(BITS(7, 5) | BITS(2, 0) | BIT(9))
+#define HV_XSS_KNOWN	BITS(12, 11)
+
+/* Around a run: the registers are this vCPU's. */
+void hv_fpu_load(struct hv_vcpu *vcpu);
+void hv_fpu_leave(struct hv_vcpu *vcpu);
+void hv_fpu_reset(struct hv_vcpu *vcpu);
+/* Bytes of the XSAVE area for these components, as the guest's CPUID describes it. */
+u32 hv_xsave_size(const struct hv_vcpu *vcpu, u64 components, bool compacted);
 
 /* --- events: inject.c --------------------------------------------------------------- */
 
@@ -94,14 +108,27 @@ void hv_inject(struct hv_vcpu *vcpu, struct hv_fault fault);
 void hv_events_before_entry(struct hv_vcpu *vcpu);
 void hv_events_after_exit(struct hv_vcpu *vcpu);
 
+/* The vector of the interrupt that comes next, from user space or the local APIC; -1: none. */
+int hv_next_interrupt(const struct hv_vcpu *vcpu);
+
 /* Whether an interrupt would be taken at once. */
 bool hv_interrupts_open(struct hv_vcpu *vcpu);
+
+/* --- more than one vCPU: mp.c ------------------------------------------------------------ */
+
+/* INIT, start-up IPIs and what wakes from HLT; false when there is nothing to run. */
+bool hv_ready(struct hv_vcpu *vcpu);
+/* Before an entry: how long until it must end. */
+void hv_set_timer(struct hv_vcpu *vcpu);
 
 /* --- registers: vcpu.c, cr.c, msr.c ---------------------------------------------------- */
 
 /* General register 0 to 15 as instructions number them. */
 u64 hv_gpr(struct hv_vcpu *vcpu, u32 number);
 void hv_set_gpr(struct hv_vcpu *vcpu, u32 number, u64 value);
+
+/* Table 11-1: all registers as after a reset, or as after INIT, which keeps some of them. */
+void hv_vcpu_reset(struct hv_vcpu *vcpu, bool init);
 
 u32 hv_cpl(void);
 bool hv_in_64_bit_mode(const struct hv_vcpu *vcpu);
@@ -110,6 +137,7 @@ bool hv_in_64_bit_mode(const struct hv_vcpu *vcpu);
 u64 hv_cr0(void);
 u64 hv_cr3(const struct hv_vcpu *vcpu);
 u64 hv_cr4(void);
+u64 hv_cr8(const struct hv_vcpu *vcpu);
 u64 hv_pdpte(const struct hv_vcpu *vcpu, u32 number);
 
 static inline u64 hv_efer(const struct hv_vcpu *vcpu)
@@ -134,6 +162,8 @@ enum hv_msr_result hv_msr_set(struct hv_vcpu *vcpu, u32 index, u64 value, bool b
 /* At the start and end of a run: swaps the guest's with the host's. */
 void hv_msrs_swap(struct hv_vcpu *vcpu);
 
+/* Takes from an entry what the core cannot do. */
+void hv_cpuid_restrict(struct kvm_cpuid_entry2 *entry);
 /* The entry of the guest's CPUID table, NULL when there is none. */
 const struct kvm_cpuid_entry2 *hv_cpuid_entry(const struct hv_vcpu *vcpu, u32 leaf, u32 subleaf);
 

@@ -3,11 +3,10 @@
 #include "hv/internal.h"
 #include "vmx/guest.h"
 
-#define APIC_BASE_ALLOWED	(BITS(35, 12) | APIC_BASE_BSP | APIC_BASE_ENABLE)
 #define FAST_STRINGS		BIT(0)		/* of IA32_MISC_ENABLE */
 
 /* Where the value is. */
-enum place { IN_VMCS, IN_SWITCHED, IN_VCPU, IS_EFER, IS_TSC };
+enum place { IN_VMCS, IN_SWITCHED, IN_VCPU, IS_EFER, IS_TSC, IS_TSC_ADJUST, IS_TSC_DEADLINE, IS_APIC_BASE };
 /* What may be written. */
 enum check { ANY, CANONICAL, PAT_TYPES, BITS_OF_MASK, READ_ONLY };
 
@@ -22,8 +21,10 @@ struct msr_row {
 #define VCPU(member)	IN_VCPU, offsetof(struct hv_vcpu, member)
 
 static const struct msr_row rows[] = {
-	{ IA32_TSC,		IS_TSC, 0,				READ_ONLY, 0 },
-	{ IA32_APIC_BASE,	VCPU(apic_base),		BITS_OF_MASK, APIC_BASE_ALLOWED },
+	{ IA32_TSC,		IS_TSC, 0,				ANY, 0 },
+	{ IA32_TSC_ADJUST,	IS_TSC_ADJUST, 0,			ANY, 0 },
+	{ IA32_TSC_DEADLINE,	IS_TSC_DEADLINE, 0,			ANY, 0 },
+	{ IA32_APIC_BASE,	IS_APIC_BASE, 0,			ANY, 0 },
 	{ IA32_SYSENTER_CS,	IN_VMCS, GUEST_IA32_SYSENTER_CS,	BITS_OF_MASK, BITS(31, 0) },
 	{ IA32_SYSENTER_ESP,	IN_VMCS, GUEST_IA32_SYSENTER_ESP,	CANONICAL, 0 },
 	{ IA32_SYSENTER_EIP,	IN_VMCS, GUEST_IA32_SYSENTER_EIP,	CANONICAL, 0 },
@@ -54,6 +55,11 @@ static const struct msr_row *find(u32 index)
 		if (rows[i].index == index)
 			return &rows[i];
 	return NULL;
+}
+
+static bool is_x2apic(u32 index)
+{
+	return index - X2APIC_MSR_BASE < 0x100;
 }
 
 static u64 *in_vcpu(struct hv_vcpu *vcpu, const struct msr_row *row)
@@ -103,6 +109,14 @@ static enum hv_msr_result set_efer(struct hv_vcpu *vcpu, u64 value, bool by_user
 	return HV_MSR_DONE;
 }
 
+/* 20.17.3 Time-Stamp Counter Adjustment: a write of either moves both by the same. */
+static void move_tsc(struct hv_vcpu *vcpu, u64 by)
+{
+	vcpu->tsc_offset += by;
+	vcpu->tsc_adjust += by;
+	vmcs_put(TSC_OFFSET, vcpu->tsc_offset);
+}
+
 static bool is_pat(u64 value)
 {
 	u32 i;
@@ -136,6 +150,8 @@ enum hv_msr_result hv_msr_get(struct hv_vcpu *vcpu, u32 index, u64 *value)
 {
 	const struct msr_row *row = find(index);
 
+	if (is_x2apic(index))
+		return hv_lapic_msr_read(vcpu, index, value) ? HV_MSR_DONE : HV_MSR_INVALID;
 	if (!row)
 		return HV_MSR_UNKNOWN;
 	switch (row->place) {
@@ -155,7 +171,16 @@ enum hv_msr_result hv_msr_get(struct hv_vcpu *vcpu, u32 index, u64 *value)
 		*value = hv_efer(vcpu);
 		break;
 	case IS_TSC:
-		*value = rdtsc();
+		*value = rdtsc() + vcpu->tsc_offset;
+		break;
+	case IS_TSC_ADJUST:
+		*value = vcpu->tsc_adjust;
+		break;
+	case IS_TSC_DEADLINE:
+		*value = hv_lapic_tsc_deadline(vcpu);
+		break;
+	case IS_APIC_BASE:
+		*value = vcpu->apic_base;
 		break;
 	}
 	return HV_MSR_DONE;
@@ -165,6 +190,8 @@ enum hv_msr_result hv_msr_set(struct hv_vcpu *vcpu, u32 index, u64 value, bool b
 {
 	const struct msr_row *row = find(index);
 
+	if (is_x2apic(index))
+		return hv_lapic_msr_write(vcpu, index, value) ? HV_MSR_DONE : HV_MSR_INVALID;
 	if (!row)
 		return HV_MSR_UNKNOWN;
 	if (!may_be(row, value))
@@ -185,7 +212,20 @@ enum hv_msr_result hv_msr_set(struct hv_vcpu *vcpu, u32 index, u64 value, bool b
 	case IS_EFER:
 		return set_efer(vcpu, value, by_user_space);
 	case IS_TSC:
-		return HV_MSR_INVALID;
+		move_tsc(vcpu, value - rdtsc() - vcpu->tsc_offset);
+		break;
+	case IS_TSC_ADJUST:
+		move_tsc(vcpu, value - vcpu->tsc_adjust);
+		break;
+	case IS_TSC_DEADLINE:
+		hv_lapic_set_tsc_deadline(vcpu, value);
+		break;
+	case IS_APIC_BASE:
+		if (by_user_space)
+			vcpu->apic_base = value;
+		else if (!hv_lapic_set_base(vcpu, value))
+			return HV_MSR_INVALID;
+		break;
 	}
 	return HV_MSR_DONE;
 }

@@ -16,6 +16,8 @@ static enum hv_next enter_once(struct hv_vcpu *vcpu)
 {
 	u64 reason;
 
+	if (vcpu->vm->irqchip)
+		hv_set_timer(vcpu);
 	hv_events_before_entry(vcpu);
 	/* Not zero: VMLAUNCH or VMRESUME itself failed, and no guest ran. */
 	if (vmx_switch(&vcpu->state, vcpu->launched))
@@ -58,15 +60,17 @@ static void loop(struct hv_vcpu *vcpu)
 
 	vcpu->running = true;
 	swap_registers(vcpu);
-	while (next == HV_GUEST && !vcpu->shutdown)
+	hv_fpu_load(vcpu);
+	while (next == HV_GUEST && !vcpu->shutdown && !vcpu->init_pending)
 		next = enter_once(vcpu);
+	hv_fpu_leave(vcpu);
 	swap_registers(vcpu);
 	vcpu->running = false;
 	/* 30.5.2: an exit leaves the limits at FFFFH. */
 	write_gdtr(gdtr);
 	write_idtr(idtr);
 	if (next == HV_GUEST)
-		hv_user(vcpu, KVM_EXIT_SHUTDOWN, NULL);
+		hv_user(vcpu, vcpu->shutdown ? KVM_EXIT_SHUTDOWN : KVM_EXIT_INTR, NULL);
 	vcpu->shutdown = false;
 }
 
@@ -87,9 +91,9 @@ static void tell_state(struct hv_vcpu *vcpu)
 	struct kvm_run *run = vcpu->run;
 
 	run->if_flag = !!(vmcs_get(GUEST_RFLAGS) & RFLAGS_IF);
-	run->ready_for_interrupt_injection = !vcpu->event.id && !vcpu->interrupt_pending &&
+	run->ready_for_interrupt_injection = !vcpu->event.id && hv_next_interrupt(vcpu) < 0 &&
 					     hv_interrupts_open(vcpu);
-	run->cr8 = vcpu->cr8;
+	run->cr8 = hv_cr8(vcpu);
 	run->apic_base = vcpu->apic_base;
 }
 
@@ -98,7 +102,8 @@ int hv_vcpu_run(struct hv_vcpu *vcpu)
 	u32 reason_before = vcpu->run->exit_reason;
 
 	hv_load(vcpu);
-	vcpu->cr8 = vcpu->run->cr8;
+	if (!vcpu->vm->irqchip)
+		vcpu->cr8 = vcpu->run->cr8;
 	if (vcpu->vm->mmu->resumed)
 		vcpu->vm->mmu->resumed(vcpu);
 	if (complete(vcpu)) {
@@ -106,6 +111,9 @@ int hv_vcpu_run(struct hv_vcpu *vcpu)
 			vcpu->run->exit_reason = reason_before;
 			return -EINTR;
 		}
+		if (!hv_ready(vcpu))
+			return -EAGAIN;
+		vcpu->slice_end = rdtsc() + HV_SLICE;
 		loop(vcpu);
 	}
 	tell_state(vcpu);

@@ -44,7 +44,7 @@ int hv_vcpu_get_sregs(struct hv_vcpu *vcpu, struct kvm_sregs *sregs)
 		.gdt = { .base = vmcs_get(GUEST_GDTR_BASE), .limit = vmcs_get(GUEST_GDTR_LIMIT) },
 		.idt = { .base = vmcs_get(GUEST_IDTR_BASE), .limit = vmcs_get(GUEST_IDTR_LIMIT) },
 		.cr0 = hv_cr0(), .cr2 = vcpu->cr2, .cr3 = hv_cr3(vcpu), .cr4 = hv_cr4(),
-		.cr8 = vcpu->cr8, .efer = hv_efer(vcpu), .apic_base = vcpu->apic_base,
+		.cr8 = hv_cr8(vcpu), .efer = hv_efer(vcpu), .apic_base = vcpu->apic_base,
 	};
 	get_segment(SEGMENT_ES, &sregs->es);
 	get_segment(SEGMENT_CS, &sregs->cs);
@@ -106,6 +106,7 @@ int hv_vcpu_set_sregs(struct hv_vcpu *vcpu, const struct kvm_sregs *sregs)
 	set_segment(SEGMENT_TR, &sregs->tr);
 	vcpu->cr2 = sregs->cr2;
 	vcpu->cr8 = vcpu->run->cr8 = sregs->cr8;
+	hv_lapic_set_cr8(vcpu, sregs->cr8);
 	vcpu->apic_base = sregs->apic_base;
 	hv_put_cr3(vcpu, sregs->cr3);
 	/* EFER first: what CR0 means depends on it. */

@@ -11,10 +11,13 @@ _Static_assert(sizeof(struct kvm_run) <= HV_PIO_OFFSET, "the data of I/O lies be
 /* What the core intercepts, beyond what always exits; those that are missing are done without. */
 static const enum control wanted[] = {
 	CONTROL_PIN_EXTERNAL_INTERRUPT_EXITING, CONTROL_PIN_NMI_EXITING, CONTROL_PIN_VIRTUAL_NMIS,
-	CONTROL_PROC1_HLT_EXITING, CONTROL_PROC1_MWAIT_EXITING, CONTROL_PROC1_MONITOR_EXITING,
+	CONTROL_PROC1_HLT_EXITING, CONTROL_PROC1_MWAIT_EXITING,
 	CONTROL_PROC1_RDPMC_EXITING, CONTROL_PROC1_UNCONDITIONAL_IO_EXITING,
 	CONTROL_PROC1_CR8_LOAD_EXITING, CONTROL_PROC1_CR8_STORE_EXITING,
+	CONTROL_PROC1_USE_TSC_OFFSETTING,
 	CONTROL_PROC2_ENABLE_RDTSCP, CONTROL_PROC2_WBINVD_EXITING,
+	CONTROL_PROC2_ENABLE_INVPCID, CONTROL_PROC2_ENABLE_XSAVES_XRSTORS,
+	CONTROL_PROC2_ENABLE_USER_WAIT_AND_PAUSE,
 	CONTROL_EXIT_SAVE_DEBUG_CONTROLS, CONTROL_ENTRY_LOAD_DEBUG_CONTROLS,
 };
 
@@ -34,6 +37,9 @@ static int fill_vmcs(struct hv_vcpu *vcpu)
 			vmcs_set_control(wanted[i]);
 	vmcs_set_host_defaults();
 	vmcs_put(VMCS_LINK_POINTER, ~0ull);
+	vmcs_put(TSC_OFFSET, 0);
+	if (vcpu->vm->irqchip)
+		vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
 	vmcs_put(GUEST_IA32_DEBUGCTL, 0);
 	vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
 	vmcs_put(GUEST_INTERRUPTIBILITY_STATE, 0);
@@ -43,29 +49,47 @@ static int fill_vmcs(struct hv_vcpu *vcpu)
 	return result;
 }
 
-/* Table 11-1, IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT. */
-static void reset(struct hv_vcpu *vcpu)
+/* INIT leaves these as they are. */
+static void set_msrs(struct hv_vcpu *vcpu)
 {
-	const struct kvm_segment data = { .limit = 0xffff, .type = 3, .present = 1, .s = 1 };
-	const struct kvm_segment code = { .base = 0xffff0000, .selector = 0xf000, .limit = 0xffff,
-					  .type = 11, .present = 1, .s = 1 };
-	const struct kvm_sregs sregs = {
-		.cs = code, .ds = data, .es = data, .fs = data, .gs = data, .ss = data,
-		.tr = { .limit = 0xffff, .type = 11, .present = 1 },
-		.ldt = { .limit = 0xffff, .type = 2, .present = 1 },
-		.gdt.limit = 0xffff, .idt.limit = 0xffff,
-		.cr0 = CR0_CD | CR0_NW | CR0_ET,
-		.apic_base = 0xfee00000 | APIC_BASE_ENABLE | (vcpu->id ? 0 : APIC_BASE_BSP),
-	};
-	const struct kvm_regs regs = { .rip = 0xfff0, .rdx = 0x600, .rflags = RFLAGS_FIXED };
-
 	vmcs_put(GUEST_IA32_PAT, 0x0007040600070406);
 	vmcs_put(GUEST_IA32_SYSENTER_CS, 0);
 	vmcs_put(GUEST_IA32_SYSENTER_ESP, 0);
 	vmcs_put(GUEST_IA32_SYSENTER_EIP, 0);
-	vmcs_put(GUEST_DR7, DR7_FIXED);
-	vcpu->dr6 = DR6_FIXED;
 	vcpu->misc_enable = BIT(0);
+	hv_fpu_reset(vcpu);
+}
+
+/* Table 11-1, IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT. */
+void hv_vcpu_reset(struct hv_vcpu *vcpu, bool init)
+{
+	const struct kvm_segment data = { .limit = 0xffff, .type = 3, .present = 1, .s = 1 };
+	const struct kvm_segment code = { .base = 0xffff0000, .selector = 0xf000, .limit = 0xffff,
+					  .type = 11, .present = 1, .s = 1 };
+	const struct kvm_cpuid_entry2 *signature = hv_cpuid_entry(vcpu, 1, 0);
+	struct kvm_sregs sregs = {
+		.cs = code, .ds = data, .es = data, .fs = data, .gs = data, .ss = data,
+		.tr = { .limit = 0xffff, .type = 11, .present = 1 },
+		.ldt = { .limit = 0xffff, .type = 2, .present = 1 },
+		.gdt.limit = 0xffff, .idt.limit = 0xffff,
+		.cr0 = init ? CR0_ET : CR0_CD | CR0_NW | CR0_ET,
+		.apic_base = vcpu->apic_base,
+	};
+	const struct kvm_regs regs = { .rip = 0xfff0, .rdx = signature ? signature->eax : 0x600,
+				       .rflags = RFLAGS_FIXED };
+
+	if (init)
+		sregs.cr0 |= hv_cr0() & (CR0_CD | CR0_NW);
+	else
+		set_msrs(vcpu);
+	vmcs_put(GUEST_INTERRUPTIBILITY_STATE, 0);
+	vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
+	vmcs_put(GUEST_DR7, DR7_FIXED);
+	memset(vcpu->dr, 0, sizeof(vcpu->dr));
+	vcpu->dr6 = DR6_FIXED;
+	vcpu->event = (struct hv_event){ 0 };
+	vcpu->nmi_pending = vcpu->interrupt_pending = false;
+	hv_lapic_reset(vcpu);
 	hv_vcpu_set_sregs(vcpu, &sregs);
 	hv_vcpu_set_regs(vcpu, &regs);
 }
@@ -75,21 +99,29 @@ int hv_vcpu_create(struct hv_vm *vm, struct hv_vcpu *vcpu, u32 id)
 	u32 revision = vmcs_revision();
 	int result;
 
+	if (vm->vcpu_count == HV_MAX_VCPUS)
+		return -ENOMEM;
 	memset(vcpu, 0, sizeof(*vcpu));
 	vcpu->vm = vm;
 	vcpu->id = id;
 	vcpu->vmcs = hv_pool_take(&vm->pool);
 	vcpu->run = hv_pool_take(&vm->pool);
-	if (!vcpu->vmcs || !vcpu->run)
+	vcpu->fpu = hv_pool_take(&vm->pool);
+	if (!vcpu->vmcs || !vcpu->run || !vcpu->fpu)
 		return -ENOMEM;
 	memcpy(vcpu->vmcs, &revision, sizeof(revision));
 	if (vmclear(physical(vcpu->vmcs)) != OUTCOME_DONE)
 		return -EIO;
 	hv_load(vcpu);
 	result = fill_vmcs(vcpu);
-	if (!result)
-		reset(vcpu);
-	return result;
+	if (result)
+		return result;
+	vcpu->apic_base = 0xfee00000 | APIC_BASE_ENABLE | (vm->vcpu_count ? 0 : APIC_BASE_BSP);
+	vcpu->mp_state = vm->irqchip && vm->vcpu_count ? KVM_MP_STATE_UNINITIALIZED :
+			 KVM_MP_STATE_RUNNABLE;
+	vm->vcpus[vm->vcpu_count++] = vcpu;
+	hv_vcpu_reset(vcpu, false);
+	return 0;
 }
 
 /* --- general registers ------------------------------------------------------------ */

@@ -16,6 +16,9 @@ void hv_start(void *page)
 	u32 revision;
 
 	vmx_prepare();
+	/* For XSAVE and XSETBV on behalf of guests. */
+	if (CPUID_BIT(1, 0, ecx, 26))
+		write_cr4(read_cr4() | CR4_OSXSAVE);
 	revision = vmcs_revision();
 	memset(page, 0, PAGE_SIZE);
 	memcpy(page, &revision, sizeof(revision));
@@ -228,6 +231,18 @@ int hv_vm_set_memory(struct hv_vm *vm, const struct kvm_userspace_memory_region 
 	if (!changed.dirty)
 		stop_log(vm, slot);
 	*slot = changed;
+	return 0;
+}
+
+int hv_vm_create_irqchip(struct hv_vm *vm)
+{
+	if (vm->irqchip)
+		return -EEXIST;
+	if (vm->vcpu_count)
+		return -EINVAL;
+	if (!control_allowed(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER))
+		return -EOPNOTSUPP;
+	vm->irqchip = true;
 	return 0;
 }
 

@@ -22,7 +22,7 @@ static u64 find(u64 from, u64 size, u64 alignment)
 	u32 i;
 
 	for (i = 0; i < platform->memory_count; i++) {
-		const struct memory_range *range = &platform->memory[i];
+		const struct platform_memory *range = &platform->memory[i];
 		u64 end = range->start + range->size;
 		u64 start = align_up(range->start > from ? range->start : from, alignment);
 

@@ -1,0 +1,141 @@
+/*
+ * The registers of FPU, SSE and XSAVE. The core itself uses none of them, so they stay in the
+ * processor when a vCPU stops, until another one runs or user space asks for them.
+ */
+#include "cpu/safe.h"
+#include "hv/internal.h"
+#include "string.h"
+#include "vmx/guest.h"
+
+#define LEGACY_AND_HEADER	576	/* bytes: legacy region 512, header 64 */
+#define X87_CONTROL		0x37f	/* Table 11-1, after FNINIT */
+#define MXCSR_DEFAULT		0x1f80
+
+static bool has_xsave(void)
+{
+	return CPUID_BIT(1, 0, ecx, 26);
+}
+
+/* What this processor has of the components that the core knows. */
+static u64 all_components(void)
+{
+	return cpuid_count(0xd, 0).eax & HV_XCR0_KNOWN;
+}
+
+static u64 xgetbv(void)
+{
+	u32 low, high;
+
+	asm volatile("xgetbv" : "=a" (low), "=d" (high) : "c" (0));
+	return (u64)high << 32 | low;
+}
+
+static void xsetbv(u64 value)
+{
+	asm volatile("xsetbv" : : "a" ((u32)value), "d" ((u32)(value >> 32)), "c" (0));
+}
+
+/* Saves and loads all components, whichever of them the guest has enabled. */
+static void save(struct hv_vcpu *vcpu)
+{
+	if (!has_xsave()) {
+		asm volatile("fxsave64 (%0)" : : "r" (vcpu->fpu) : "memory");
+		return;
+	}
+	xsetbv(all_components());
+	asm volatile("xsave64 (%0)" : : "r" (vcpu->fpu), "a" (~0u), "d" (~0u) : "memory");
+}
+
+static void load(struct hv_vcpu *vcpu)
+{
+	if (!has_xsave()) {
+		asm volatile("fxrstor64 (%0)" : : "r" (vcpu->fpu) : "memory");
+		return;
+	}
+	xsetbv(all_components());
+	asm volatile("xrstor64 (%0)" : : "r" (vcpu->fpu), "a" (~0u), "d" (~0u) : "memory");
+}
+
+void hv_fpu_load(struct hv_vcpu *vcpu)
+{
+	struct hv_vm *vm = vcpu->vm;
+
+	if (vm->fpu_owner != vcpu) {
+		if (vm->fpu_owner)
+			save(vm->fpu_owner);
+		load(vcpu);
+		vm->fpu_owner = vcpu;
+	}
+	if (has_xsave() && xgetbv() != vcpu->xcr0)
+		xsetbv(vcpu->xcr0);
+}
+
+void hv_fpu_leave(struct hv_vcpu *vcpu __maybe_unused)
+{
+}
+
+void hv_fpu_reset(struct hv_vcpu *vcpu)
+{
+	const u16 control = X87_CONTROL;
+	const u32 mxcsr = MXCSR_DEFAULT;
+
+	memset(vcpu->fpu, 0, HV_XSAVE_SIZE);
+	memcpy(vcpu->fpu, &control, sizeof(control));
+	memcpy(vcpu->fpu + 24, &mxcsr, sizeof(mxcsr));
+	vcpu->xcr0 = 1;
+	vcpu->xss = 0;
+	if (vcpu->vm->fpu_owner == vcpu)
+		vcpu->vm->fpu_owner = NULL;
+}
+
+u32 hv_xsave_size(const struct hv_vcpu *vcpu, u64 components, bool compacted)
+{
+	u32 size = LEGACY_AND_HEADER, i;
+
+	for (i = 2; i < 63; i++) {
+		const struct kvm_cpuid_entry2 *entry;
+
+		if (!(components >> i & 1))
+			continue;
+		entry = hv_cpuid_entry(vcpu, 0xd, i);
+		if (!entry)
+			continue;
+		/* ECX[1]: in the compacted format it begins at a multiple of 64. */
+		if (compacted && entry->ecx & BIT(1))
+			size = (size + 63) & ~63u;
+		if (compacted)
+			size += entry->eax;
+		else if (size < entry->ebx + entry->eax)
+			size = entry->ebx + entry->eax;
+	}
+	return size;
+}
+
+/* Volume 1, 13.3 Enabling the XSAVE Feature Set and XSAVE-Enabled Features. */
+static bool is_xcr0(const struct hv_vcpu *vcpu, u64 value)
+{
+	const struct kvm_cpuid_entry2 *entry = hv_cpuid_entry(vcpu, 0xd, 0);
+	const u64 avx512 = BITS(7, 5);
+
+	if (!entry || value & ~((u64)entry->edx << 32 | entry->eax) || !(value & 1))
+		return false;
+	if ((value & BIT(2) && !(value & BIT(1))) || !(value & BIT(3)) != !(value & BIT(4)))
+		return false;
+	return !(value & avx512) || ((value & avx512) == avx512 && value & BIT(2));
+}
+
+enum hv_next hv_exit_xsetbv(struct hv_vcpu *vcpu)
+{
+	const struct general_registers *regs = &vcpu->state.regs;
+	u64 value = (regs->rdx & BITS(31, 0)) << 32 | (regs->rax & BITS(31, 0));
+
+	/* Some processors exit before they look at the privilege level. */
+	if ((u32)regs->rcx || hv_cpl() || !is_xcr0(vcpu, value)) {
+		hv_inject(vcpu, HV_FAULT_GP);
+		return HV_GUEST;
+	}
+	vcpu->xcr0 = value;
+	xsetbv(value);
+	hv_skip_exiting(vcpu);
+	return HV_GUEST;
+}
