@@ -55,6 +55,7 @@ static const struct hv_mmu *choose_mmu(const void *tree, struct text *console)
 		const struct hv_mmu *mmu;
 	} known[] = {
 		{ "ept", &hv_mmu_ept },
+		{ "shadow", &hv_mmu_shadow },
 	};
 	const struct blob name = read_blob(tree, "exitpath,mmu", console);
 
