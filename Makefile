@@ -64,6 +64,8 @@ trees: $(TREES)
 
 # The core shares an image with a guest and its cases: small before fast.
 $(B)/obj/lib/x86/hv/%.o $(B)/obj/x86/hv/%.o: IMAGE_CFLAGS += -Os
+# Many small rules, in every image of x86/vmx: likewise.
+$(B)/obj/lib/x86/vmx/exit_model.o: IMAGE_CFLAGS += -Os
 
 $(B)/obj/lib/%.o: $(SRC)/lib/%.c
 	@mkdir -p $(@D)
@@ -139,7 +141,7 @@ FUZZ_CC      = clang
 FUZZ_CFLAGS  = -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
 .PHONY: models
-models: $(B)/tests/walk_test $(B)/tests/walk_fuzz $(B)/tests/entry_test
+models: $(B)/tests/walk_test $(B)/tests/walk_fuzz $(B)/tests/entry_test $(B)/tests/exit_test
 
 $(B)/obj/host/%.o: $(SRC)/%.c
 	@mkdir -p $(@D)
@@ -153,6 +155,10 @@ $(B)/tests/%_test: $(B)/obj/host/tests/models/%_test.o $(B)/obj/host/lib/x86/mmu
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
 $(B)/tests/entry_test: $(addprefix $(B)/obj/host/,tests/models/entry_test.o \
 		$(patsubst %,lib/x86/vmx/entry_%.o,model rules scene))
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
+$(B)/tests/exit_test: $(addprefix $(B)/obj/host/,tests/models/exit_test.o \
+		$(patsubst %,lib/x86/vmx/%.o,exit_model exit_rules entry_model entry_rules))
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
 $(B)/tests/%_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/%_fuzz.o \

@@ -133,14 +133,35 @@ static const char *read_cpus(struct platform *platform, const void *tree)
 	return platform->cpu_count ? NULL : "/cpus: no processor";
 }
 
+/* How much the VM entries are audited, and what is known to be wrong: vmx/audit.h. */
+static const char *read_audit(struct platform *platform, const void *tree, int node)
+{
+	const char *names;
+	int size;
+
+	read_cell(tree, node, "exitpath,audit", &platform->audit_percent);
+	if (platform->audit_percent > 100)
+		return "/chosen: exitpath,audit is not 0 to 100";
+	names = fdt_getprop(tree, node, "exitpath,audit-waived", &size);
+	if (!names)
+		return NULL;
+	if (size < 1 || (size_t)size > sizeof(platform->audit_waived) || names[size - 1])
+		return "/chosen: exitpath,audit-waived is not a list of names of at most 512 bytes";
+	memcpy(platform->audit_waived, names, size);
+	platform->audit_waived_size = size;
+	return NULL;
+}
+
 static const char *read_chosen(struct platform *platform, const void *tree)
 {
+	const char *problem;
 	int node = fdt_path_offset(tree, "/chosen"), size, i;
 	const fdt32_t *cells;
 
 	platform->first = 1;
 	platform->seed = 1;
 	platform->sweep_percent = 100;
+	platform->audit_percent = 100;
 	if (node < 0)
 		return NULL;
 	read_cell(tree, node, "exitpath,first", &platform->first);
@@ -148,6 +169,9 @@ static const char *read_chosen(struct platform *platform, const void *tree)
 	read_cell(tree, node, "exitpath,sweep", &platform->sweep_percent);
 	if (!platform->sweep_percent || platform->sweep_percent > 100)
 		return "/chosen: exitpath,sweep is not 1 to 100";
+	problem = read_audit(platform, tree, node);
+	if (problem)
+		return problem;
 	read_text(tree, node, "exitpath,image", platform->image, sizeof(platform->image));
 	cells = fdt_getprop(tree, node, "exitpath,seed", &size);
 	if (cells && size == 8)

@@ -42,6 +42,9 @@ struct platform {
 	u32 first, plan;		/* TAP numbers; plan 0: as many as there are */
 	u64 seed;
 	u32 sweep_percent;		/* of the accesses of a sweep that are made: 1 to 100 */
+	u32 audit_percent;		/* of the VM entries behind a case's first that are audited in full: 0 to 100 */
+	char audit_waived[512];		/* rules of the audit that the machine is known to break: names, each with its 0 */
+	u32 audit_waived_size;
 };
 
 /* Reads the tree at `tree` into `platform`. Returns NULL, or what is wrong with the tree. */

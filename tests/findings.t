@@ -34,7 +34,7 @@ deviations()
 	for file in "$top"/runners/*/deviations.tsv; do
 		platform=${file%/*}
 		awk -F '\t' -v platform="${platform##*/}" \
-			'!/^#/ && NF >= 5 { print platform "\t" $3 "\t" $1 }' "$file"
+			'!/^#/ && !/^audit:/ && NF >= 5 { print platform "\t" $3 "\t" $1 }' "$file"
 	done
 }
 

@@ -54,6 +54,24 @@ is "entry_test: exit status" "$entry_status" 0
 is "entry_test: as many results as planned" "$(grep -c '' <"$tmp/results")" \
 	"$(sed -n 's/^1\.\.//p' "$tmp/tap")"
 
+# --- VM exit --------------------------------------------------------------------
+
+run_cmd env HOST_AND_EXIT="$top/spec/host-and-exit.csv" "$build/tests/exit_test"
+exit_status=$status
+exit_err=$err
+printf '%s\n' "$out" >"$tmp/tap"
+sed -n 's/^ok [0-9]* - /ok	/p; s/^not ok [0-9]* - /not	/p' "$tmp/tap" >"$tmp/results"
+while IFS='	' read -r result name; do
+	if [ "$result" = ok ]; then
+		pass "exit: $name"
+	else
+		fail "exit: $name" "$exit_err"
+	fi
+done <"$tmp/results"
+is "exit_test: exit status" "$exit_status" 0
+is "exit_test: as many results as planned" "$(grep -c '' <"$tmp/results")" \
+	"$(sed -n 's/^1\.\.//p' "$tmp/tap")"
+
 # --- contradictions ------------------------------------------------------------
 
 # The same inputs each time.

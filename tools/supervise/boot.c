@@ -148,16 +148,21 @@ static void watch(struct boot *b)
 static bool start(struct boot *b)
 {
 	struct run *run = b->run;
-	struct text tree = { 0 };
-	bool good = tree_choose(&tree, run->tree, &(struct tree_choice){
+	struct text tree = { 0 }, waived = { 0 };
+	bool good;
+
+	deviations_waive(&waived, run->report->deviations);
+	good = tree_choose(&tree, run->tree, &(struct tree_choice){
 		.image = run->options->image,
 		.cases = run->cases,
 		.first = run->next,
 		.seed = run->options->seed,
+		.waived = &waived,
 	}, &b->bailed) && machine_start(&b->machine, run->options->command, run->options->elf,
 					&tree, &b->bailed);
 
 	text_free(&tree);
+	text_free(&waived);
 	return good;
 }
 

@@ -78,3 +78,16 @@ const struct deviation *deviation_find(const struct deviation_list *list, const 
 	text_free(&id);
 	return found;
 }
+
+void deviations_waive(struct text *names, const struct deviation_list *list)
+{
+	static const char prefix[] = "audit:";
+	const char *name;
+
+	for (size_t i = 0; i < list->count; i++) {
+		if (strncmp(list->items[i].id_glob, prefix, sizeof(prefix) - 1) != 0)
+			continue;
+		name = list->items[i].id_glob + sizeof(prefix) - 1;
+		text_add(names, name, strlen(name) + 1);
+	}
+}

@@ -30,4 +30,7 @@ void deviation_list_free(struct deviation_list *list);
 const struct deviation *deviation_find(const struct deviation_list *list, const char *image,
 				       const char *name);
 
+/* The rules of the audit that are listed, as "audit:NAME": each name with its terminator. */
+void deviations_waive(struct text *names, const struct deviation_list *list);
+
 #endif

@@ -54,6 +54,9 @@ static int fill_chosen(void *fdt, const struct tree_choice *choice)
 		bad = fdt_setprop_u64(fdt, node, "exitpath,seed", choice->seed);
 	if (!bad)
 		bad = fdt_setprop_string(fdt, node, "exitpath,image", choice->image);
+	if (!bad && choice->waived->len)
+		bad = fdt_setprop(fdt, node, "exitpath,audit-waived", choice->waived->data,
+				  (int)choice->waived->len);
 	return bad ? bad : fdt_pack(fdt);
 }
 
@@ -61,7 +64,8 @@ bool tree_choose(struct text *out, const struct text *tree, const struct tree_ch
 		 struct text *error)
 {
 	/* Room for the properties, their names and the node, and more. */
-	size_t room = tree->len + 1024 + strlen(choice->image) + choice->cases->count * 4;
+	size_t room = tree->len + 1024 + strlen(choice->image) + choice->cases->count * 4 +
+		      choice->waived->len;
 	char *fdt = must_realloc(NULL, room);
 	int bad = fdt_open_into(tree->data, fdt, (int)room);
 

@@ -10,6 +10,7 @@ struct tree_choice {
 	const struct selection *cases;
 	size_t first; /* index in cases of the first case to run */
 	uint64_t seed;
+	const struct text *waived; /* rules of the audit, each with its terminator */
 };
 
 /* Reads a compiled tree and checks it. Returns false with a message in error. */

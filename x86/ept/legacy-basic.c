@@ -62,6 +62,7 @@ static void start_pae(struct pae_guest *guest, u64 eptp_flags)
 	for (i = 0; i < 512; i++)
 		guest->directory[i] = i * level_size(LEVEL_PDE) | PTE_P | PTE_RW | PTE_PS;
 	guest->pdpt[0] = guest->next[0] = physical(guest->directory) | PTE_P;
+	audit_guest_changes(GUEST_PDPTE1);
 	start_32_bit(&guest->ept, load_cr3, eptp_flags);
 	vmwrite(GUEST_CR3, physical(guest->pdpt));
 	vmwrite(GUEST_PDPTE0, guest->pdpt[0]);
@@ -69,6 +70,7 @@ static void start_pae(struct pae_guest *guest, u64 eptp_flags)
 	vmwrite(GUEST_PDPTE2, 0);
 	vmwrite(GUEST_PDPTE3, 0);
 	guest_regs()->rax = physical(guest->next);
+	audit_guest_changes(GUEST_CR3);
 }
 
 /* The table behind CR3 has no translation; it is loaded when it has one. */

@@ -160,6 +160,7 @@ CASE(mov_to_cr3_reads_nothing, PROVES("ept:mov_cr3.no_access"), NEEDS(VMX, EPT))
 		case_skip("the 0-setting of \"CR3-load exiting\"");
 	ept_unmap(&probe.ept, probe.gpa, LEVEL_PTE);
 	guest_value = probe.gpa;
+	audit_guest_changes(GUEST_CR3);
 	REQUIRE(enter(guest_mov_to_cr3.run), OUTCOME_EXIT(EXIT_EPT_VIOLATION));
 	EXPECT_VIOLATION(VIOLATION_READ | VIOLATION_LINEAR_VALID, probe.gpa,
 			 (u64)guest_mov_to_cr3.end);

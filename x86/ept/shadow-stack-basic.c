@@ -71,6 +71,7 @@ static void start(struct ept_probe *probe, const struct shadow_access *row)
 	vmwrite(GUEST_RSP, physical(&stack[16]));
 	guest_regs()->rax = PROBE_WRITTEN;
 	guest_regs()->rbx = probe->linear + 16 * 8;
+	audit_guest_changes(GUEST_SSP);
 }
 
 /* The element of the shadow stack that the instruction uses. */

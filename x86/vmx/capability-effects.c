@@ -68,8 +68,6 @@ CASE(default_settings_are_accepted, PROVES("vmx-capabilities:pin.allowed0",
      "vmx-capabilities:proc1.allowed0", "vmx-capabilities:exit.allowed0",
      "vmx-capabilities:entry.allowed0"), NEEDS(VMX))
 {
-	audit_off(AUDIT_IA32_EFER);
-	audit_off(AUDIT_IA32_PAT);
 	vmwrite(PIN_BASED_VM_EXECUTION_CONTROLS, (u32)rdmsr(IA32_VMX_PINBASED_CTLS));
 	vmwrite(PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS, (u32)rdmsr(IA32_VMX_PROCBASED_CTLS));
 	vmwrite(PRIMARY_VM_EXIT_CONTROLS, (u32)rdmsr(IA32_VMX_EXIT_CTLS));
@@ -280,6 +278,8 @@ CASE(exits_store_lma, PROVES("vmx-capabilities:misc.store_lma"),
 	vmwrite(GUEST_IA32_EFER, vmread(GUEST_IA32_EFER) & ~EFER_LMA);
 	vmwrite(GUEST_CS_ACCESS_RIGHTS, 0xc09b);
 	vmwrite(GUEST_RIP, (u64)guest_activates_ia32e_mode);
+	audit_guest_changes(GUEST_CR0);
+	audit_guest_changes(GUEST_IA32_EFER);
 	EXPECT(resume(), OUTCOME_EXIT(EXIT_VMCALL));
 	EXPECT_EQ(vmread(GUEST_CR0) & CR0_PG, CR0_PG);
 	EXPECT_EQ(vmcs_has_control(CONTROL_ENTRY_IA_32E_MODE_GUEST), misc(MISC_STORE_LMA));

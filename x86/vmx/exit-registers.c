@@ -42,6 +42,7 @@ static void writes_cr0(const struct case_def *this_case)
 	vmwrite(CR0_READ_SHADOW, cr0 ^ write->shadow_differs);
 	guest_value = cr0 ^ write->flipped;
 	if (!write->exits) {
+		audit_guest_changes(GUEST_CR0);
 		EXPECT(enter(guest_mov_to_cr0.run), GUEST_DONE);
 		EXPECT(guest_outcome(), OUTCOME_DONE);
 		/* 28.3: bits of the mask keep their value. */
@@ -77,6 +78,7 @@ static void writes_cr4(const struct case_def *this_case)
 	vmwrite(CR4_READ_SHADOW, cr4 ^ write->shadow_differs);
 	guest_value = cr4 ^ write->flipped;
 	if (!write->exits) {
+		audit_guest_changes(GUEST_CR4);
 		EXPECT(enter(guest_mov_to_cr4.run), GUEST_DONE);
 		EXPECT(guest_outcome(), OUTCOME_DONE);
 		EXPECT_EQ(vmread(GUEST_CR4), cr4 ^ (write->flipped & ~write->mask));
@@ -203,6 +205,7 @@ CASE(clts_without_mask_clears_ts, PROVES("nonroot-behavior:clts.plain"), NEEDS(V
 {
 	vmwrite(CR0_READ_SHADOW, CR0_TS);
 	vmwrite(GUEST_CR0, vmread(GUEST_CR0) | CR0_TS);
+	audit_guest_changes(GUEST_CR0);
 	EXPECT(enter(guest_clts.run), GUEST_DONE);
 	EXPECT_EQ(vmread(GUEST_CR0) & CR0_TS, 0);
 }
@@ -229,6 +232,7 @@ static void loads_msw(const struct case_def *this_case)
 	vmwrite(CR0_READ_SHADOW, row->shadow);
 	guest_value = row->source;
 	if (!row->exits) {
+		audit_guest_changes(GUEST_CR0);
 		EXPECT(enter(guest_lmsw.run), GUEST_DONE);
 		EXPECT(guest_outcome(), OUTCOME_DONE);
 		EXPECT_EQ(vmread(GUEST_CR0) & BITS(3, 0), row->result);
@@ -353,6 +357,7 @@ CASE(mov_to_cr3_without_control, PROVES("nonroot-behavior:mov_to_cr3"), NEEDS(VM
 {
 	require_control_off(CONTROL_PROC1_CR3_LOAD_EXITING);
 	guest_value = read_cr3() ^ BIT(3);
+	audit_guest_changes(GUEST_CR3);
 	EXPECT(enter(guest_load_cr3.run), GUEST_DONE);
 	EXPECT_EQ(vmread(GUEST_CR3), guest_value);
 }
@@ -422,6 +427,7 @@ static void loads_cr3_with_targets(const struct case_def *this_case)
 		EXPECT_FAULT_LIKE_EXIT(guest_load_cr3);
 		EXPECT_QUALIFICATION(QUALIFICATION_MOV_TO_CR(3, GPR_RDX));
 	} else {
+		audit_guest_changes(GUEST_CR3);
 		EXPECT(enter(guest_load_cr3.run), GUEST_DONE);
 		EXPECT_EQ(vmread(GUEST_CR3), guest_value);
 	}

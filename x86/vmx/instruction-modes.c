@@ -108,6 +108,7 @@ static void check_nonroot_at_cpl(const struct case_def *this_case)
 {
 	const struct instruction *insn = this_case->row;
 
+	audit_guest_changes_segments();
 	guest_job.insn = insn;
 	for (guest_job.cpl = 1; guest_job.cpl <= 3; guest_job.cpl++)
 		expect_exit(insn, guest_run_at_cpl);
@@ -123,6 +124,7 @@ static void check_nonroot_in_compatibility_mode(const struct case_def *this_case
 
 static void check_exit_in_compatibility_mode(const struct case_def *this_case)
 {
+	audit_guest_changes_segments();
 	guest_job.insn = this_case->row;
 	guest_job.cpl = 0;
 	expect_exit(guest_job.insn, guest_run_in_compatibility_mode);

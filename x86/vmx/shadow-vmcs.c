@@ -427,6 +427,7 @@ static void guest_vmwrite_at_cpl_3(void)
 CASE(cpl_3, PROVES("vmx-instructions:vmread.cpl", "vmx-instructions:vmwrite.cpl",
      "vmx-instructions:vmread.nonroot", "vmx-instructions:vmwrite.nonroot"), SHADOWING)
 {
+	audit_guest_changes_segments();
 	EXPECT(enter(guest_vmread_at_cpl_3), GUEST_DONE);
 	EXPECT(outcome_at_cpl_3, OUTCOME_GP0);
 	EXPECT(enter(guest_vmwrite_at_cpl_3), GUEST_DONE);

@@ -94,6 +94,7 @@ CASE(vmfunc_of_a_function_that_is_off, PROVES("vmx-instructions:vmfunc.function_
 CASE(vmfunc_exits_at_cpl_3, PROVES("vmx-instructions:vmfunc.function_disabled"),
      NEEDS(VMX, PROC2(ENABLE_VM_FUNCTIONS)))
 {
+	audit_guest_changes_segments();
 	vmcs_set_control(CONTROL_PROC2_ENABLE_VM_FUNCTIONS);
 	vmwrite(VM_FUNCTION_CONTROLS, 0);
 	EXPECT(enter(guest_vmfunc_at_cpl_3), OUTCOME_EXIT(EXIT_VMFUNC));

@@ -1,37 +1,54 @@
 /*
- * The audit of VM entries and exits: what a case did not ask about is judged too. After
- * every exit: the host state that was loaded (30.5 Loading Host State) and the exit-information fields
- * (30.2 Recording VM-Exit Information and Updating VM-Entry Control Fields). After a VMfail: that no
- * register changed. And every entry must end as the model of VM entry predicts: entry_model.h. Whoever turns an item off names it.
+ * The audit of VM entries and exits: what a case did not ask about is judged too. Every entry must end
+ * as the model of VM entry predicts (entry_model.h); after it, every claim of the model of VM exits
+ * (exit_model.h) must hold: on the host state, the exit information, the saved guest state, the lists
+ * of MSRs, and on what a failed entry leaves alone.
+ *
+ * The model takes it that the guest leaves its own state alone. A case whose guest does not says so:
+ *
+ *	audit_guest_changes(GUEST_CR4);
+ *
+ * and one that provokes what a rule forbids names the rule: audit_off(EXIT_RULE_host_dr7).
+ *
+ * How much is audited is data of the platform (struct platform, audit_percent): the first entry of each
+ * case in full, of the others that part, drawn from the run's seed; of the rest the host state only.
  */
 #ifndef VMX_AUDIT_H
 #define VMX_AUDIT_H
 
-#include "cpu/outcome.h"
-#include "cpu/regs.h"
 #include "vmx/entry_model.h"
-
-enum audit_item {
-#define AUDIT(name, words) AUDIT_##name,
-#include "vmx/audit_items.def"
-#undef AUDIT
-	AUDIT_ITEMS,
-};
+#include "vmx/exit_model.h"
 
 struct audit {
-	u64 off;			/* bit = enum audit_item */
-	u64 before[AUDIT_ITEMS];	/* registers before the entry */
-	u64 host[AUDIT_ITEMS];		/* what an exit must load */
+	u64 off[(EXIT_RULES + 63) / 64];	/* bit = enum exit_rule_number */
+	bool whole;			/* every entry of this case in full */
+	u32 entries;			/* of this case */
+	u64 random;
 	struct entry_input entry;	/* the VMCS as the entry finds it */
 	struct entry_prediction predicted;
-	u64 injected;			/* INJECTED_EVENT_IDENTIFICATION at the entry */
+	struct exit_input exit;
 };
 
-/* The rest of the case does without this item. */
-void audit_off(enum audit_item item);
+/* The rest of the case does without this rule. */
+void audit_off(enum exit_rule_number rule);
+
+/* The guest of this case changes a field of the guest state: its saved value is not predicted. */
+#define audit_guest_changes(field) audit_guest_changes_index(INDEX_##field)
+void audit_guest_changes_index(enum vmcs_index index);
+
+/* The same of the selectors, bases, limits and access rights of CS, SS, DS, ES, FS and GS. */
+void audit_guest_changes_segments(void);
+
+/* All entries of the case in full, whatever the platform's level: the case itself uses the models. */
+void audit_whole(void);
 
 /* `resume`: by VMRESUME; `vmcs`: the current-VMCS pointer. */
 void audit_before_entry(struct audit *audit, bool resume, u64 vmcs);
+/* RFLAGS and RSP as found right behind the exit. */
 void audit_after_entry(struct audit *audit, outcome_t outcome, u64 rflags, u64 rsp);
+
+/* A claim's subject, e.g. "GUEST_CS_ACCESS_RIGHTS" or "IA32_PAT", and a value of it, in words. */
+const char *audit_subject(char *to, size_t size, u16 subject);
+const char *audit_value(char *to, size_t size, u16 subject, u64 value);
 
 #endif

@@ -9,16 +9,18 @@ extern const u8 vmx_guest_start[];
 
 static u8 pages[5][PAGE_SIZE] __attribute__((aligned(4096)));
 
-static struct vmx vmx = {
-	.vmxon_region = pages[0],
-	.vmcs_region = pages[1],
-	.io_bitmap_a = pages[2],
-	.io_bitmap_b = pages[3],
-	.msr_bitmap = pages[4],
-};
+/* Without initial values, so that the audit in it is no part of the file. */
+static struct vmx vmx;
 
 struct vmx *this_vmx(void)
 {
+	if (!vmx.vmxon_region) {
+		vmx.vmxon_region = pages[0];
+		vmx.vmcs_region = pages[1];
+		vmx.io_bitmap_a = pages[2];
+		vmx.io_bitmap_b = pages[3];
+		vmx.msr_bitmap = pages[4];
+	}
 	return &vmx;
 }
 
@@ -44,7 +46,7 @@ void vmx_prepare_but_feature_control(void)
 	write_cr0((read_cr0() | caps->cr0_fixed0) & (caps->cr0_fixed1 | ~BITS(31, 0)));
 	write_cr4((read_cr4() | caps->cr4_fixed0 | CR4_VMXE) & caps->cr4_fixed1);
 	memset(pages, 0, sizeof(pages));
-	memcpy(vmx.vmxon_region, &revision, 4);
+	memcpy(this_vmx()->vmxon_region, &revision, 4);
 	memcpy(vmx.vmcs_region, &revision, 4);
 	memset(&vmx.state, 0, sizeof(vmx.state));
 	memset(&vmx.audit, 0, sizeof(vmx.audit));

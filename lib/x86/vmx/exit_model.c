@@ -1,0 +1,558 @@
+#include "vmx/exit_words.h"
+
+/* --- lists of MSRs ---------------------------------------------------------------- */
+
+/* The value that a list gives an MSR: that of its last entry for it, else `value`. */
+static u64 listed_msr(const struct entry_input *in, u64 address, u64 count, u32 msr, u64 value)
+{
+	u64 index, listed;
+	u32 i;
+
+	for (i = 0; i < count && i < 512; i++)
+		if (in->read(in->memory, address + 16 * i, 8, &index) && (u32)index == msr &&
+		    in->read(in->memory, address + 16 * i + 8, 8, &listed))
+			value = listed;
+	return value;
+}
+
+u64 exit_guest_msr(const struct exit_input *x, u32 msr, u64 value)
+{
+	const struct entry_input *in = x->entry;
+
+	return listed_msr(in, F(VM_ENTRY_MSR_LOAD_ADDRESS), F(VM_ENTRY_MSR_LOAD_COUNT), msr, value);
+}
+
+u64 exit_host_msr(const struct exit_input *x, u32 msr, u64 value)
+{
+	const struct entry_input *in = x->entry;
+
+	return listed_msr(in, F(VM_EXIT_MSR_LOAD_ADDRESS), F(VM_EXIT_MSR_LOAD_COUNT), msr, value);
+}
+
+/* --- what the entry loads --------------------------------------------------------- */
+
+u64 exit_loaded_cr0(const struct exit_input *x)
+{
+	const struct entry_input *in = x->entry;
+
+	return (F(GUEST_CR0) & ~CR0_KEPT) | (HAD(CR0) & CR0_KEPT);
+}
+
+u64 exit_loaded_dr7(const struct exit_input *x)
+{
+	const struct entry_input *in = x->entry;
+
+	if (!IS(ENTRY, LOAD_DEBUG_CONTROLS))
+		return HAD(DR7);
+	return (F(GUEST_DR7) & ~(BITS(15, 14) | BIT(12))) | DR7_FIXED;
+}
+
+u64 exit_loaded_efer(const struct exit_input *x)
+{
+	const struct entry_input *in = x->entry;
+	u64 value = HAD(EFER), mode = IA32E ? EFER_LMA | EFER_LME : 0;
+
+	if (IS(ENTRY, LOAD_IA32_EFER))
+		value = F(GUEST_IA32_EFER);
+	else if (F(GUEST_CR0) & CR0_PG)
+		value = (value & ~(EFER_LMA | EFER_LME)) | mode;
+	else
+		value = (value & ~EFER_LMA) | (mode & EFER_LMA);
+	return exit_guest_msr(x, IA32_EFER, value);
+}
+
+/* The guest may have changed them; a late failure comes before it runs. */
+u64 exit_kept_cr0(const struct exit_input *x)
+{
+	return (exit_entered(x) ? NOW(GUEST_CR0) : HAD(CR0)) & CR0_KEPT;
+}
+
+bool exit_guest_uses_pae(const struct exit_input *x)
+{
+	const struct entry_input *in = x->entry;
+
+	return !IA32E && F(GUEST_CR0) & CR0_PG && F(GUEST_CR4) & CR4_PAE;
+}
+
+/* --- exit reasons ------------------------------------------------------------------- */
+
+enum { REASON_UNKNOWN, REASON_ZERO, REASON_ANY };
+
+static u8 reason_qualification(u16 reason)
+{
+	switch (reason) {
+#define ZERO	REASON_ZERO
+#define ANY	REASON_ANY
+#define EXIT_REASON(number, name, words, qualification, length)			\
+	case number: return qualification;
+#include "sdm/exit_reasons.def"
+#undef EXIT_REASON
+#undef ZERO
+#undef ANY
+	}
+	return REASON_UNKNOWN;
+}
+
+static bool reason_length(u16 reason)
+{
+	switch (reason) {
+#define LENGTH	true
+#define NONE	false
+#define EXIT_REASON(number, name, words, qualification, length)			\
+	case number: return length;
+#include "sdm/exit_reasons.def"
+#undef EXIT_REASON
+#undef LENGTH
+#undef NONE
+	}
+	return false;
+}
+
+bool exit_reason_is_known(u16 reason)
+{
+	return reason_qualification(reason) != REASON_UNKNOWN;
+}
+
+/* 30.2.1: the qualification of an exit by an exception or NMI. */
+static u64 zero_of_event(const struct exit_input *x)
+{
+	switch (VECTOR_OF(EXIT_EVENT)) {
+	case VECTOR_DB:		/* Table 30-1 leaves its other bits undefined */
+	case VECTOR_PF:		/* a linear address */
+	case VECTOR_NMI:	/* its source, where that is reported */
+		return 0;
+	}
+	return ALL_BITS;
+}
+
+u64 exit_zero_qualification(const struct exit_input *x)
+{
+	u64 q = NOW(EXIT_QUALIFICATION);
+
+	switch (exit_basic_reason(x)) {
+	case EXIT_EXCEPTION_OR_NMI:
+		return zero_of_event(x);
+	case EXIT_STARTUP_IPI:
+	case EXIT_VIRTUALIZED_EOI:
+		return BITS(63, 8);
+	case EXIT_CONTROL_REGISTER_ACCESS:
+		/* Table 30-3: of MOV CR, CLTS and LMSW each defines fewer bits than the one before. */
+		if (FIELD(q, 5, 4) == 3)
+			return BITS(11, 8) | BITS(3, 0);
+		return BITS(31, 16) | BIT(6) | (FIELD(q, 5, 4) == 2 ? BITS(11, 8) | BITS(3, 0) : 0);
+	case EXIT_IO_INSTRUCTION:
+		return BIT(2);
+	case EXIT_WRMSR:
+	case EXIT_MWAIT:
+	case EXIT_WBINVD_OR_WBNOINVD:
+		return BITS(63, 1);
+	case EXIT_APIC_WRITE:
+		return BITS(63, 12);
+	case EXIT_EPT_VIOLATION:
+		return q & BIT(7) ? 0 : BIT(8);
+	}
+	return reason_qualification(exit_basic_reason(x)) == REASON_ZERO ? ALL_BITS : 0;
+}
+
+bool exit_by_instruction(const struct exit_input *x)
+{
+	return reason_length(exit_basic_reason(x));
+}
+
+bool exit_has_event(const struct exit_input *x)
+{
+	const struct entry_input *in = x->entry;
+
+	if (exit_basic_reason(x) == EXIT_EXTERNAL_INTERRUPT)
+		return IS(EXIT, ACKNOWLEDGE_INTERRUPT_ON_EXIT);
+	return exit_basic_reason(x) == EXIT_EXCEPTION_OR_NMI;
+}
+
+/* 30.2.4; not a double fault and not an NMI, which exit directly. */
+bool exit_may_have_original_event(const struct exit_input *x)
+{
+	switch (exit_basic_reason(x)) {
+	case EXIT_EXCEPTION_OR_NMI:
+		return VECTOR_OF(EXIT_EVENT) != VECTOR_DF && VECTOR_OF(EXIT_EVENT) != VECTOR_NMI;
+	case EXIT_TASK_SWITCH:
+	case EXIT_APIC_ACCESS:
+	case EXIT_EPT_VIOLATION:
+	case EXIT_EPT_MISCONFIGURATION:
+	case EXIT_PAGE_MODIFICATION_LOG_FULL:
+	case EXIT_SPP_RELATED_EVENT:
+	case EXIT_INSTRUCTION_TIMEOUT:
+		return true;
+	}
+	return false;
+}
+
+/* 30.2.5: instructions that exit, software exceptions, and faults in the delivery of software events. */
+bool exit_has_length(const struct exit_input *x)
+{
+	if (exit_by_instruction(x))
+		return true;
+	if (exit_basic_reason(x) == EXIT_EXCEPTION_OR_NMI && IN_SOFTWARE(EXIT_EVENT))
+		return true;
+	return exit_may_have_original_event(x) && VALID(ORIGINAL_EVENT) &&
+	       IN_SOFTWARE(ORIGINAL_EVENT) && exit_basic_reason(x) != EXIT_EPT_MISCONFIGURATION;
+}
+
+bool exit_has_error_code(u8 vector)
+{
+	switch (vector) {
+#define VECTOR(number, name, words, error) case number: return error;
+#include "sdm/vectors.def"
+#undef VECTOR
+	}
+	return false;
+}
+
+/* #DB has two types: INT1 raises a privileged software exception. */
+u64 exit_event_type(const struct exit_input *x)
+{
+	if (exit_basic_reason(x) == EXIT_EXTERNAL_INTERRUPT)
+		return EVENT_TYPE_EXTERNAL_INTERRUPT;
+	switch (VECTOR_OF(EXIT_EVENT)) {
+	case VECTOR_NMI:
+		return EVENT_TYPE_NMI;
+	case VECTOR_BP:
+	case VECTOR_OF:
+		return EVENT_TYPE_SOFTWARE_EXCEPTION;
+	case VECTOR_DB:
+		if (TYPE_OF(EXIT_EVENT) == EVENT_TYPE_PRIVILEGED_SOFTWARE_EXCEPTION)
+			return EVENT_TYPE_PRIVILEGED_SOFTWARE_EXCEPTION;
+	}
+	return EVENT_TYPE_HARDWARE_EXCEPTION;
+}
+
+/* 30.3.4: bit 16 of some qualifications says that no instruction made the access. */
+bool exit_may_have_pending_debug(const struct exit_input *x)
+{
+	if (NOW(GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_MOV_SS)
+		return true;
+	switch (exit_basic_reason(x)) {
+	case EXIT_EXCEPTION_OR_NMI:
+		return VECTOR_OF(EXIT_EVENT) == VECTOR_MC;
+	case EXIT_INIT_SIGNAL:
+	case EXIT_IO_SMI:
+	case EXIT_OTHER_SMI:
+	case EXIT_MONITOR_TRAP_FLAG:
+	case EXIT_TPR_BELOW_THRESHOLD:
+	case EXIT_VIRTUALIZED_EOI:
+	case EXIT_EPT_MISCONFIGURATION:
+	case EXIT_APIC_WRITE:
+	case EXIT_BUS_LOCK:
+		return true;
+	case EXIT_APIC_ACCESS:
+	case EXIT_EPT_VIOLATION:
+	case EXIT_PAGE_MODIFICATION_LOG_FULL:
+	case EXIT_SPP_RELATED_EVENT:
+		return NOW(EXIT_QUALIFICATION) & BIT(16);
+	}
+	return false;
+}
+
+bool exit_sets_rf(const struct exit_input *x)
+{
+	switch (exit_basic_reason(x)) {
+	case EXIT_APIC_ACCESS:
+	case EXIT_EPT_VIOLATION:
+	case EXIT_EPT_MISCONFIGURATION:
+	case EXIT_PAGE_MODIFICATION_LOG_FULL:
+	case EXIT_SPP_RELATED_EVENT:
+		return true;
+	}
+	return false;
+}
+
+/*
+ * RIP and RSP are still those of the entry. The original event may then be a fault that the
+ * injection led to, but for the type or vector of the injected one.
+ */
+bool exit_breaks_injection(const struct exit_input *x)
+{
+	const struct entry_input *in = x->entry;
+
+	if (!INJECTS || INJECTS_TYPE(OTHER) || !exit_may_have_original_event(x) ||
+	    !VALID(ORIGINAL_EVENT) || NOW(GUEST_RIP) != F(GUEST_RIP) || NOW(GUEST_RSP) != F(GUEST_RSP))
+		return false;
+	return TYPE_OF(ORIGINAL_EVENT) != EVENT_TYPE_HARDWARE_EXCEPTION ||
+	       (INJECTS_TYPE(HARDWARE_EXCEPTION) && VECTOR_OF(ORIGINAL_EVENT) == EVENT_VECTOR);
+}
+
+/* --- claims --------------------------------------------------------------------------- */
+
+struct judge {
+	const struct exit_input *x;
+	exit_report *report;
+	void *context;
+};
+
+static void report(const struct judge *judge, u32 rule, u32 subject, u64 got, u64 value)
+{
+	const struct exit_claim claim = {
+		.rule = rule, .subject = subject, .got = got, .bits = ALL_BITS, .value = value,
+	};
+
+	judge->report(judge->context, &claim);
+}
+
+static void claim(const struct judge *judge, u32 rule, u32 subject, u32 depends, bool range, u64 a,
+		  u64 b)
+{
+	const struct exit_input *x = judge->x;
+	struct exit_claim claim = {
+		.rule = rule, .subject = subject, .range = range, .bits = a, .value = b,
+	};
+	u32 number = subject - EXIT_SUBJECT_REGISTER;
+
+	if (depends < VMCS_FIELDS &&
+	    (x->host_only || x->guest_changes[depends / 64] & BIT(depends % 64)))
+		return;
+	if (subject < VMCS_FIELDS) {
+		if (!exit_has_field(x, subject))
+			return;
+		claim.got = x->field[subject];
+	} else {
+		if (!(x->exists & BIT(number)))
+			return;
+		claim.got = x->after[number];
+	}
+	judge->report(judge->context, &claim);
+}
+
+#define FIELD_SUBJECT(name)	INDEX_##name
+#define REGISTER_SUBJECT(name)	(EXIT_SUBJECT_REGISTER + EXIT_REGISTER_##name)
+#define NO_FIELD		VMCS_FIELDS
+#define RULE_BITS		false
+#define RULE_RANGE		true
+#define EXIT_RULE(name, id, section, kind, subject, depends, when, a, b)	\
+	if (when)								\
+		claim(judge, EXIT_RULE_##name, subject, depends, RULE_##kind, a, b);
+
+static void judge_information(const struct judge *judge)
+{
+	const struct exit_input *x = judge->x;
+	const struct entry_input *in = x->entry;
+
+#include "vmx/exit_rules_information.def"
+}
+
+static void judge_guest(const struct judge *judge)
+{
+	const struct exit_input *x = judge->x;
+	const struct entry_input *in = x->entry;
+
+#include "vmx/exit_rules_guest.def"
+}
+
+static void judge_host(const struct judge *judge)
+{
+	const struct exit_input *x = judge->x;
+	const struct entry_input *in = x->entry;
+
+#include "vmx/exit_rules_host.def"
+}
+
+/* --- fields that stay ------------------------------------------------------------------- */
+
+enum field_type { FIELD_CONTROL, FIELD_EXIT_INFO, FIELD_GUEST, FIELD_HOST };
+
+static const u8 field_types[VMCS_FIELDS] = {
+#define VMCS_FIELD(encoding, name, lower, width, type, exists) FIELD_##type,
+#include "sdm/vmcs_fields.def"
+#undef VMCS_FIELD
+};
+
+/* What a guest or the processor changes in the course of the guest: 28.5.7.3, 31.3.6, 30.3.1. */
+static bool changes_by_itself(const struct exit_input *x, u32 index)
+{
+	const struct entry_input *in = x->entry;
+
+	switch (index) {
+	case INDEX_EPT_POINTER:
+	case INDEX_EPTP_INDEX:
+		return IS(PROC2, ENABLE_VM_FUNCTIONS);
+	case INDEX_PML_INDEX:
+		return IS(PROC2, ENABLE_PML);
+	case INDEX_GUEST_DEADLINE_SHADOW:
+	case INDEX_IA32_SPEC_CTRL_SHADOW:
+	case INDEX_LAST_PID_POINTER_INDEX:
+		return true;
+	case INDEX_INJECTED_EVENT_IDENTIFICATION:	/* rules of their own */
+	case INDEX_VM_ENTRY_CONTROLS:
+	case INDEX_HOST_RSP:				/* the world switch writes it */
+		return true;
+	}
+	return false;
+}
+
+/* The rule by which a field keeps its value; EXIT_RULES: none. */
+static u32 keeping_rule(const struct exit_input *x, u32 index)
+{
+	bool failed = !exit_entered(x);
+
+	if (index == INDEX_HOST_RSP)
+		return EXIT_RULES;
+	if (failed && index == INDEX_INJECTED_EVENT_IDENTIFICATION)
+		return EXIT_RULE_failure_inject_valid;
+	switch (field_types[index]) {
+	case FIELD_EXIT_INFO:
+		return failed && index != INDEX_EXIT_REASON && index != INDEX_EXIT_QUALIFICATION ?
+		       EXIT_RULE_failure_other_info : EXIT_RULES;
+	case FIELD_GUEST:
+		if (failed)
+			return EXIT_RULE_failure_guest_area;
+		if (index != INDEX_VMCS_LINK_POINTER && index != INDEX_PML_INDEX)
+			return EXIT_RULES;
+	}
+	if (failed)
+		return EXIT_RULE_failure_fields_kept;
+	return changes_by_itself(x, index) ? EXIT_RULES : EXIT_RULE_fields_kept;
+}
+
+static void judge_fields(const struct judge *judge)
+{
+	const struct exit_input *x = judge->x;
+	u32 i, rule;
+
+	for (i = 0; i < VMCS_FIELDS; i++) {
+		if (x->field[i] == x->entry->field[i])
+			continue;
+		rule = keeping_rule(x, i);
+		if (rule != EXIT_RULES)
+			report(judge, rule, i, x->field[i], x->entry->field[i]);
+	}
+}
+
+/* VMfail: 33.2 lets only the error number change, and 29.2 no register. */
+static void judge_vmfail(const struct judge *judge)
+{
+	const struct exit_input *x = judge->x;
+	u32 i;
+
+	for (i = 0; i < VMCS_FIELDS; i++)
+		if (x->field[i] != x->entry->field[i] && i != INDEX_VM_INSTRUCTION_ERROR &&
+		    i != INDEX_HOST_RSP)
+			report(judge, EXIT_RULE_vmfail_fields, i, x->field[i], x->entry->field[i]);
+	for (i = 0; i < EXIT_REGISTERS; i++)
+		if (x->after[i] != x->before[i] && i != EXIT_REGISTER_RSP && i != EXIT_REGISTER_RFLAGS)
+			report(judge, EXIT_RULE_vmfail_registers, EXIT_SUBJECT_REGISTER + i,
+			       x->after[i], x->before[i]);
+}
+
+/* --- 30.4 Saving MSRs; 30.6 Loading MSRs --------------------------------------------------- */
+
+/* MSRs that count, or whose value after the exit is no longer that of the guest: 30.5.1. */
+static bool changes_after_storing(const struct exit_input *x, u32 msr)
+{
+	const struct exit_list *load = &x->load;
+	u32 i;
+
+	for (i = 0; i < load->count; i++)
+		if ((u32)load->msr[i].index == msr)
+			return true;
+	switch (msr) {
+	case IA32_TSC:
+	case IA32_TSC_DEADLINE:
+#define EXIT_REGISTER(name, words)
+#define EXIT_MSR(name, words, index, when) case index:
+#include "vmx/exit_registers.def"
+#undef EXIT_REGISTER
+#undef EXIT_MSR
+		return true;
+	}
+	return false;
+}
+
+/* Of MSRs that have a field, and are saved there just before. */
+static bool saved_value(const struct exit_input *x, u32 msr, u64 *value)
+{
+	const struct entry_input *in = x->entry;
+
+	switch (msr) {
+	case IA32_EFER:
+		*value = NOW(GUEST_IA32_EFER);
+		return IS(EXIT, SAVE_IA32_EFER);
+	case IA32_PAT:
+		*value = NOW(GUEST_IA32_PAT);
+		return IS(EXIT, SAVE_IA32_PAT);
+	case IA32_FS_BASE:
+		*value = NOW(GUEST_FS_BASE);
+		return true;
+	case IA32_GS_BASE:
+		*value = NOW(GUEST_GS_BASE);
+		return true;
+	case IA32_SYSENTER_CS:
+		*value = NOW(GUEST_IA32_SYSENTER_CS);
+		return true;
+	case IA32_SYSENTER_ESP:
+		*value = NOW(GUEST_IA32_SYSENTER_ESP);
+		return true;
+	case IA32_SYSENTER_EIP:
+		*value = NOW(GUEST_IA32_SYSENTER_EIP);
+		return true;
+	}
+	return false;
+}
+
+static void judge_store(const struct judge *judge)
+{
+	const struct exit_input *x = judge->x;
+	const struct exit_listed_msr *msr;
+	u64 value;
+	u32 i;
+
+	for (i = 0; i < x->store.count; i++) {
+		msr = &x->store.msr[i];
+		report(judge, EXIT_RULE_store_index, EXIT_SUBJECT_STORE_INDEX + i, msr->index,
+		       msr->index_before);
+		if (!exit_entered(x))
+			report(judge, EXIT_RULE_failure_msr_store, EXIT_SUBJECT_STORE + i,
+			       msr->value, msr->value_before);
+		else if (saved_value(x, msr->index, &value))
+			report(judge, EXIT_RULE_store_order, EXIT_SUBJECT_STORE + i, msr->value, value);
+		else if (msr->readable && !changes_after_storing(x, msr->index))
+			report(judge, EXIT_RULE_store_order, EXIT_SUBJECT_STORE + i, msr->value,
+			       msr->now);
+	}
+}
+
+/* What RDMSR gives is what WRMSR wrote; EFER.LMA is not written, and counters go on. */
+static void judge_load(const struct judge *judge)
+{
+	const struct exit_input *x = judge->x;
+	const struct entry_input *in = x->entry;
+	const struct exit_listed_msr *msr;
+	u32 i;
+
+	for (i = 0; i < x->load.count; i++) {
+		msr = &x->load.msr[i];
+		if (!msr->readable || msr->index == IA32_TSC || msr->index == IA32_TSC_DEADLINE ||
+		    msr->index == IA32_EFER)
+			continue;
+		report(judge, exit_entered(x) ? EXIT_RULE_load_order : EXIT_RULE_failure_msr_load,
+		       EXIT_SUBJECT_LOAD + i, msr->now, listed_msr(in, F(VM_EXIT_MSR_LOAD_ADDRESS),
+		       F(VM_EXIT_MSR_LOAD_COUNT), msr->index, msr->value));
+	}
+}
+
+void exit_judge(const struct exit_input *x, exit_report *report_to, void *context)
+{
+	const struct judge judge = { .x = x, .report = report_to, .context = context };
+	enum outcome_kind kind = outcome_kind(x->outcome);
+
+	if (kind != OUTCOME_KIND_EXIT && kind != OUTCOME_KIND_ENTRY_FAILURE) {
+		judge_vmfail(&judge);
+		return;
+	}
+	judge_host(&judge);
+	if (x->host_only)
+		return;
+	judge_information(&judge);
+	judge_fields(&judge);
+	judge_store(&judge);
+	judge_load(&judge);
+	if (kind == OUTCOME_KIND_EXIT)
+		judge_guest(&judge);
+}

@@ -1,0 +1,153 @@
+/*
+ * VM exits as a pure function: the VMCS and the registers before an entry, the VMCS and the registers
+ * after it -> what the SDM demands of each, claim by claim. The claims are those of chapter 30, VM Exits,
+ * and of 29.8, VM-Entry Failures During or After Loading Guest State, as exit_rules*.def lists them.
+ *
+ * The model has no state, needs no processor, and so also runs on the host. It does not execute the
+ * guest: of the guest state it assumes that the guest leaves alone what it has been given, unless it is
+ * told which fields the guest changes. RIP, RSP and the flags are the guest's own.
+ */
+#ifndef VMX_EXIT_MODEL_H
+#define VMX_EXIT_MODEL_H
+
+#include "vmx/entry_model.h"
+
+enum exit_register {
+#define EXIT_REGISTER(name, words) EXIT_REGISTER_##name,
+#define EXIT_MSR(name, words, index, when) EXIT_REGISTER_##name,
+#include "vmx/exit_registers.def"
+#undef EXIT_REGISTER
+#undef EXIT_MSR
+	EXIT_REGISTERS,
+};
+
+/* Entries of an MSR list that are judged; the rest of a longer list is not. */
+#define EXIT_MAX_LISTED		8
+
+/* One entry of the VM-exit MSR-store area or the VM-exit MSR-load area. */
+struct exit_listed_msr {
+	u64 index_before, value_before;	/* as the entry found them, both quadwords */
+	u64 index, value;		/* as the exit left them */
+	u64 now;			/* the MSR itself after the exit */
+	bool readable;
+};
+
+struct exit_list {
+	u32 count;
+	struct exit_listed_msr msr[EXIT_MAX_LISTED];
+};
+
+#define EXIT_FIELD_WORDS	((VMCS_FIELDS + 63) / 64)
+
+struct exit_input {
+	/*
+	 * The VMCS as the entry found it, the exit-information fields, too; the processor; the lists of
+	 * MSRs in memory.
+	 */
+	const struct entry_input *entry;
+	u64 before[EXIT_REGISTERS];	/* registers when VMLAUNCH or VMRESUME was executed */
+	u64 exists;			/* bit = enum exit_register */
+	u64 has_field[EXIT_FIELD_WORDS];/* bit = enum vmcs_index: the processor has the field */
+	u64 guest_changes[EXIT_FIELD_WORDS];	/* what the guest does not leave alone */
+
+	bool host_only;			/* only the host state is judged, as far as it needs no more than that */
+	outcome_t outcome;		/* an exit, a late entry failure, or VMfail */
+	u64 field[VMCS_FIELDS];		/* the VMCS now */
+	u64 after[EXIT_REGISTERS];	/* the registers now */
+	struct exit_list store, load;
+};
+
+enum exit_rule_number {
+#define EXIT_RULE(name, ...) EXIT_RULE_##name,
+#include "vmx/exit_rules.def"
+#undef EXIT_RULE
+	EXIT_RULES,
+};
+
+struct exit_rule {
+	const char *name;		/* for the tree's list of deviations */
+	const char *id;			/* in spec/host-and-exit.csv */
+	const char *section;
+};
+extern const struct exit_rule exit_rules[EXIT_RULES];
+
+/* What a claim is about: a field (enum vmcs_index), or one of these, plus its number. */
+enum exit_subject {
+	EXIT_SUBJECT_REGISTER	= 0x400,	/* + enum exit_register */
+	EXIT_SUBJECT_STORE	= 0x500,	/* + number of the entry: the value in memory */
+	EXIT_SUBJECT_STORE_INDEX = 0x600,	/* + number: the first quadword in memory */
+	EXIT_SUBJECT_LOAD	= 0x700,	/* + number: the MSR */
+};
+
+/* Of a subject's value, `bits` must be as in `value`; a range: not below `low`, not above `high`. */
+struct exit_claim {
+	u16 rule, subject;
+	bool range;
+	u64 got;
+	union { u64 bits, low; };
+	union { u64 value, high; };
+};
+
+static inline bool exit_claim_holds(const struct exit_claim *claim)
+{
+	return claim->range ? claim->got >= claim->low && claim->got <= claim->high :
+	       !((claim->got ^ claim->value) & claim->bits);
+}
+
+typedef void exit_report(void *context, const struct exit_claim *claim);
+
+/*
+ * Reports every claim on the outcome of an entry; whether it holds is for exit_claim_holds(). Of rules
+ * that speak of all fields of a kind, only what does not hold is reported.
+ */
+void exit_judge(const struct exit_input *x, exit_report *report, void *context);
+
+/* --- for rules --------------------------------------------------------------------- */
+
+static inline bool exit_entered(const struct exit_input *x)
+{
+	return outcome_kind(x->outcome) == OUTCOME_KIND_EXIT;
+}
+
+static inline u16 exit_basic_reason(const struct exit_input *x)
+{
+	return x->outcome >> 32;
+}
+
+static inline bool exit_has_field(const struct exit_input *x, u32 index)
+{
+	return x->has_field[index / 64] & BIT(index % 64);
+}
+
+/* The MSR's value in the guest, where the VM entry gives it `value` before it loads its list. */
+u64 exit_guest_msr(const struct exit_input *x, u32 msr, u64 value);
+/* The MSR's value in the host, where the exit gives it `value` before it loads its list. */
+u64 exit_host_msr(const struct exit_input *x, u32 msr, u64 value);
+
+/* Registers as the entry loads them: 29.3.2.1. */
+u64 exit_loaded_cr0(const struct exit_input *x);
+u64 exit_loaded_dr7(const struct exit_input *x);
+u64 exit_loaded_efer(const struct exit_input *x);
+/* The bits of CR0 that an exit leaves alone, as the guest had them. */
+u64 exit_kept_cr0(const struct exit_input *x);
+
+/* By exit reason: bits of the exit qualification that are 0; what is saved: 30.2.1 to 30.2.5. */
+u64 exit_zero_qualification(const struct exit_input *x);
+bool exit_reason_is_known(u16 reason);
+bool exit_by_instruction(const struct exit_input *x);
+bool exit_has_event(const struct exit_input *x);
+bool exit_may_have_original_event(const struct exit_input *x);
+bool exit_has_length(const struct exit_input *x);
+/* Whether a hardware exception with this vector has an error code. */
+bool exit_has_error_code(u8 vector);
+/* The type that 30.2.2 gives the event that exits. */
+u64 exit_event_type(const struct exit_input *x);
+bool exit_may_have_pending_debug(const struct exit_input *x);
+/* 30.3.3: an exit that saves RF as 1, unless an event is being delivered. */
+bool exit_sets_rf(const struct exit_input *x);
+/* The original event is the one that the entry injected, and the guest has done nothing since. */
+bool exit_breaks_injection(const struct exit_input *x);
+/* The guest uses PAE paging. */
+bool exit_guest_uses_pae(const struct exit_input *x);
+
+#endif
