@@ -36,41 +36,30 @@ sed 's/:.*//' "$tmp/names" | sort -u >"$tmp/cited"
 sed 's/,.*//' "$top/spec/paging.csv" | sort >"$tmp/known"
 is "every rule is a fact of spec/paging.csv" "$(comm -23 "$tmp/cited" "$tmp/known")" ""
 
-# --- VM entry -------------------------------------------------------------------
+# --- VM entry and VM exit ----------------------------------------------------------
 
-run_cmd env ENTRY_CHECKS="$top/spec/vm-entry-checks.csv" "$build/tests/entry_test"
-entry_status=$status
-entry_err=$err
-printf '%s\n' "$out" >"$tmp/tap"
-sed -n 's/^ok [0-9]* - /ok	/p; s/^not ok [0-9]* - /not	/p' "$tmp/tap" >"$tmp/results"
-while IFS='	' read -r result name; do
-	if [ "$result" = ok ]; then
-		pass "entry: $name"
-	else
-		fail "entry: $name" "$entry_err"
-	fi
-done <"$tmp/results"
-is "entry_test: exit status" "$entry_status" 0
-is "entry_test: as many results as planned" "$(grep -c '' <"$tmp/results")" \
-	"$(sed -n 's/^1\.\.//p' "$tmp/tap")"
+# rules NAME PROGRAM SETTING: the tests of one model; SETTING says where its facts are.
+rules()
+{
+	run_cmd env "$3" "$build/tests/$2"
+	rules_status=$status
+	rules_err=$err
+	printf '%s\n' "$out" >"$tmp/tap"
+	sed -n 's/^ok [0-9]* - /ok	/p; s/^not ok [0-9]* - /not	/p' "$tmp/tap" >"$tmp/results"
+	while IFS='	' read -r result name; do
+		if [ "$result" = ok ]; then
+			pass "$1: $name"
+		else
+			fail "$1: $name" "$rules_err"
+		fi
+	done <"$tmp/results"
+	is "$2: exit status" "$rules_status" 0
+	is "$2: as many results as planned" "$(grep -c '' <"$tmp/results")" \
+		"$(sed -n 's/^1\.\.//p' "$tmp/tap")"
+}
 
-# --- VM exit --------------------------------------------------------------------
-
-run_cmd env HOST_AND_EXIT="$top/spec/host-and-exit.csv" "$build/tests/exit_test"
-exit_status=$status
-exit_err=$err
-printf '%s\n' "$out" >"$tmp/tap"
-sed -n 's/^ok [0-9]* - /ok	/p; s/^not ok [0-9]* - /not	/p' "$tmp/tap" >"$tmp/results"
-while IFS='	' read -r result name; do
-	if [ "$result" = ok ]; then
-		pass "exit: $name"
-	else
-		fail "exit: $name" "$exit_err"
-	fi
-done <"$tmp/results"
-is "exit_test: exit status" "$exit_status" 0
-is "exit_test: as many results as planned" "$(grep -c '' <"$tmp/results")" \
-	"$(sed -n 's/^1\.\.//p' "$tmp/tap")"
+rules entry entry_test "ENTRY_CHECKS=$top/spec/vm-entry-checks.csv"
+rules exit exit_test "HOST_AND_EXIT=$top/spec/host-and-exit.csv"
 
 # --- contradictions ------------------------------------------------------------
 
