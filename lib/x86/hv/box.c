@@ -135,6 +135,7 @@ u8 *box_add_memory(struct box *box, u32 slot, u64 gpa, u64 size, u32 flags)
 
 void box_start(struct box *box, const struct box_guest *guest)
 {
+	hv_start(page_alloc());
 	box_start_on(box, &hv_mmu_ept, BOX_POOL, guest);
 }
 
@@ -143,7 +144,6 @@ void box_start_on(struct box *box, const struct hv_mmu *mmu, u32 pages,
 {
 	u64 size = pages * PAGE_SIZE;
 
-	hv_start(page_alloc());
 	REQUIRE_EQ(hv_vm_create(&box->vm, mmu, pages_alloc(size, PAGE_SIZE), size), 0);
 	box->memory = box_add_memory(box, BOX_SLOT, 0, BOX_SIZE, 0);
 	REQUIRE_EQ(hv_vcpu_create(&box->vm, &box->vcpu, 0), 0);

@@ -63,7 +63,7 @@ struct box {
  * without paging, or in real mode; CPL 0, IF = 0, all general registers but RSP 0.
  */
 void box_start(struct box *box, const struct box_guest *guest);
-/* The same on an MMU of choice, with `pages` pages for the VM. */
+/* The same on an MMU of choice, with `pages` pages for the VM, in VMX operation: hv_start(). */
 void box_start_on(struct box *box, const struct hv_mmu *mmu, u32 pages,
 		  const struct box_guest *guest);
 

@@ -126,6 +126,7 @@ static bool root_role(struct hv_vcpu *vcpu, const struct shadow_vcpu *own,
 	*role = (struct shadow_role){
 		.mode = walk_mode(&cpu), .user = true, .writable = true, .executable = true,
 		.pse = cpu.cr4 & CR4_PSE, .nxe = cpu.efer & EFER_NXE,
+		.write_protect_off = shadow_can_stand_in(&cpu),
 	};
 	role->level = top_level[role->mode];
 	role->direct = role->mode == PAGING_OFF || role->mode == PAGING_PAE;

@@ -44,6 +44,8 @@ struct shadow_role {
 	 */
 	bool direct;
 	bool user, writable, executable;	/* rights above it; with `direct`, all of them */
+	bool shadow_stack;		/* the large page is one of shadow stack: 5.6.1 */
+	bool write_protect_off;		/* supervisor pages stand in for read-only ones: shadow_fill() */
 	bool pse, nxe;			/* CR4.PSE and EFER.NXE decide what an entry means */
 	u8 protection_key, pat_index;	/* of the large page */
 	u64 frame;
@@ -52,7 +54,7 @@ struct shadow_role {
 /* A role in one word. */
 typedef u64 shadow_key;
 #define SHADOW_KEY_DIRECT	BIT(6)
-#define SHADOW_KEY_FRAME(key)	((key) >> 20)
+#define SHADOW_KEY_FRAME(key)	((key) >> 22)
 
 /* One entry of one table: 0, or number of the table * 1024 + number of the entry. */
 typedef u32 shadow_ref;
@@ -173,10 +175,15 @@ enum shadow_filled {
 	SHADOW_NO_ROOM,
 };
 
+/* Whether an entry can stand in for CR0.WP = 0 until somebody else uses the page: see there. */
+bool shadow_can_stand_in(const struct walk_cpu *cpu);
 /* Makes the entries for an access that the model allows. `slot`: the one it goes to. */
 enum shadow_filled shadow_fill(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u64 linear,
 			       enum access kind, const struct walk_cpu *cpu,
-			       const struct walk_result *result, struct hv_slot *slot);
+			       const struct walk_result *result, struct hv_slot *slot,
+			       bool stand_in);
+/* Drops the entry of the page at `linear`, and one above it that the guest has changed. */
+void shadow_forget(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u64 linear);
 /* Allows the next instruction to write to the page at `linear` with supervisor rights. */
 bool shadow_step(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u64 linear);
 void shadow_step_over(struct hv_vcpu *vcpu);

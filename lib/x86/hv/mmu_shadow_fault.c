@@ -23,7 +23,7 @@ static u32 read_pkru(void)
 	asm volatile("mov %[on], %%cr4\n\t"
 		     ".byte 0x0f, 0x01, 0xee\n\t"	/* RDPKRU */
 		     "mov %[cr4], %%cr4"
-		     : "=a" (pkru), "=d" (edx) : [on] "r" (on), [cr4] "r" (cr4), "c" (0));
+		     : "=&a" (pkru), "=&d" (edx) : [on] "r" (on), [cr4] "r" (cr4), "c" (0));
 	return pkru;
 }
 
@@ -49,8 +49,10 @@ static enum access kind_of(const struct hv_vcpu *vcpu, u64 linear, u64 error)
 	return is_on_instruction(vcpu, linear) ? ACCESS_FETCH : ACCESS_READ;
 }
 
+/* 5.10.4.1: the page fault also invalidates what is cached of the address. */
 static enum hv_mmu_fault inject(struct hv_vcpu *vcpu, u64 linear, const struct walk_result *result)
 {
+	shadow_forget(vcpu, vcpu->mmu_data, linear);
 	hv_inject(vcpu, (struct hv_fault){ .vector = VECTOR_PF, .has_error = true,
 					   .error = result->error_code, .cr2 = linear });
 	return HV_MMU_AGAIN;
@@ -86,27 +88,37 @@ static bool needs_write_protect_off(struct hv_vcpu *vcpu, const struct walk_cpu 
 	return walk(&real, access, hv_walk_read, vcpu).kind != WALK_DONE;
 }
 
+/*
+ * One instruction writes to a page that is read-only. The emulator does it, if it knows the
+ * instruction; else the processor, with the monitor trap flag (28.5.2) to end it.
+ */
+static enum hv_mmu_fault write_once(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u64 linear)
+{
+	struct hv_instruction instruction;
+
+	if (!vcpu->event.id && hv_decode(vcpu, &instruction))
+		return HV_MMU_DEVICE;
+	return shadow_step(vcpu, own, linear) ? HV_MMU_AGAIN : HV_MMU_DEVICE;
+}
+
 static enum hv_mmu_fault allow(struct hv_vcpu *vcpu, struct shadow_vcpu *own,
 			       const struct walk_cpu *cpu, const struct walk_access *access,
 			       const struct walk_result *result)
 {
 	struct hv_slot *slot = hv_slot_at(vcpu->vm, result->physical);
+	enum shadow_filled filled;
+	bool lift, stand_in;
 
 	if (!slot || (access->kind == ACCESS_WRITE && slot->region.flags & KVM_MEM_READONLY))
 		return access->kind == ACCESS_FETCH ? HV_MMU_DEVICE_CODE : HV_MMU_DEVICE;
-	switch (shadow_fill(vcpu, own, access->address, access->kind, cpu, result, slot)) {
-	case SHADOW_NO_ROOM:
+	lift = needs_write_protect_off(vcpu, cpu, access);
+	stand_in = lift && shadow_can_stand_in(cpu);
+	filled = shadow_fill(vcpu, own, access->address, access->kind, cpu, result, slot, stand_in);
+	if (filled == SHADOW_NO_ROOM)
 		return HV_MMU_DEVICE;
-	case SHADOW_SAME:
-		if (!needs_write_protect_off(vcpu, cpu, access))
-			return refused_anyway(vcpu, cpu, *access);
-		break;
-	case SHADOW_CHANGED:
-		if (!needs_write_protect_off(vcpu, cpu, access))
-			return HV_MMU_AGAIN;
-	}
-	/* Instructions that the emulator does not know come to an end this way only. */
-	return shadow_step(vcpu, own, access->address) ? HV_MMU_AGAIN : HV_MMU_DEVICE;
+	if (lift && !stand_in)
+		return write_once(vcpu, own, access->address);
+	return filled == SHADOW_SAME ? refused_anyway(vcpu, cpu, *access) : HV_MMU_AGAIN;
 }
 
 static enum hv_mmu_fault judge(struct hv_vcpu *vcpu, struct shadow_vcpu *own)
@@ -120,6 +132,7 @@ static enum hv_mmu_fault judge(struct hv_vcpu *vcpu, struct shadow_vcpu *own)
 	hv_walk_cpu(vcpu, &cpu);
 	/* The privilege of the access, whatever that of the code: 5.6.1. */
 	cpu.cpl = error & PF_US ? 3 : 0;
+	access.shadow_stack = error & PF_SS;
 	if (cpu.cr4 & CR4_PKE)
 		cpu.pkru = read_pkru();
 	do {

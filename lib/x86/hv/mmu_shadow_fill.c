@@ -38,6 +38,20 @@ static bool is_dirty(const struct walk_result *result)
 	return !leaf || (leaf->value | leaf->must_set) & PTE_D;
 }
 
+/* 5.6.1: read-only and dirty, while all entries above allow writes. */
+static bool is_shadow_stack(const struct walk_result *result)
+{
+	const struct walk_step *leaf = leaf_of(result);
+	u32 i;
+
+	if (!leaf || leaf->value & PTE_RW || !(leaf->value & PTE_D))
+		return false;
+	for (i = 0; i + 1 < result->steps; i++)
+		if (!(result->step[i].value & PTE_RW))
+			return false;
+	return true;
+}
+
 /* What the guest has in the place of the entry; 0 where it has none. */
 static u64 guest_entry(const struct path *path, u32 level)
 {
@@ -61,6 +75,7 @@ static void go_direct(struct path *path, u32 level)
 	path->role.user = result->user_address;
 	path->role.writable = result->writable && is_dirty(result);
 	path->role.executable = result->executable;
+	path->role.shadow_stack = is_shadow_stack(result);
 	path->role.protection_key = result->protection_key;
 	path->role.pat_index = result->pat_index;
 	path->role.frame = (result->physical & ~(size - 1)) / PAGE_SIZE;
@@ -131,12 +146,22 @@ static bool descend(struct path *path, u32 level)
 	return true;
 }
 
+/*
+ * With CR0.WP = 0 a supervisor writes to read-only pages, while the processor has CR0.WP = 1. Such a
+ * page gets an entry for the supervisor that allows writes, until user mode uses the page and faults.
+ * That is exact where nothing else tells a page of the user from one of the supervisor.
+ */
+bool shadow_can_stand_in(const struct walk_cpu *cpu)
+{
+	return !(cpu->cr0 & CR0_WP) && cpu->cr0 & CR0_PG &&
+	       !(cpu->cr4 & (CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PKS | CR4_CET));
+}
+
 /* The right to write needs a dirty flag in the guest's entry, in the log, and a page that is no table. */
 static bool may_write(const struct path *path, const struct hv_slot *slot, enum access kind,
 		      u64 frame)
 {
-	if (!path->result->writable || !is_dirty(path->result) ||
-	    slot->region.flags & KVM_MEM_READONLY)
+	if (!is_dirty(path->result) || slot->region.flags & KVM_MEM_READONLY)
 		return false;
 	return kind == ACCESS_WRITE || (!slot->dirty && !shadow_is_guarded(shadow_of(path->vm), frame));
 }
@@ -147,15 +172,20 @@ static u64 frame_of(const struct walk_result *result, const struct hv_slot *slot
 	       PAGE_SIZE;
 }
 
-static u64 page_entry(const struct path *path, u64 frame, bool writable)
+static u64 page_entry(const struct path *path, u64 frame, bool may_write, bool stand_in)
 {
 	const struct walk_result *result = path->result;
-	u64 entry = frame * PAGE_SIZE | PTE_P | PTE_A | PTE_D;
+	u64 entry = frame * PAGE_SIZE | PTE_P | PTE_A;
 
-	if (result->user_address)
+	if (stand_in)
+		entry |= PTE_RW | PTE_D;
+	else if (result->user_address)
 		entry |= PTE_US;
-	if (writable)
-		entry |= PTE_RW;
+	/* Read-only and dirty is what makes a shadow-stack page; nothing else may look like one. */
+	if (may_write && result->writable)
+		entry |= PTE_RW | PTE_D;
+	else if (may_write && is_shadow_stack(result))
+		entry |= PTE_D;
 	if (!result->executable)
 		entry |= PTE_XD;
 	return entry | (result->pat_index & 3 ? (u64)(result->pat_index & 3) << 3 : 0) |
@@ -176,14 +206,16 @@ static void set_page(struct path *path, u64 entry)
 
 enum shadow_filled shadow_fill(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u64 linear,
 			       enum access kind, const struct walk_cpu *cpu,
-			       const struct walk_result *result, struct hv_slot *slot)
+			       const struct walk_result *result, struct hv_slot *slot,
+			       bool stand_in)
 {
 	struct shadow *shadow = shadow_of(vcpu->vm);
 	struct path path = {
 		.vm = vcpu->vm, .cpu = cpu, .result = result, .linear = linear, .table = own->root,
 		.role = { .mode = result->mode, .user = true, .writable = true,
 			  .executable = true, .pse = cpu->cr4 & CR4_PSE,
-			  .nxe = cpu->efer & EFER_NXE },
+			  .nxe = cpu->efer & EFER_NXE,
+			  .write_protect_off = shadow_can_stand_in(cpu) },
 	};
 	u64 frame = frame_of(result, slot);
 	u32 level;
@@ -196,7 +228,7 @@ enum shadow_filled shadow_fill(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u6
 		shadow_fall_behind(shadow, frame);
 	if (kind == ACCESS_WRITE)
 		hv_mark_dirty(slot, result->physical);
-	set_page(&path, page_entry(&path, frame, may_write(&path, slot, kind, frame)));
+	set_page(&path, page_entry(&path, frame, may_write(&path, slot, kind, frame), stand_in));
 	return path.changed ? SHADOW_CHANGED : SHADOW_SAME;
 }
 
@@ -259,4 +291,30 @@ void shadow_step_over(struct hv_vcpu *vcpu)
 	}
 	step_exiting(vcpu, false);
 	shadow_settle(vcpu->vm);
+}
+
+/* --- what a page fault invalidates ------------------------------------------------------------- */
+
+/* Whether the guest's entry is no longer the one that `index` was made from. */
+static bool is_outdated(const struct shadow_table *table, u32 index)
+{
+	return !(table->key & SHADOW_KEY_DIRECT) &&
+	       shadow_seen(table, index) != shadow_guest_entry(table, index);
+}
+
+void shadow_forget(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u64 linear)
+{
+	struct shadow *shadow = shadow_of(vcpu->vm);
+	u32 number = own->root;
+
+	while (number) {
+		const struct shadow_table *table = shadow_at(shadow, number);
+		u32 index = shadow_index(table, linear), child = shadow_child(table, index);
+
+		if (shadow_get(table, index) && (!child || is_outdated(table, index))) {
+			shadow_set(vcpu->vm, number, index, 0, 0);
+			return;
+		}
+		number = child;
+	}
 }

@@ -53,9 +53,9 @@ void shadow_guard(struct hv_vm *vm, u64 frame)
 		struct shadow_table *table = shadow_at(shadow, ref / SHADOW_MAX_ENTRIES);
 		u64 entry = shadow_get(table, ref % SHADOW_MAX_ENTRIES);
 
-		if ((entry & PTE_ADDRESS) / PAGE_SIZE != frame || !(entry & PTE_RW))
+		if ((entry & PTE_ADDRESS) / PAGE_SIZE != frame || !(entry & PTE_D))
 			continue;
-		shadow_change(table, ref % SHADOW_MAX_ENTRIES, entry & ~(u64)PTE_RW);
+		shadow_change(table, ref % SHADOW_MAX_ENTRIES, entry & ~(u64)(PTE_RW | PTE_D));
 		shadow->stale = true;
 	}
 }

@@ -19,7 +19,8 @@ shadow_key shadow_key_of(const struct shadow_role *role)
 	return (u64)role->level | (u64)role->mode << 3 | (role->direct ? SHADOW_KEY_DIRECT : 0) |
 	       (u64)role->user << 7 | (u64)role->writable << 8 | (u64)role->executable << 9 |
 	       (u64)role->pse << 10 | (u64)role->nxe << 11 | (u64)role->protection_key << 12 |
-	       (u64)role->pat_index << 16 | KEY_IN_USE | role->frame << 20;
+	       (u64)role->pat_index << 16 | (u64)role->shadow_stack << 20 | KEY_IN_USE |
+	       (u64)role->write_protect_off << 21 | role->frame << 22;
 }
 
 enum paging_mode shadow_mode(const struct shadow_table *table)
