@@ -1,13 +1,11 @@
 /*
- * Shadow paging: the rules of paging, one by one, in every paging mode.
- *
- * With EPT off the core walks the guest's tables itself and gives the processor tables of its own
- * (lib/x86/hv/mmu_shadow.h). To the guest that must look like the processor's own paging: access
- * rights (5.6), error codes and CR2 (5.7), accessed and dirty flags (5.8). Each case is one rule in
- * one mode: a page that is mapped by an entry with certain bits, an access, and the error code that
- * must come of it. What else an access may and may not do, paged_try() compares with the model of
- * paging (mmu/walk.h).
+ * Rules of paging as rows, for images that have a case for each rule in each paging mode: a page
+ * that is mapped by an entry with certain bits, accesses to it, and the error code that must come
+ * of each. What else an access may and may not do, paged_try() compares with the model of paging.
  */
+#ifndef HV_PAGED_RULES_H
+#define HV_PAGED_RULES_H
+
 #include "cpu/features.h"
 #include "hv/paged.h"
 
@@ -189,18 +187,4 @@ RULE(p, m, pml4e_denies_user,		"acc.user_addr", VMX, CR0_WP, 0, 0, 1, 4, PTE_US,
 RULE(p, m, pml4e_with_ps,		"rsvd.4l.pml4_ps", VMX, CR0_WP, 0, 0, 1, 4, 0, PTE_PS,	\
      READ(0, 9), WRITE(3, 0xf))
 
-RULES_OF_RIGHTS(bits_32, PAGING_32_BIT);
-RULE(bits_32, PAGING_32_BIT, page_of_4_mbytes, "fmt.32.pde_4m", VMX, CR0_WP, CR4_PSE, 0, 2, 0, 0, 0,
-     READ(3, DONE), WRITE(0, DONE), FETCH(3, DONE));
-RULE(bits_32, PAGING_32_BIT, bit_21_of_4_mbytes_is_reserved, "rsvd.32.bit21", VMX, CR0_WP, CR4_PSE, 0,
-     2, 2, 0, BIT(21), READ(3, 0xd), WRITE(0, 0xb));
-RULE(bits_32, PAGING_32_BIT, nothing_is_reserved_without_pse, "rsvd.32.pse0", VMX, CR0_WP, 0, 0,
-     1, 2, 0, PTE_PS, READ(3, DONE), WRITE(0, DONE));
-RULES_OF_RIGHTS(pae, PAGING_PAE);
-RULES_OF_XD(pae, PAGING_PAE, "pae");
-RULES_OF_RIGHTS(level_4, PAGING_4_LEVEL);
-RULES_OF_XD(level_4, PAGING_4_LEVEL, "4l");
-RULES_OF_IA_32E(level_4, PAGING_4_LEVEL);
-RULES_OF_RIGHTS(level_5, PAGING_5_LEVEL);
-RULES_OF_XD(level_5, PAGING_5_LEVEL, "4l");
-RULES_OF_IA_32E(level_5, PAGING_5_LEVEL);
+#endif

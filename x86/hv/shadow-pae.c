@@ -1,0 +1,13 @@
+/*
+ * Shadow paging: the rules of paging, one by one, with PAE paging.
+ *
+ * With EPT off the core walks the guest's tables itself and gives the processor tables of its own
+ * (lib/x86/hv/mmu_shadow.h). To the guest that must look like the processor's own paging: access
+ * rights (5.6), error codes and CR2 (5.7), accessed and dirty flags (5.8). Each case is one rule: a
+ * page that is mapped by an entry with certain bits, accesses, and the error code that must come of
+ * each.
+ */
+#include "hv/paged_rules.h"
+
+RULES_OF_RIGHTS(pae, PAGING_PAE);
+RULES_OF_XD(pae, PAGING_PAE, "pae");
