@@ -21,6 +21,7 @@ typedef int64_t s64;
 #define __used			__attribute__((used))
 #define __maybe_unused		__attribute__((unused))
 #define __noreturn		__attribute__((noreturn))
+#define __force_inline		inline __attribute__((always_inline))
 #define __returns_twice		__attribute__((returns_twice))
 #define __printf(text, first)	__attribute__((format(printf, text, first)))
 #define barrier()		asm volatile("" : : : "memory")

@@ -182,20 +182,26 @@ s/ & ~(region_size(mode, level) - 1);/;/
 s/BITS(31, 22)) |/BITS(31, 23)) |/
 s/FIELD(entry, 20, 13) << 32/FIELD(entry, 19, 13) << 32/
 s/FIELD(entry, 20, 13) << 32/FIELD(entry, 20, 13) << 31/
-s/rights->writable && !writable && entry & ENTRY_D/!writable \&\& entry \& ENTRY_D/
-s/rights->writable && !writable && entry & ENTRY_D/rights->writable \&\& entry \& ENTRY_D/
-s/rights->writable && !writable && entry & ENTRY_D/rights->writable \&\& !writable/
-s/rights->user_address && entry & ENTRY_US/entry \& ENTRY_US/
-s/rights->writable = rights->writable && writable/rights->writable = writable/
-s/rights->execute_disable || entry & ENTRY_XD/entry \& ENTRY_XD/
-s/rights->execute_disable || entry & ENTRY_XD/rights->execute_disable/
-s/if (leaf && has_keys(mode))/if (has_keys(mode) \&\& FIELD(entry, 62, 59))/
-s/FIELD(entry, 62, 59)/FIELD(entry, 61, 59)/
+s/above & ENTRY_RW && !(leaf & ENTRY_RW)/!(leaf \& ENTRY_RW)/
+s/above & ENTRY_RW && !(leaf & ENTRY_RW)/above \& ENTRY_RW/
+s/!(leaf & ENTRY_RW) && leaf & ENTRY_D/!(leaf \& ENTRY_RW)/
+s/shadow_stack = above &/shadow_stack = all \&/
+s/user_address = all & ENTRY_US/user_address = leaf \& ENTRY_US/
+s/user_address = all & ENTRY_US/user_address = any \& ENTRY_US/
+s/writable = all & ENTRY_RW/writable = leaf \& ENTRY_RW/
+s/writable = all & ENTRY_RW/writable = above \& ENTRY_RW/
+s/any & ENTRY_XD/leaf \& ENTRY_XD/
+s/any & ENTRY_XD/all \& ENTRY_XD/
+s/mode != PAGING_32_BIT && any & ENTRY_XD/any \& ENTRY_XD/
+s/has_keys(mode) ? FIELD(leaf, 62, 59) : 0/FIELD(leaf, 62, 59)/
+s/has_keys(mode) ? FIELD(leaf, 62, 59) : 0/has_keys(mode) ? FIELD(all, 62, 59) : 0/
+s/above = all;/;/
+s/FIELD(leaf, 62, 59)/FIELD(leaf, 61, 59)/
 s/\.must_set = ENTRY_A/.must_set = 0/
-s/\.may_set = ENTRY_A/.may_set = 0/
-s/\.may_set = ENTRY_A/.must_set = ENTRY_A/
-s/if (result->kind != WALK_DONE || access->kind != ACCESS_WRITE)/if (access->kind != ACCESS_WRITE)/
-s/|| access->kind != ACCESS_WRITE)/|| access->kind == ACCESS_FETCH)/
+s/may_set = ENTRY_A/may_set = 0/
+s/must_set = 0;/must_set = ENTRY_A;/
+s/may_set = 0;/may_set = ENTRY_A;/
+s/if (access->kind != ACCESS_WRITE)/if (access->kind == ACCESS_FETCH)/
 s/!(cpu->cet_ss && !(leaf->value & ENTRY_RW))/true/
 s/!(cpu->cet_ss && !(leaf->value & ENTRY_RW))/!cpu->cet_ss/
 s/!(cpu->cet_ss && !(leaf->value & ENTRY_RW))/leaf->value \& ENTRY_RW/
@@ -206,17 +212,17 @@ s/if (!(error & PF_P) || error & PF_RSVD)/if (error \& PF_RSVD)/
 s/if (!(error & PF_P) || error & PF_RSVD)/if (1)/
 s/leaf->level == 1 ? ENTRY_PAT_4K : ENTRY_PAT_LARGE/ENTRY_PAT_4K/
 s/leaf->level == 1 ? ENTRY_PAT_4K : ENTRY_PAT_LARGE/ENTRY_PAT_LARGE/
-s/if (!rights_allow(cpu, result.mode, access, rights))/if (0)/
-s/(key_denies(cpu, result.mode, access, rights) ? PF_PK : 0)/0/
+s/if (!rights_allow(cpu, result->mode, access, rights))/if (0)/
+s/(key_denies(cpu, result->mode, access, rights) ? PF_PK : 0)/0/
 s/PF_P | (key_denies/(key_denies/
-s/access->address & (result.page_size - 1)/access->address \& 0xfff/
+s/access->address & (result->page_size - 1)/access->address \& 0xfff/
 s/cpu->cr4 & CR4_PGE && leaf->value & ENTRY_G/leaf->value \& ENTRY_G/
 s/cpu->cr4 & CR4_PGE && leaf->value & ENTRY_G/cpu->cr4 \& CR4_PGE/
-s/result.protection_key = rights->key/result.protection_key = 0/
-s/result.user_address = rights->user_address/result.user_address = true/
-s/result.writable = rights->writable/result.writable = true/
-s/result.executable = !rights->execute_disable/result.executable = true/
-s/result.executable = !rights->execute_disable/result.executable = !rights->execute_disable \&\& !(cpu->cr4 \& CR4_SMEP)/
+s/result->protection_key = rights->key/result->protection_key = 0/
+s/result->user_address = rights->user_address/result->user_address = true/
+s/result->writable = rights->writable/result->writable = true/
+s/result->executable = !rights->execute_disable/result->executable = true/
+s/result->executable = !rights->execute_disable/result->executable = !rights->execute_disable \&\& !(cpu->cr4 \& CR4_SMEP)/
 s/FIELD(leaf->value, 4, 3)/FIELD(leaf->value, 5, 3)/
 s/cpu->pat && leaf->value & pat ? 4 : 0/leaf->value \& pat ? 4 : 0/
 s/leaf->value & pat ? 4 : 0/leaf->value \& pat ? 2 : 0/
@@ -232,10 +238,11 @@ s/FIELD(access->address, 31, 30)/FIELD(access->address, 30, 30)/
 s/if (!(pdpte & ENTRY_P))/if (0)/
 s/table = table_address(mode, pdpte)/table = pdpte/
 s/if (!(step->value & ENTRY_P))/if (0)/
-s/if (step->value & walk_reserved/if (0 \& walk_reserved/
-s/return fault(cpu, access, result, PF_P | PF_RSVD)/return fault(cpu, access, result, PF_RSVD)/
-s/return fault(cpu, access, result, PF_P | PF_RSVD)/return fault(cpu, access, result, PF_P)/
-s/return fault(cpu, access, result, PF_P | PF_RSVD)/break/
+s/if (step->value & (everywhere | reserved))/if (0)/
+s/(everywhere | reserved)/everywhere/
+s/(everywhere | reserved)/reserved/
+s/fault(cpu, access, result, PF_P | PF_RSVD)/fault(cpu, access, result, PF_RSVD)/
+s/fault(cpu, access, result, PF_P | PF_RSVD)/fault(cpu, access, result, PF_P)/
 s/step->level = level/step->level = 1/
 END
 }

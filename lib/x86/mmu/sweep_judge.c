@@ -265,11 +265,14 @@ static void judge_slot(struct sweep *sweep, u32 slot)
 	struct sweep_record *record = &sweep->record[slot];
 	struct judged judged = { .sweep = sweep, .slot = slot, .level = LEVEL_PML4E + 1 };
 	const struct walk_access access = { .address = record->linear, .kind = kinds[sweep->kind] };
-	struct walk_result result = walk(&sweep->cpu, &access, read_planned, &judged);
-	bool done = result.kind == WALK_DONE;
-	outcome_t expected = done ? OUTCOME_DONE : OUTCOME_FAULT(VECTOR_PF, result.error_code);
-	outcome_t got = outcome_of(record);
+	outcome_t expected = OUTCOME_DONE, got = outcome_of(record);
+	struct walk_result result;
+	bool done;
 
+	walk_into(&sweep->cpu, &access, read_planned, &judged, &result);
+	done = result.kind == WALK_DONE;
+	if (!done)
+		expected = OUTCOME_FAULT(VECTOR_PF, result.error_code);
 	if (got != expected) {
 		mismatch(&judged, ASPECT_OUTCOME, expected, got);
 	} else {

@@ -72,14 +72,10 @@ static u64 reserved_32_bit(const struct walk_cpu *cpu, u32 level, u64 entry)
 	return cpu->pat ? reserved : reserved | ENTRY_PAT_LARGE;
 }
 
-u64 walk_reserved(const struct walk_cpu *cpu, enum paging_mode mode, u32 level, u64 entry)
+/* What is reserved in every entry of a mode with entries of 8 bytes. */
+static u64 reserved_everywhere(const struct walk_cpu *cpu, enum paging_mode mode)
 {
 	u64 reserved = 0;
-
-	if (mode == PAGING_OFF)
-		return 0;
-	if (mode == PAGING_32_BIT)
-		return reserved_32_bit(cpu, level, entry);
 
 	/* Address bits from MAXPHYADDR on; with PAE paging also what is ignored in IA-32e mode. */
 	if (mode == PAGING_PAE)
@@ -88,6 +84,14 @@ u64 walk_reserved(const struct walk_cpu *cpu, enum paging_mode mode, u32 level, 
 		reserved |= BITS(51, cpu->physical_bits);
 	if (!(cpu->efer & EFER_NXE))
 		reserved |= ENTRY_XD;
+	return reserved;
+}
+
+/* What is reserved in this entry besides. */
+static __force_inline u64 reserved_here(const struct walk_cpu *cpu, enum paging_mode mode, u32 level, u64 entry)
+{
+	u64 reserved = 0;
+
 	/* 5.5.4: PS where no page of that size exists. */
 	if (level >= 4 || (level == 3 && !cpu->pages_1g))
 		reserved |= ENTRY_PS;
@@ -98,6 +102,15 @@ u64 walk_reserved(const struct walk_cpu *cpu, enum paging_mode mode, u32 level, 
 	if (!cpu->pat && level > 1 && walk_is_leaf(cpu, mode, level, entry))
 		reserved |= ENTRY_PAT_LARGE;
 	return reserved;
+}
+
+u64 walk_reserved(const struct walk_cpu *cpu, enum paging_mode mode, u32 level, u64 entry)
+{
+	if (mode == PAGING_OFF)
+		return 0;
+	if (mode == PAGING_32_BIT)
+		return reserved_32_bit(cpu, level, entry);
+	return reserved_everywhere(cpu, mode) | reserved_here(cpu, mode, level, entry);
 }
 
 u64 walk_pdpte_reserved(const struct walk_cpu *cpu)
@@ -222,21 +235,26 @@ static u64 page_address(enum paging_mode mode, u32 level, u64 entry)
 	return (entry & BITS(31, 22)) | FIELD(entry, 20, 13) << 32;
 }
 
-static void collect_rights(enum paging_mode mode, struct rights *rights, u64 entry, bool leaf)
+/*
+ * `all`: the bits that are 1 in every entry used, and `above` in all but the leaf, which maps the page;
+ * `any`: those that are 1 in at least one.
+ */
+static struct rights rights_of(enum paging_mode mode, u64 leaf, u64 above, u64 all, u64 any)
 {
-	bool writable = entry & ENTRY_RW;
-
-	/* Read-only and dirty in the leaf, writable in every other entry. */
-	rights->shadow_stack = leaf ? rights->writable && !writable && entry & ENTRY_D : false;
-	rights->user_address = rights->user_address && entry & ENTRY_US;
-	rights->writable = rights->writable && writable;
-	if (mode != PAGING_32_BIT)
-		rights->execute_disable = rights->execute_disable || entry & ENTRY_XD;
-	if (leaf && has_keys(mode))
-		rights->key = FIELD(entry, 62, 59);
+	return (struct rights){
+		.user_address = all & ENTRY_US,
+		.writable = all & ENTRY_RW,
+		.execute_disable = mode != PAGING_32_BIT && any & ENTRY_XD,
+		/* Read-only and dirty in the leaf, writable in every other entry. */
+		.shadow_stack = above & ENTRY_RW && !(leaf & ENTRY_RW) && leaf & ENTRY_D,
+		.key = has_keys(mode) ? FIELD(leaf, 62, 59) : 0,
+	};
 }
 
-/* 5.8 Accessed and Dirty Flags. After a fault the accessed flags of what was used are open. */
+/*
+ * 5.8 Accessed and Dirty Flags. After a fault the accessed flags of what was used are open: a step
+ * begins with that.
+ */
 static void set_flags(const struct walk_cpu *cpu, const struct walk_access *access,
 		      struct walk_result *result)
 {
@@ -244,95 +262,146 @@ static void set_flags(const struct walk_cpu *cpu, const struct walk_access *acce
 	u32 i;
 
 	for (i = 0; i < result->steps; i++) {
-		if (result->kind == WALK_DONE)
-			result->step[i].must_set = ENTRY_A;
-		else
-			result->step[i].may_set = ENTRY_A;
+		result->step[i].must_set = ENTRY_A;
+		result->step[i].may_set = 0;
 	}
-	if (result->kind != WALK_DONE || access->kind != ACCESS_WRITE)
+	if (access->kind != ACCESS_WRITE)
 		return;
 	/* A processor with shadow stacks never makes a read-only entry dirty. */
 	if (!(cpu->cet_ss && !(leaf->value & ENTRY_RW)))
 		leaf->must_set |= ENTRY_D;
 }
 
-static struct walk_result fault(const struct walk_cpu *cpu, const struct walk_access *access,
-				struct walk_result result, u32 error)
+static void fault(const struct walk_cpu *cpu, const struct walk_access *access,
+		  struct walk_result *result, u32 error)
 {
-	result.kind = WALK_PAGE_FAULT;
-	result.error_code = error | error_of_access(cpu, access);
+	result->kind = WALK_PAGE_FAULT;
+	result->error_code = error | error_of_access(cpu, access);
 	/* An entry that is not present or malformed is not used, and keeps its flags. */
 	if (!(error & PF_P) || error & PF_RSVD)
-		result.steps -= result.steps ? 1 : 0;
-	if (result.steps)
-		set_flags(cpu, access, &result);
-	return result;
+		result->steps -= result->steps ? 1 : 0;
 }
 
-static struct walk_result finish(const struct walk_cpu *cpu, const struct walk_access *access,
-				 struct walk_result result, const struct rights *rights)
+static __force_inline void finish(const struct walk_cpu *cpu, enum paging_mode mode,
+				   const struct walk_access *access, struct walk_result *result,
+				   const struct rights *rights)
 {
-	const struct walk_step *leaf = &result.step[result.steps - 1];
+	const struct walk_step *leaf = &result->step[result->steps - 1];
 	u64 pat = leaf->level == 1 ? ENTRY_PAT_4K : ENTRY_PAT_LARGE;
 
-	if (!rights_allow(cpu, result.mode, access, rights))
-		return fault(cpu, access, result,
-			     PF_P | (key_denies(cpu, result.mode, access, rights) ? PF_PK : 0));
-	result.kind = WALK_DONE;
-	result.page_size = region_size(result.mode, leaf->level);
-	result.physical = page_address(result.mode, leaf->level, leaf->value) |
-			  (access->address & (result.page_size - 1));
-	result.user_address = rights->user_address;
-	result.writable = rights->writable;
-	result.executable = !rights->execute_disable;
-	result.global = cpu->cr4 & CR4_PGE && leaf->value & ENTRY_G;
-	result.protection_key = rights->key;
-	result.pat_index = FIELD(leaf->value, 4, 3) | (cpu->pat && leaf->value & pat ? 4 : 0);
-	set_flags(cpu, access, &result);
-	return result;
+	if (!rights_allow(cpu, mode, access, rights)) {
+		fault(cpu, access, result,
+		      PF_P | (key_denies(cpu, mode, access, rights) ? PF_PK : 0));
+		return;
+	}
+	result->page_size = region_size(mode, leaf->level);
+	result->physical = page_address(mode, leaf->level, leaf->value) |
+			   (access->address & (result->page_size - 1));
+	result->user_address = rights->user_address;
+	result->writable = rights->writable;
+	result->executable = !rights->execute_disable;
+	result->global = cpu->cr4 & CR4_PGE && leaf->value & ENTRY_G;
+	result->protection_key = rights->key;
+	result->pat_index = FIELD(leaf->value, 4, 3) | (cpu->pat && leaf->value & pat ? 4 : 0);
+	set_flags(cpu, access, result);
+}
+
+/* All but the steps, of which none is used yet: this is done very often. */
+static void begin(struct walk_result *result, enum paging_mode mode)
+{
+	result->kind = WALK_DONE;
+	result->mode = mode;
+	result->error_code = 0;
+	result->physical = result->page_size = 0;
+	result->user_address = result->writable = result->executable = result->global = false;
+	result->protection_key = result->pat_index = 0;
+	result->steps = 0;
+}
+
+/*
+ * From `table` down, entry by entry. Inlined with a mode that the compiler knows: sweeps walk a million
+ * times, on processors that are emulated.
+ */
+static __force_inline void walk_tables(const struct walk_cpu *cpu, enum paging_mode mode,
+					const struct walk_access *access, u64 table,
+					walk_read *read, void *memory, struct walk_result *result)
+{
+	const u64 everywhere = mode == PAGING_32_BIT ? 0 : reserved_everywhere(cpu, mode);
+	u64 above = ~0ull, all = ~0ull, any = 0, reserved;
+	struct rights rights;
+	u32 level;
+
+#pragma GCC unroll 5
+	for (level = modes[mode].levels; level; level--) {
+		struct walk_step *step = &result->step[result->steps++];
+
+		step->level = level;
+		step->address = entry_address(mode, table, access->address, level);
+		step->value = read(memory, step->address, modes[mode].entry_size);
+		step->must_set = 0;
+		step->may_set = ENTRY_A;
+		if (!(step->value & ENTRY_P)) {
+			fault(cpu, access, result, 0);
+			return;
+		}
+		reserved = mode == PAGING_32_BIT ? reserved_32_bit(cpu, level, step->value) :
+						   reserved_here(cpu, mode, level, step->value);
+		if (step->value & (everywhere | reserved)) {
+			fault(cpu, access, result, PF_P | PF_RSVD);
+			return;
+		}
+		above = all;
+		all &= step->value;
+		any |= step->value;
+		if (walk_is_leaf(cpu, mode, level, step->value))
+			break;
+		table = table_address(mode, step->value);
+	}
+	rights = rights_of(mode, result->step[result->steps - 1].value, above, all, any);
+	finish(cpu, mode, access, result, &rights);
+}
+
+void walk_into(const struct walk_cpu *cpu, const struct walk_access *access,
+	       walk_read *read, void *memory, struct walk_result *result)
+{
+	enum paging_mode mode = walk_mode(cpu);
+	u64 table = cpu->cr3 & (mode == PAGING_32_BIT ? BITS(31, 12) : BITS(51, 12)), pdpte;
+
+	begin(result, mode);
+	if (has_keys(mode) && !is_canonical(access->address, modes[mode].address_bits)) {
+		result->kind = WALK_NOT_CANONICAL;
+		return;
+	}
+	switch (mode) {
+	case PAGING_32_BIT:
+		walk_tables(cpu, PAGING_32_BIT, access, table, read, memory, result);
+		break;
+	case PAGING_PAE:
+		pdpte = cpu->pdpte[FIELD(access->address, 31, 30)];
+		if (!(pdpte & ENTRY_P)) {
+			fault(cpu, access, result, 0);
+			break;
+		}
+		table = table_address(mode, pdpte);
+		walk_tables(cpu, PAGING_PAE, access, table, read, memory, result);
+		break;
+	case PAGING_4_LEVEL:
+		walk_tables(cpu, PAGING_4_LEVEL, access, table, read, memory, result);
+		break;
+	case PAGING_5_LEVEL:
+		walk_tables(cpu, PAGING_5_LEVEL, access, table, read, memory, result);
+		break;
+	default:
+		result->user_address = result->writable = result->executable = true;
+		result->physical = access->address & BITS(31, 0);
+	}
 }
 
 struct walk_result walk(const struct walk_cpu *cpu, const struct walk_access *access,
 			walk_read *read, void *memory)
 {
-	struct walk_result result = { .mode = walk_mode(cpu) };
-	enum paging_mode mode = result.mode;
-	struct rights rights = { .user_address = true, .writable = true };
-	u64 table = cpu->cr3 & (mode == PAGING_32_BIT ? BITS(31, 12) : BITS(51, 12));
-	u32 level;
+	struct walk_result result;
 
-	if (mode == PAGING_OFF) {
-		result.user_address = result.writable = result.executable = true;
-		result.physical = access->address & BITS(31, 0);
-		return result;
-	}
-	if (has_keys(mode) && !is_canonical(access->address, modes[mode].address_bits)) {
-		result.kind = WALK_NOT_CANONICAL;
-		return result;
-	}
-	if (mode == PAGING_PAE) {
-		u64 pdpte = cpu->pdpte[FIELD(access->address, 31, 30)];
-
-		if (!(pdpte & ENTRY_P))
-			return fault(cpu, access, result, 0);
-		table = table_address(mode, pdpte);
-	}
-	for (level = modes[mode].levels; level; level--) {
-		struct walk_step *step = &result.step[result.steps++];
-		bool leaf;
-
-		step->level = level;
-		step->address = entry_address(mode, table, access->address, level);
-		step->value = read(memory, step->address, modes[mode].entry_size);
-		if (!(step->value & ENTRY_P))
-			return fault(cpu, access, result, 0);
-		if (step->value & walk_reserved(cpu, mode, level, step->value))
-			return fault(cpu, access, result, PF_P | PF_RSVD);
-		leaf = walk_is_leaf(cpu, mode, level, step->value);
-		collect_rights(mode, &rights, step->value, leaf);
-		if (leaf)
-			break;
-		table = table_address(mode, step->value);
-	}
-	return finish(cpu, access, result, &rights);
+	walk_into(cpu, access, read, memory, &result);
+	return result;
 }

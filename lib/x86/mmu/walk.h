@@ -90,4 +90,8 @@ bool walk_is_leaf(const struct walk_cpu *cpu, enum paging_mode mode, u32 level, 
 struct walk_result walk(const struct walk_cpu *cpu, const struct walk_access *access,
 			walk_read *read, void *memory);
 
+/* The same, into `result`. Steps that are not used stay as they are: for who does it very often. */
+void walk_into(const struct walk_cpu *cpu, const struct walk_access *access,
+	       walk_read *read, void *memory, struct walk_result *result);
+
 #endif
