@@ -4,14 +4,8 @@
  * Where fault-basic.c has one case for each rule of 5.6 Access Rights, 5.7 Page-Fault Exceptions
  * and 5.8 Accessed and Dirty Flags, this image looks for what rules do to each other. Its
  * cases are products: register states, privilege levels, kinds of access, and every set of
- * entries of a theme:
- *
- *	rights	R/W, U/S and XD of every entry of the translation
- *	entry	all bits of one entry that may be set
- *	flags	A and D of every entry, and an entry that is not present
- *	defects	of every entry: it is good, or not present, reserved, read-only, supervisor's or XD
- *	keys	protection keys
- *	bits	every bit of one entry, one after another
+ * entries of a theme (mmu/sweep_themes.h). Its likes for the other modes are exhaustive-5-level.c and
+ * exhaustive-legacy.c.
  *
  * What must not decide anything is noise: ignored bits always, A, D and bits 62:59 where the
  * theme says nothing of them. What an access must do comes from walk() (mmu/walk.h), which is
@@ -21,174 +15,14 @@
  */
 #include "case.h"
 #include "cpu/features.h"
-#include "mmu/sweep.h"
-
-/* --- themes ------------------------------------------------------------------ */
-
-static u64 power(u64 base, u32 exponent)
-{
-	return exponent ? base * power(base, exponent - 1) : 1;
-}
-
-static u64 count_rights(const struct sweep_row *row)
-{
-	return power(8, sweep_levels(row));
-}
-
-/* Without IA32_EFER.NXE, XD is reserved, which is not what this is about. */
-static bool may_set_xd(const struct sweep_entries *entries)
-{
-	return entries->switches & SWEEP_NXE;
-}
-
-static bool change_rights(struct sweep_entries *entries, u64 index)
-{
-	enum paging_level level;
-
-	for (level = entries->row->size; level <= LEVEL_PML4E; level++, index /= 8) {
-		if (index & 4 && !may_set_xd(entries))
-			return false;
-		entries->entry[level] ^= (index & 1 ? PTE_RW : 0) | (index & 2 ? PTE_US : 0) |
-					 (index & 4 ? PTE_XD : 0);
-	}
-	return true;
-}
-
-static const struct sweep_theme rights = { count_rights, change_rights };
-
-static bool maps_page(const struct sweep_row *row)
-{
-	return row->level == row->size;
-}
-
-static u64 count_entry(const struct sweep_row *row)
-{
-	return maps_page(row) ? BIT(9) : BIT(7);
-}
-
-static bool change_entry(struct sweep_entries *entries, u64 index)
-{
-	const struct sweep_row *row = entries->row;
-	const u64 bits[] = {
-		PTE_P, PTE_RW, PTE_US, PTE_XD, PTE_A, PTE_D, PTE_KEY(15),
-		/* Of an entry that maps a page. */
-		PTE_G, row->level == LEVEL_PTE ? PTE_PAT : PTE_PAT_LARGE,
-	};
-	u64 *entry = &entries->entry[row->level];
-	u32 i;
-
-	for (i = 0; BIT(i) < count_entry(row); i++)
-		*entry = (*entry & ~bits[i]) | (index >> i & 1 ? bits[i] : 0);
-	return !(*entry & PTE_XD) || may_set_xd(entries);
-}
-
-static const struct sweep_theme entry = { count_entry, change_entry };
-
-static u64 count_flags(const struct sweep_row *row)
-{
-	return power(4, sweep_levels(row)) * (sweep_levels(row) + 1);
-}
-
-static bool change_flags(struct sweep_entries *entries, u64 index)
-{
-	enum paging_level level, absent = entries->row->size + index % (sweep_levels(entries->row) + 1);
-
-	index /= sweep_levels(entries->row) + 1;
-	for (level = entries->row->size; level <= LEVEL_PML4E; level++, index /= 4) {
-		u64 *entry = &entries->entry[level];
-
-		*entry = (*entry & ~(PTE_A | PTE_D)) | (index & 1 ? PTE_A : 0) |
-			 (index & 2 ? PTE_D : 0);
-		if (level == absent)
-			*entry &= ~PTE_P;
-	}
-	return true;
-}
-
-static const struct sweep_theme flags = { count_flags, change_flags };
-
-/*
- * A bit that is reserved in the entry, drawn from those that are: address bits from MAXPHYADDR on,
- * or within the page; 0 where there is none.
- */
-static u64 reserved_bit(const struct sweep_entries *entries, enum paging_level level)
-{
-	bool large = level == entries->row->size && level > LEVEL_PTE;
-	u32 high = 52 - entries->physical_bits, low = large ? 9 * (level - 1) - 1 : 0, n;
-
-	if (!(high + low))
-		return 0;
-	n = (u32)(entries->random >> 8 * level) % (high + low);
-	return n < high ? BIT(entries->physical_bits + n) : BIT(13 + n - high);
-}
-
-static u64 count_defects(const struct sweep_row *row)
-{
-	return power(6, sweep_levels(row));
-}
-
-static bool change_defects(struct sweep_entries *entries, u64 index)
-{
-	enum paging_level level;
-
-	for (level = entries->row->size; level <= LEVEL_PML4E; level++, index /= 6) {
-		static const u64 defects[6] = { 0, PTE_P, PTE_RW, PTE_US, PTE_XD, 0 };
-
-		entries->entry[level] ^= index % 6 == 5 ? reserved_bit(entries, level) :
-							  defects[index % 6];
-	}
-	return true;
-}
-
-static const struct sweep_theme defects = { count_defects, change_defects };
-
-static u64 count_keys(const struct sweep_row *row __maybe_unused)
-{
-	return 16 * 8;
-}
-
-/* The key of the page; that of an entry above is noise. */
-static bool change_keys(struct sweep_entries *entries, u64 index)
-{
-	u64 *leaf = &entries->entry[entries->row->size], *top = &entries->entry[LEVEL_PML4E];
-
-	*leaf = (*leaf & ~PTE_KEY(15)) | PTE_KEY(index / 8);
-	*leaf ^= (index & 1 ? PTE_RW : 0) | (index & 2 ? PTE_US : 0);
-	*top ^= index & 4 ? PTE_US : 0;
-	return true;
-}
-
-static const struct sweep_theme keys = { count_keys, change_keys };
-
-static u64 count_bits(const struct sweep_row *row __maybe_unused)
-{
-	return 64 * 4;
-}
-
-/* Not the bits of an address that there is, which select other memory, nor PS of a page. */
-static bool change_bits(struct sweep_entries *entries, u64 index)
-{
-	enum paging_level size = entries->row->size, level = entries->row->level;
-	u32 n = index / 4, lowest = level == size ? 12 + 9 * (level - 1) : 12;
-
-	if (n >= lowest && n < entries->physical_bits)
-		return false;
-	if (BIT(n) == PTE_PS && level == size && level > LEVEL_PTE)
-		return false;
-	entries->entry[level] ^= BIT(n) ^ (index & 1 ? PTE_RW : 0) ^ (index & 2 ? PTE_US : 0);
-	return true;
-}
-
-static const struct sweep_theme bits = { count_bits, change_bits };
-
-/* --- cases ------------------------------------------------------------------- */
+#include "mmu/sweep_themes.h"
 
 static void sweep(const struct case_def *this_case)
 {
 	sweep_run(this_case->row);
 }
 
-#define SWEEP(...)	ROW((&(const struct sweep_row){ __VA_ARGS__ }))
+#define SWEEP(...)	ROW((&(const struct sweep_row){ __VA_ARGS__, .mode = PAGING_4_LEVEL }))
 #define CPL_0		BIT(0)
 #define CPL_1		BIT(1)
 #define CPL_2		BIT(2)
@@ -200,7 +34,7 @@ static void sweep(const struct case_def *this_case)
 /* R/W, U/S and XD of every entry, by every switch that decides rights: 5.6.1. */
 #define EACH_SWITCH	SWEEP_WP, SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP, SWEEP_AC
 #define RIGHTS(size, cpl, kind, ...) \
-	SWEEP(&rights, size, .cpls = cpl, .kinds = kind, .switches = { __VA_ARGS__ })
+	SWEEP(&sweep_rights, size, .cpls = cpl, .kinds = kind, .switches = { __VA_ARGS__ })
 
 CASE_RUN(rights_read_4_kbyte, sweep, PROVES("paging:acc.smap.read", "paging:acc.smap.ac1"),
 	 RIGHTS(LEVEL_PTE, CPL_0, READ, EACH_SWITCH));
@@ -246,7 +80,7 @@ CASE_RUN(rights_at_cpl_2, sweep, PROVES("paging:acc.s.cpl12"),
 
 /* The upper half of the linear address space, from 0xffff800000000000 on. */
 #define UPPER_HALF(cpl) \
-	SWEEP(&rights, LEVEL_PDE, .upper_half = true, .cpls = cpl, .kinds = SWEEP_ALL_KINDS, \
+	SWEEP(&sweep_rights, LEVEL_PDE, .upper_half = true, .cpls = cpl, .kinds = SWEEP_ALL_KINDS, \
 	      .switches = { SWEEP_NXE, SWEEP_WP | SWEEP_SMEP })
 
 CASE_RUN(rights_upper_half, sweep, PROVES("paging:fmt.4l.index", "paging:acc.rw_and"),
@@ -256,7 +90,7 @@ CASE_RUN(rights_user_upper_half, sweep, PROVES("paging:fmt.4l.index", "paging:ac
 
 /* All that an entry says, one level at a time. Global or not: no translation outlives its batch. */
 #define ENTRY(size, tested) \
-	SWEEP(&entry, size, tested, .cpls = CPL_0 | CPL_3, .kinds = SWEEP_ALL_KINDS, \
+	SWEEP(&sweep_entry, size, tested, .cpls = CPL_0 | CPL_3, .kinds = SWEEP_ALL_KINDS, \
 	      .switches = { SWEEP_NXE, SWEEP_WP | SWEEP_SMEP | SWEEP_SMAP | SWEEP_PGE })
 
 CASE_RUN(entry_pml4e_of_4_kbyte, sweep, PROVES("paging:fmt.4l.ignored", "paging:ad.nonleaf_d"),
@@ -283,7 +117,7 @@ CASE_RUN(entry_pdpte_of_1_gbyte, sweep,
 
 /* Accessed and dirty flags: 5.8. */
 #define FLAGS(size) \
-	SWEEP(&flags, size, .cpls = CPL_0 | CPL_3, .kinds = SWEEP_ALL_KINDS, \
+	SWEEP(&sweep_flags, size, .cpls = CPL_0 | CPL_3, .kinds = SWEEP_ALL_KINDS, \
 	      .switches = { SWEEP_WP, SWEEP_NXE })
 
 CASE_RUN(flags_4_kbyte, sweep, PROVES("paging:ad.sticky", "paging:ad.nonleaf_d", "paging:ad.rmw"),
@@ -295,7 +129,7 @@ CASE_RUN(flags_1_gbyte, sweep, PROVES("paging:ad.sticky", "paging:ad.nonleaf_d",
 
 /* What is wrong higher up, or reserved, comes first: 5.7. */
 #define DEFECTS(size) \
-	SWEEP(&defects, size, .cpls = CPL_0 | CPL_3, .kinds = SWEEP_ALL_KINDS, \
+	SWEEP(&sweep_defects, size, .cpls = CPL_0 | CPL_3, .kinds = SWEEP_ALL_KINDS, \
 	      .switches = { SWEEP_NXE, SWEEP_WP | SWEEP_SMEP, SWEEP_SMAP })
 
 CASE_RUN(defects_4_kbyte, sweep,
@@ -312,7 +146,7 @@ CASE_RUN(defects_1_gbyte, sweep, PROVES("paging:rsvd.order", "paging:rsvd.before
  */
 #define DATA		(READ | WRITE | BIT(SWEEP_EXCHANGE))
 #define KEYS(size, cpl, kind, ...) \
-	SWEEP(&keys, size, .cpls = cpl, .kinds = kind, \
+	SWEEP(&sweep_keys, size, .cpls = cpl, .kinds = kind, \
 	      .switches = { SWEEP_WP, SWEEP_PKE, SWEEP_PKS, SWEEP_KEYS_1, SWEEP_KEYS_2, __VA_ARGS__ })
 
 CASE_RUN(keys_4_kbyte, sweep, PROVES("paging:acc.pku.leaf_only", "paging:acc.pku.super_addr"),
@@ -334,7 +168,7 @@ CASE_RUN(keys_and_smap, sweep, PROVES("paging:acc.pku.smap_both"),
 
 /* Each bit of an entry, reserved, ignored or neither: 5.5.4. */
 #define EACH_BIT(size, tested) \
-	SWEEP(&bits, size, tested, .cpls = CPL_0 | CPL_3, .kinds = SWEEP_ALL_KINDS, \
+	SWEEP(&sweep_bits, size, tested, .cpls = CPL_0 | CPL_3, .kinds = SWEEP_ALL_KINDS, \
 	      .switches = { SWEEP_NXE, SWEEP_WP | SWEEP_SMEP, SWEEP_SMAP })
 
 CASE_RUN(bits_of_pml4e, sweep,

@@ -35,6 +35,7 @@ enum paging_level {
 	LEVEL_PDE,
 	LEVEL_PDPTE,
 	LEVEL_PML4E,
+	LEVEL_PML5E,		/* 5-level paging alone; build.c makes none */
 };
 
 /* Bytes that one entry of `level` translates: 4 KBytes, 2 MBytes, 1 GByte, 512 GBytes. */

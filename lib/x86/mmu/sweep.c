@@ -3,6 +3,7 @@
 #include "cpu/features.h"
 #include "cpu/traps.h"
 #include "cpu/user.h"
+#include "mmu/legacy.h"
 #include "mmu/pages.h"
 #include "mmu/sweep_batch.h"
 #include "platform.h"
@@ -20,13 +21,13 @@ extern const u8 sweep_loops[];
  * A table whose address is not that of a large page: with PS = 1 an entry that references it
  * sets reserved bits, and does not map what the tests know nothing of.
  */
-static u64 *new_table(void)
+static u64 *new_table(const struct sweep_row *row)
 {
-	u64 *table;
+	u64 not_large = row->mode == PAGING_32_BIT ? BIT(21) : BITS(20, 13), *table;
 
 	do {
 		table = page_alloc();
-	} while (!(physical(table) & BITS(20, 13)));
+	} while (!(physical(table) & not_large));
 	return table;
 }
 
@@ -43,6 +44,24 @@ static void map_for_user(struct sweep *sweep)
 			  PTE_P | PTE_RW | PTE_US, LEVEL_PTE);
 }
 
+/* The slots have the top table of the space itself, or with 5 levels the one above. */
+static void long_mode_tables(struct sweep *sweep)
+{
+	u64 *pml5;
+
+	space_copy(&sweep->space);
+	space_supervisor_only(&sweep->space);
+	map_for_user(sweep);
+	sweep->root = physical(sweep->space.pml4);
+	if (sweep->row->mode == PAGING_5_LEVEL) {
+		pml5 = sweep->table[LEVEL_PML5E] = page_alloc();
+		pml5[0] = sweep->root | PTE_P | PTE_RW | PTE_US;
+		sweep->root = physical(pml5);
+	} else {
+		sweep->table[LEVEL_PML4E] = sweep->space.pml4;
+	}
+}
+
 static struct sweep *new_sweep(const struct sweep_row *row)
 {
 	struct sweep *sweep = pages_alloc((sizeof(*sweep) + PAGE_SIZE - 1) & PAGE_MASK, PAGE_SIZE);
@@ -50,13 +69,16 @@ static struct sweep *new_sweep(const struct sweep_row *row)
 
 	sweep->row = row;
 	sweep->data = page_alloc();
-	space_copy(&sweep->space);
-	space_supervisor_only(&sweep->space);
-	map_for_user(sweep);
-	for (level = row->size; level < LEVEL_PML4E; level++)
-		sweep->table[level] = new_table();
-	sweep->table[LEVEL_PML4E] = sweep->space.pml4;
+	if (sweep_is_legacy(row))
+		sweep_legacy_tables(sweep);
+	else
+		long_mode_tables(sweep);
+	for (level = row->size; level < sweep_top(row); level++)
+		sweep->table[level] = new_table(row);
 	sweep_place_slots(sweep);
+	sweep->access_mask = sweep_is_legacy(row) ? BITS(31, 0) : ~0ull;
+	sweep->entries.row = row;
+	sweep->entries.physical_bits = maxphyaddr();
 	sweep->percent = this_platform()->sweep_percent;
 	sweep->random = case_random();
 	return sweep;
@@ -76,6 +98,7 @@ static const struct {
 	{ SWEEP_PGE, .cr4 = CR4_PGE, .feature = FEATURE_PGE },
 	{ SWEEP_PKE, .cr4 = CR4_PKE, .feature = FEATURE_PKU },
 	{ SWEEP_PKS, .cr4 = CR4_PKS, .feature = FEATURE_PKS },
+	{ SWEEP_PSE, .cr4 = CR4_PSE, .feature = FEATURE_PSE },
 };
 
 static u64 supported_switches(void)
@@ -111,7 +134,7 @@ static void enter_state(struct sweep *sweep, const struct walk_cpu *begin, u64 c
 	u32 i;
 
 	*cpu = *begin;
-	sweep->switches = chosen;
+	sweep->entries.switches = chosen;
 	for (i = 0; i < ARRAY_SIZE(switches); i++) {
 		if (!(chosen & switches[i].bit))
 			continue;
@@ -120,6 +143,9 @@ static void enter_state(struct sweep *sweep, const struct walk_cpu *begin, u64 c
 		cpu->efer |= switches[i].efer;
 		cpu->rflags |= switches[i].rflags;
 	}
+	/* mmu/sweep_legacy.c has its own way there. */
+	if (sweep_is_legacy(sweep->row))
+		return;
 	write_cr0(cpu->cr0);
 	wrmsr(IA32_EFER, cpu->efer);
 	if (chosen & SWEEP_PKE) {
@@ -136,12 +162,24 @@ static void enter_state(struct sweep *sweep, const struct walk_cpu *begin, u64 c
 
 static struct walk_cpu state_at_begin(const struct sweep *sweep)
 {
-	return (struct walk_cpu){
-		.cr0 = read_cr0(), .cr3 = physical(sweep->space.pml4), .cr4 = read_cr4(),
+	const struct sweep_row *row = sweep->row;
+	struct walk_cpu cpu = {
+		.cr0 = read_cr0(), .cr3 = sweep->root, .cr4 = read_cr4(),
 		.efer = rdmsr(IA32_EFER), .rflags = RFLAGS_FIXED,
 		.physical_bits = maxphyaddr(), .pages_1g = feature(FEATURE_PAGE1GB),
-		.pse36 = true, .pat = feature(FEATURE_PAT), .cet_ss = feature(FEATURE_CET_SS),
+		.pse36 = CPUID_BIT(1, 0, edx, 17), .pat = feature(FEATURE_PAT),
+		.cet_ss = feature(FEATURE_CET_SS),
 	};
+	u32 i;
+
+	if (!sweep_is_legacy(row))
+		return cpu;
+	cpu.efer = 0;
+	if (row->mode == PAGING_32_BIT)
+		cpu.cr4 &= ~CR4_PAE;
+	for (i = 0; sweep->pdpt && i < ARRAY_SIZE(cpu.pdpte); i++)
+		cpu.pdpte[i] = sweep->pdpt[i];
+	return cpu;
 }
 
 /* --- the loop of accesses ---------------------------------------------------- */
@@ -227,10 +265,11 @@ static outcome_t run_loop(struct sweep *sweep, u32 from)
 static void run_batch(struct sweep *sweep, const struct walk_cpu *begin)
 {
 	struct gate *gate = &this_cpu()->idt[VECTOR_PF], before = *gate;
+	u64 cr3 = read_cr3();
 	u32 from = 0, at;
 	outcome_t outcome;
 
-	space_load(&sweep->space);
+	write_cr3(sweep->root);
 	write_cr4(sweep->cpu.cr4);
 	gate->offset_low = (u64)sweep_page_fault;
 	gate->offset_middle = (u64)sweep_page_fault >> 16;
@@ -244,7 +283,7 @@ static void run_batch(struct sweep *sweep, const struct walk_cpu *begin)
 	}
 	*gate = before;
 	write_cr4(begin->cr4);
-	space_restore(&sweep->space);
+	write_cr3(cr3);
 	write_ds(SELECTOR_DATA);
 	write_es(SELECTOR_DATA);
 }
@@ -253,13 +292,19 @@ static void run_batch(struct sweep *sweep, const struct walk_cpu *begin)
 
 static void run_all_entries(struct sweep *sweep, const struct walk_cpu *begin)
 {
+	bool legacy = sweep_is_legacy(sweep->row);
+
 	sweep->next = 0;
-	sweep->loop_at = loop_address(loops[sweep->kind].at, sweep->cpu.cpl);
+	sweep->loop_at = legacy ? sweep_legacy_loop_at(sweep) :
+				  loop_address(loops[sweep->kind].at, sweep->cpu.cpl);
 	for (;;) {
 		REQUIRE(run_at_cpl(3, sweep_step, sweep), OUTCOME_DONE);
 		if (!sweep->count)
 			return;
-		run_batch(sweep, begin);
+		if (legacy)
+			sweep_legacy_batch(sweep);
+		else
+			run_batch(sweep, begin);
 	}
 }
 
@@ -276,12 +321,14 @@ static bool choose_switches(const struct sweep_row *row, u64 supported, u32 numb
 			return false;
 		*chosen |= row->switches[i] & supported;
 	}
+	*chosen |= row->always & supported;
 	return true;
 }
 
-void sweep_run(const struct sweep_row *row)
+static void run_all_states(void *argument)
 {
-	struct sweep *sweep = new_sweep(row);
+	struct sweep *sweep = argument;
+	const struct sweep_row *row = sweep->row;
 	const struct walk_cpu begin = state_at_begin(sweep);
 	u64 supported = supported_switches(), chosen;
 	u32 number;
@@ -296,5 +343,24 @@ void sweep_run(const struct sweep_row *row)
 				if (row->cpls & BIT(sweep->cpu.cpl) && row->kinds & BIT(sweep->kind))
 					run_all_entries(sweep, &begin);
 	}
+}
+
+/* Planning and judging need the map at boot, by an entry of the fifth level. */
+static void run_with_5_levels(struct sweep *sweep)
+{
+	u64 *pml5 = page_alloc();
+
+	pml5[0] = (read_cr3() & PTE_ADDRESS) | PTE_P | PTE_RW | PTE_US;
+	REQUIRE(legacy_run_with_5_levels(pml5, run_all_states, sweep), OUTCOME_DONE);
+}
+
+void sweep_run(const struct sweep_row *row)
+{
+	struct sweep *sweep = new_sweep(row);
+
+	if (row->mode == PAGING_5_LEVEL)
+		run_with_5_levels(sweep);
+	else
+		run_all_states(sweep);
 	sweep_report(sweep);
 }

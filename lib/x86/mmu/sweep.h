@@ -1,6 +1,6 @@
 /*
- * Sweeps: very many accesses through 4-level paging, each with paging-structure entries of its
- * own, each judged by the model (mmu/walk.h).
+ * Sweeps: very many accesses through paging of any mode, each with paging-structure entries of its own,
+ * each judged by the model (mmu/walk.h).
  *
  * A sweep is the product of everything in a struct sweep_row: register states, privilege levels,
  * kinds of access, and the sets of entries of a theme. It runs in batches of SWEEP_SLOTS accesses
@@ -19,7 +19,8 @@
  * Planning and judging run at CPL 3, though they need no privilege of any kind: on a hypervisor
  * that interprets supervisor code that alone makes a sweep affordable. What the accesses at CPL 3
  * need (loop, records, stack) is mapped once more for user mode; all else is for supervisor mode, so
- * that SMEP and SMAP can be on.
+ * that SMEP and SMAP can be on. 5-level paging is in use for a sweep as a whole; 32-bit and PAE paging
+ * only while a batch runs, in 32-bit code (mmu/sweep_legacy.c).
  */
 #ifndef MMU_SWEEP_H
 #define MMU_SWEEP_H
@@ -40,6 +41,7 @@
 #define SWEEP_PKS	BIT(7)		/* CR4.PKS */
 #define SWEEP_KEYS_1	BIT(8)		/* these two: which of four values PKRU and IA32_PKRS have */
 #define SWEEP_KEYS_2	BIT(9)
+#define SWEEP_PSE	BIT(10)		/* CR4.PSE */
 
 enum sweep_kind {
 	SWEEP_READ,			/* MOV from memory */
@@ -50,6 +52,7 @@ enum sweep_kind {
 };
 
 #define SWEEP_ALL_KINDS	(BIT(SWEEP_KINDS) - 1)
+#define SWEEP_LEVELS	LEVEL_PML5E
 
 struct sweep_row;
 
@@ -59,7 +62,7 @@ struct sweep_entries {
 	u32 physical_bits;		/* MAXPHYADDR */
 	u64 switches;			/* of the state */
 	u64 random;			/* of this access, from the seed of the run */
-	u64 entry[LEVEL_PML4E + 1];	/* by level, from row->size up */
+	u64 entry[SWEEP_LEVELS + 1];	/* by level, from row->size up */
 };
 
 /*
@@ -76,16 +79,38 @@ struct sweep_row {
 	const struct sweep_theme *theme;
 	enum paging_level size;		/* of the entry that maps the page */
 	enum paging_level level;	/* the entry that is tested, for themes that test one */
+	enum paging_mode mode;
 	bool upper_half;		/* all linear addresses in the upper half, from its first */
 	u64 switches[8];		/* SWEEP_...: every subset of these masks is a state */
-	u32 cpls;			/* masks: BIT(0) to BIT(3); BIT(enum sweep_kind) */
+	u64 always;			/* SWEEP_...: in every state */
+	u32 cpls;			/* masks: BIT(0) to BIT(3), without 4 levels only 0 and 3; BIT(enum sweep_kind) */
 	u32 kinds;
 };
 
-/* How many levels a translation of the row has: 4, 3 or 2. */
+/* 32-bit and PAE paging; the PDPTEs of the latter are registers, and no level here. */
+static inline bool sweep_is_legacy(const struct sweep_row *row)
+{
+	return row->mode == PAGING_32_BIT || row->mode == PAGING_PAE;
+}
+
+/* The level of the entries that a translation begins with. */
+static inline enum paging_level sweep_top(const struct sweep_row *row)
+{
+	if (sweep_is_legacy(row))
+		return LEVEL_PDE;
+	return row->mode == PAGING_5_LEVEL ? LEVEL_PML5E : LEVEL_PML4E;
+}
+
+/* How many entries a translation of the row uses. */
 static inline u32 sweep_levels(const struct sweep_row *row)
 {
-	return LEVEL_PML4E - row->size + 1;
+	return sweep_top(row) - row->size + 1;
+}
+
+/* Bits of a linear address below those that select an entry of `level`. */
+static inline u32 sweep_shift(const struct sweep_row *row, enum paging_level level)
+{
+	return 12 + (level - 1) * (row->mode == PAGING_32_BIT ? 10 : 9);
 }
 
 /*

@@ -34,13 +34,13 @@ struct sweep_mismatch {
 	u32 cpl;
 	enum sweep_kind kind;
 	u32 pkru, pkrs;
-	u64 linear, before[LEVEL_PML4E + 1];
+	u64 linear, before[SWEEP_LEVELS + 1];
 };
 
 /* The entries of one access: where they are, and as they were planned. */
 struct sweep_slot {
-	u64 *entry[LEVEL_PML4E + 1];
-	u64 before[LEVEL_PML4E + 1];
+	void *entry[SWEEP_LEVELS + 1];
+	u64 before[SWEEP_LEVELS + 1];
 };
 
 struct sweep {
@@ -48,14 +48,17 @@ struct sweep {
 	struct sweep_slot slot[SWEEP_SLOTS];
 	const struct sweep_row *row;
 	struct address_space space;
-	u64 *table[LEVEL_PML4E + 1];
+	u64 root;			/* CR3 of a batch */
+	void *table[SWEEP_LEVELS + 1];	/* physical; those of the slots */
+	u64 *pdpt;			/* PAE paging: the four PDPTEs */
 	u64 *data;
-	u64 plain[LEVEL_PML4E + 1];	/* entries that allow everything */
-	u64 noise[LEVEL_PML4E + 1];	/* bits that must not matter */
+	u64 plain[SWEEP_LEVELS + 1];	/* entries that allow everything */
+	u64 noise[SWEEP_LEVELS + 1];	/* bits that must not matter */
+	u64 access_mask;		/* of what one access reads or writes: 4 or 8 bytes */
+	struct sweep_entries entries;	/* of the slot that is planned */
 
 	/* The batch: its state, and where its theme goes on. */
 	struct walk_cpu cpu;
-	u64 switches;
 	enum sweep_kind kind;
 	u64 loop_at;			/* RIP of a fault in the loop */
 	u64 next;
@@ -68,6 +71,28 @@ struct sweep {
 	struct sweep_mismatch mismatch[SWEEP_MISMATCHES];
 };
 
+/* The entries of 32-bit paging have 4 bytes. */
+static inline u64 sweep_get(const struct sweep *sweep, const void *entry)
+{
+	return sweep->row->mode == PAGING_32_BIT ? *(const volatile u32 *)entry :
+						   *(const volatile u64 *)entry;
+}
+
+static inline void sweep_set(const struct sweep *sweep, void *entry, u64 value)
+{
+	if (sweep->row->mode == PAGING_32_BIT)
+		*(volatile u32 *)entry = value;
+	else
+		*(volatile u64 *)entry = value;
+}
+
+/*
+ * 32-bit and PAE paging. Makes the tables of a new sweep, with sweep->table for sweep_place_slots(); runs
+ * a batch; says where a loop finds itself at a CPL.
+ */
+void sweep_legacy_tables(struct sweep *sweep);
+void sweep_legacy_batch(struct sweep *sweep);
+u64 sweep_legacy_loop_at(const struct sweep *sweep);
 
 /* For a new sweep with its tables and its data: where the slots are. */
 void sweep_place_slots(struct sweep *sweep);

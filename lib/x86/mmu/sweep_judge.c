@@ -33,9 +33,10 @@ static volatile u64 *data_of(const struct sweep *sweep, u32 slot)
 }
 
 /*
- * Slot `slot` has this entry of each table. Half of the slots are in the upper half of the linear
- * address space; its first 512 GBytes only where a row is about that half, for there is a
- * hypervisor that treats them differently.
+ * Slot `slot` has this entry of each table: another one of each, in another order at each level. At the top
+ * half of the slots are in the upper half of the linear address space; its first 512 GBytes only where a row
+ * is about that half, for there is a hypervisor that treats them differently. In 32-bit and PAE paging the
+ * top is all of the PDEs, 1024 or 2048, of which the suite has the first.
  */
 static u32 index_of(const struct sweep_row *row, enum paging_level level, u32 slot)
 {
@@ -43,11 +44,28 @@ static u32 index_of(const struct sweep_row *row, enum paging_level level, u32 sl
 		u32 factor, first;
 	} place[] = {
 		[LEVEL_PTE] = { 149, 23 }, [LEVEL_PDE] = { 91, 11 }, [LEVEL_PDPTE] = { 37, 5 },
+		[LEVEL_PML4E] = { 61, 7 },
 	};
 
-	if (level == LEVEL_PML4E)
-		return row->upper_half ? 256 + slot : 64 + slot + (slot & SWEEP_SLOTS / 2);
-	return (slot * place[level].factor + place[level].first) % 512;
+	if (level < sweep_top(row))
+		return (slot * place[level].factor + place[level].first) % 512;
+	if (row->mode == PAGING_32_BIT)
+		return 64 + 3 * slot;
+	if (row->mode == PAGING_PAE)
+		return 64 + 7 * slot;
+	return row->upper_half ? 256 + slot : 64 + slot + (slot & SWEEP_SLOTS / 2);
+}
+
+static void *entry_of(const struct sweep *sweep, enum paging_level level, u32 index)
+{
+	const struct sweep_row *row = sweep->row;
+	u64 *table = sweep->table[level];
+
+	if (row->mode == PAGING_32_BIT)
+		return (u32 *)table + index;
+	if (row->mode == PAGING_PAE && level == sweep_top(row))
+		table = (u64 *)(sweep->pdpt[index / 512] & PTE_ADDRESS);
+	return &table[index % 512];
 }
 
 /* An entry that allows everything. */
@@ -57,29 +75,30 @@ static u64 plain_entry(const struct sweep *sweep, enum paging_level level)
 
 	if (level > sweep->row->size)
 		return physical(sweep->table[level - 1]) | flags;
-	return (physical(sweep->data) & ~(level_size(level) - 1)) | flags |
+	return (physical(sweep->data) & ~(BIT(sweep_shift(sweep->row, level)) - 1)) | flags |
 	       (level > LEVEL_PTE ? PTE_PS : 0);
 }
 
 void sweep_place_slots(struct sweep *sweep)
 {
-	enum paging_level size = sweep->row->size, level;
-	u32 slot;
+	const struct sweep_row *row = sweep->row;
+	enum paging_level size = row->size, top = sweep_top(row), level;
+	u32 slot, width = sweep_shift(row, top) + 9;
 
-	for (level = size; level <= LEVEL_PML4E; level++)
+	for (level = size; level <= top; level++)
 		sweep->plain[level] = plain_entry(sweep, level);
 	for (slot = 0; slot < SWEEP_SLOTS; slot++) {
 		u64 linear = 0;
 
-		for (level = size; level <= LEVEL_PML4E; level++) {
-			u32 index = index_of(sweep->row, level, slot);
+		for (level = size; level <= top; level++) {
+			u32 index = index_of(row, level, slot);
 
-			linear |= index * level_size(level);
-			sweep->slot[slot].entry[level] = &sweep->table[level][index];
+			linear |= (u64)index << sweep_shift(row, level);
+			sweep->slot[slot].entry[level] = entry_of(sweep, level, index);
 		}
-		if (linear & BIT(47))
-			linear |= BITS(63, 48);
-		linear += physical(data_of(sweep, slot)) % level_size(size);
+		if (!sweep_is_legacy(row) && linear & BIT(width - 1))
+			linear |= BITS(63, width);
+		linear += physical(data_of(sweep, slot)) % BIT(sweep_shift(row, size));
 		sweep->record[slot].linear = linear;
 	}
 }
@@ -91,15 +110,18 @@ void sweep_place_slots(struct sweep *sweep)
  */
 static void set_noise(struct sweep *sweep)
 {
-	const u64 always = BITS(58, 52) | BITS(11, 9) | PTE_A | PTE_D;
+	bool legacy = sweep_is_legacy(sweep->row);
+	const u64 high = legacy ? 0 : BITS(58, 52), key = legacy ? 0 : PTE_KEY(15);
+	const u64 always = high | BITS(11, 9) | PTE_A | PTE_D;
 	enum paging_level size = sweep->row->size, level;
 
 	sweep->noise[size] = always | PTE_G;
 	if (!(sweep->cpu.cr4 & (CR4_PKE | CR4_PKS)))
-		sweep->noise[size] |= PTE_KEY(15);
-	for (level = size + 1; level <= LEVEL_PML4E; level++)
-		sweep->noise[level] = always | PTE_KEY(15);
+		sweep->noise[size] |= key;
+	for (level = size + 1; level <= sweep_top(sweep->row); level++)
+		sweep->noise[level] = always | key;
 }
+
 /*
  * A write with CR0.WP = 0 to a page whose entry has R/W = 0: 5.8 has it set the dirty flag, as
  * every write, and says of processors with CET that they never set it in such an entry. A case of
@@ -116,24 +138,30 @@ static u64 set_before(const struct sweep *sweep, u64 entry)
 /* Puts set `number` of the theme into the slot, if there is one and the platform wants it. */
 static bool plan_slot(struct sweep *sweep, u32 slot, u64 number)
 {
-	enum paging_level size = sweep->row->size, level;
-	struct sweep_entries entries = {
-		.row = sweep->row, .physical_bits = sweep->cpu.physical_bits,
-		.switches = sweep->switches, .random = next_random(sweep),
-	};
+	const enum paging_level size = sweep->row->size, top = sweep_top(sweep->row);
+	struct sweep_entries *entries = &sweep->entries;
 	struct sweep_slot *place = &sweep->slot[slot];
-	u64 noise = next_random(sweep);
+	u64 noise = next_random(sweep), wide = 0;
+	enum paging_level level;
 
-	for (level = size; level <= LEVEL_PML4E; level++, noise = noise >> 16 | noise << 48)
-		entries.entry[level] = sweep->plain[level] | (noise & sweep->noise[level]);
-	if (!sweep->row->theme->change(&entries, number))
+	entries->random = noise * 0x9e3779b97f4a7c15;
+	for (level = size; level <= top; level++, noise = noise >> 13 | noise << 51)
+		entries->entry[level] = sweep->plain[level] | (noise & sweep->noise[level]);
+	if (!sweep->row->theme->change(entries, number))
+		return false;
+	for (level = size; level <= top; level++)
+		wide |= entries->entry[level];
+	/* A set with bits that entries of 4 bytes do not have. */
+	if (sweep->row->mode == PAGING_32_BIT && wide >> 32)
 		return false;
 	sweep->possible++;
 	if (sweep->percent < 100 && next_random(sweep) % 100 >= sweep->percent)
 		return false;
-	entries.entry[size] |= set_before(sweep, entries.entry[size]);
-	for (level = size; level <= LEVEL_PML4E; level++)
-		*place->entry[level] = place->before[level] = entries.entry[level];
+	entries->entry[size] |= set_before(sweep, entries->entry[size]);
+	for (level = size; level <= top; level++) {
+		place->before[level] = entries->entry[level];
+		sweep_set(sweep, place->entry[level], entries->entry[level]);
+	}
 	*data_of(sweep, slot) = DATA_BEFORE(slot);
 	sweep->record[slot].value = DATA_WRITTEN(slot);
 	sweep->record[slot].fault = SWEEP_NO_FAULT;
@@ -181,11 +209,11 @@ static void mismatch(struct judged *judged, u32 aspect, u64 expected, u64 got)
 	sweep->mismatch_count++;
 	*m = (struct sweep_mismatch){
 		.aspect = aspect, .expected = expected, .got = got,
-		.switches = sweep->switches, .cpl = sweep->cpu.cpl, .kind = sweep->kind,
+		.switches = sweep->entries.switches, .cpl = sweep->cpu.cpl, .kind = sweep->kind,
 		.pkru = sweep->cpu.pkru, .pkrs = sweep->cpu.pkrs,
 		.linear = sweep->record[judged->slot].linear,
 	};
-	for (level = sweep->row->size; level <= LEVEL_PML4E; level++)
+	for (level = sweep->row->size; level <= sweep_top(sweep->row); level++)
 		m->before[level] = without_address(sweep, level,
 						   sweep->slot[judged->slot].before[level]);
 }
@@ -224,13 +252,15 @@ static void judge_data(struct judged *judged, const struct sweep_record *record,
 	const struct sweep *sweep = judged->sweep;
 	u32 slot = judged->slot;
 	u64 value = DATA_WRITTEN(slot), data = DATA_BEFORE(slot);
+	/* Where the two differ, in as many bytes as an access has. */
+	u64 change = (DATA_WRITTEN(slot) ^ DATA_BEFORE(slot)) & sweep->access_mask;
 
 	if (done && (sweep->kind == SWEEP_READ || sweep->kind == SWEEP_EXCHANGE))
-		value = DATA_BEFORE(slot);
+		value ^= change;
 	if (done && sweep->kind == SWEEP_FETCH)
-		value = RETURNED_BEFORE(slot);
+		value = RETURNED_BEFORE(slot) | (value & ~sweep->access_mask);
 	if (done && (sweep->kind == SWEEP_WRITE || sweep->kind == SWEEP_EXCHANGE))
-		data = DATA_WRITTEN(slot);
+		data ^= change;
 	if (record->value != value)
 		mismatch(judged, ASPECT_VALUE, value, record->value);
 	if (*data_of(sweep, slot) != data)
@@ -241,15 +271,18 @@ static void judge_data(struct judged *judged, const struct sweep_record *record,
 static void judge_entries(struct judged *judged, const struct walk_result *result)
 {
 	const struct sweep *sweep = judged->sweep;
+	const struct sweep_slot *place = &sweep->slot[judged->slot];
+	const struct walk_step *step = result->step, *end = step + result->steps;
+	const enum paging_level size = sweep->row->size;
 	enum paging_level level;
 
-	for (level = LEVEL_PML4E; level >= sweep->row->size; level--) {
-		u32 step = LEVEL_PML4E - level;
-		u64 got = *sweep->slot[judged->slot].entry[level];
-		u64 want = sweep->slot[judged->slot].before[level];
+	for (level = sweep_top(sweep->row); level >= size; level--) {
+		u64 got = sweep_get(sweep, place->entry[level]), want = place->before[level];
 
-		if (step < result->steps)
-			want |= result->step[step].must_set | (got & result->step[step].may_set);
+		if (step < end) {
+			want |= step->must_set | (got & step->may_set);
+			step++;
+		}
 		if (got != want)
 			mismatch(judged, ASPECT_ENTRY + level, without_address(sweep, level, want),
 				 without_address(sweep, level, got));
@@ -263,7 +296,8 @@ static void judge_slot(struct sweep *sweep, u32 slot)
 		[SWEEP_EXCHANGE] = ACCESS_WRITE, [SWEEP_FETCH] = ACCESS_FETCH,
 	};
 	struct sweep_record *record = &sweep->record[slot];
-	struct judged judged = { .sweep = sweep, .slot = slot, .level = LEVEL_PML4E + 1 };
+	struct judged judged = { .sweep = sweep, .slot = slot,
+				 .level = sweep_top(sweep->row) + 1 };
 	const struct walk_access access = { .address = record->linear, .kind = kinds[sweep->kind] };
 	outcome_t expected = OUTCOME_DONE, got = outcome_of(record);
 	struct walk_result result;
@@ -305,11 +339,12 @@ static const struct bit_name entry_bits[] = {
 static const struct bit_name switch_names[] = {
 	{ SWEEP_WP, "WP" }, { SWEEP_NXE, "NXE" }, { SWEEP_SMEP, "SMEP" }, { SWEEP_SMAP, "SMAP" },
 	{ SWEEP_AC, "AC" }, { SWEEP_PGE, "PGE" }, { SWEEP_PKE, "PKE" }, { SWEEP_PKS, "PKS" },
-	{ 0, NULL },
+	{ SWEEP_PSE, "PSE" }, { 0, NULL },
 };
 
 static const char *const level_names[] = {
 	[LEVEL_PTE] = "PTE", [LEVEL_PDE] = "PDE", [LEVEL_PDPTE] = "PDPTE", [LEVEL_PML4E] = "PML4E",
+	[LEVEL_PML5E] = "PML5E",
 };
 
 /* Everything that a case of its own needs: state, access, entries from the top. */
@@ -331,7 +366,7 @@ static void describe(char *to, size_t size, const struct sweep *sweep,
 				switch_names));
 	if (m->switches & (SWEEP_PKE | SWEEP_PKS))
 		n += format(to + n, size - n, ", PKRU %#x, IA32_PKRS %#x", m->pkru, m->pkrs);
-	for (level = LEVEL_PML4E; level >= sweep->row->size; level--)
+	for (level = sweep_top(sweep->row); level >= sweep->row->size; level--)
 		n += format(to + n, size - n, "; %s %s", level_names[level],
 			    format_bits(words, sizeof(words), m->before[level], entry_bits));
 }

@@ -1,0 +1,126 @@
+/*
+ * The accesses of a sweep in 32-bit code, and its handlers: mmu/sweep_legacy.c. As in
+ * mmu/sweep_loop.S, but for the registers:
+ *
+ * EBX: the record, as the loop sees it; ECX: to be added to it at CPL 0; EBP: how many are left;
+ * ESI: where to go on after an access; EDX: the stack pointer there.
+ */
+	.set RECORD_LINEAR, 0
+	.set RECORD_VALUE, 8
+	.set RECORD_FAULT, 16
+	.set RECORD_CR2, 24
+	.set RECORD_RIP, 32
+	.set RECORD_SIZE, 40
+
+	.set START_RECORD, 20
+	.set START_LEFT, 24
+	.set START_TO_SUPERVISOR, 28
+	.set START_RESUME, 32
+
+	.set SELECTOR_DATA, 0x10
+	.set SELECTOR_SPARE, 0x68
+
+	.text
+	.code32
+	/* All of it in one page: it is mapped for user mode as a whole. */
+	.balign 256
+	.globl sweep_legacy_loops
+sweep_legacy_loops:
+	.macro loop name, before, access, after
+	.globl sweep_legacy_\name, sweep_legacy_\name\()_at, sweep_legacy_\name\()_next
+sweep_legacy_\name:
+1:	movl RECORD_LINEAR(%ebx), %edi
+	\before
+sweep_legacy_\name\()_at:
+	\access
+	\after
+sweep_legacy_\name\()_next:
+	addl $RECORD_SIZE, %ebx
+	decl %ebp
+	jnz 1b
+	ud2
+	.endm
+
+	loop read, "", "movl (%edi), %eax", "movl %eax, RECORD_VALUE(%ebx)"
+	loop write, "movl RECORD_VALUE(%ebx), %eax", "movl %eax, (%edi)", ""
+	loop exchange, "movl RECORD_VALUE(%ebx), %eax", "xchgl %eax, (%edi)", \
+		"movl %eax, RECORD_VALUE(%ebx)"
+	loop fetch, "", "call *%edi", "movl %eax, RECORD_VALUE(%ebx)"
+	.org sweep_legacy_loops + 256	/* fails if they are longer */
+
+/* #PF: notes the fault and goes on with the next access. The frame has ESP and SS from CPL 3 alone. */
+	.globl sweep_legacy_page_fault
+sweep_legacy_page_fault:
+	popl %eax
+	movl %eax, RECORD_FAULT(%ebx, %ecx)
+	movl $0, RECORD_FAULT+4(%ebx, %ecx)
+	movl %cr2, %eax
+	movl %eax, RECORD_CR2(%ebx, %ecx)
+	movl $0, RECORD_CR2+4(%ebx, %ecx)
+	movl (%esp), %eax
+	movl %eax, RECORD_RIP(%ebx, %ecx)
+	movl $0, RECORD_RIP+4(%ebx, %ecx)
+	testl $3, 4(%esp)
+	jz 1f
+	movl %esi, (%esp)
+	movl %edx, 12(%esp)
+	iretl
+1:	addl $8, %esp
+	popfl
+	movl %edx, %esp
+	jmp *%esi
+
+/* #UD, which ends a loop, and any exception that must not be: back to the script with EAX. */
+	.globl sweep_legacy_end, sweep_legacy_other
+sweep_legacy_other:
+	orl $0x80000000, %ebp
+sweep_legacy_end:
+	movl $SELECTOR_DATA, %eax
+	movl %eax, %ds
+	movl %eax, %es
+	movl %ebp, %eax
+	movl sweep_legacy_esp, %esp
+	pushl $2
+	popfl
+	popl %ebx
+	ret
+
+/* The operation of a script: EAX is a struct sweep_legacy_start. */
+	.globl sweep_legacy_run
+sweep_legacy_run:
+	pushl %ebx
+	movl %esp, sweep_legacy_esp
+	lidt sweep_legacy_idt
+	movl $SELECTOR_SPARE, %ecx
+	ltr %cx
+	movl START_RECORD(%eax), %ebx
+	movl START_TO_SUPERVISOR(%eax), %ecx
+	movl START_LEFT(%eax), %ebp
+	movl START_RESUME(%eax), %esi
+	movl 12(%eax), %edx
+	testl $3, 4(%eax)
+	jnz 1f
+	/* CPL 0 keeps SS: IRET pops no stack pointer. */
+	movl %edx, %esp
+	jmp 2f
+1:	pushl 16(%eax)		/* SS */
+	pushl %edx		/* ESP */
+2:	pushl 8(%eax)		/* EFLAGS */
+	pushl 4(%eax)		/* CS */
+	pushl (%eax)		/* EIP */
+	movl 16(%eax), %eax
+	movl %eax, %ds
+	movl %eax, %es
+	iretl
+	.code64
+
+	.bss
+	.balign 8
+sweep_legacy_esp:
+	.skip 4
+	.balign 8
+	.globl sweep_legacy_idt
+sweep_legacy_idt:
+	.skip 16
+
+	.section .note.GNU-stack, "", @progbits
