@@ -192,9 +192,7 @@ s/writable = all & ENTRY_RW/writable = leaf \& ENTRY_RW/
 s/writable = all & ENTRY_RW/writable = above \& ENTRY_RW/
 s/any & ENTRY_XD/leaf \& ENTRY_XD/
 s/any & ENTRY_XD/all \& ENTRY_XD/
-s/mode != PAGING_32_BIT && any & ENTRY_XD/any \& ENTRY_XD/
-s/has_keys(mode) ? FIELD(leaf, 62, 59) : 0/FIELD(leaf, 62, 59)/
-s/has_keys(mode) ? FIELD(leaf, 62, 59) : 0/has_keys(mode) ? FIELD(all, 62, 59) : 0/
+s/FIELD(leaf, 62, 59)/FIELD(all, 62, 59)/
 s/above = all;/;/
 s/FIELD(leaf, 62, 59)/FIELD(leaf, 61, 59)/
 s/\.must_set = ENTRY_A/.must_set = 0/
@@ -212,8 +210,8 @@ s/if (!(error & PF_P) || error & PF_RSVD)/if (error \& PF_RSVD)/
 s/if (!(error & PF_P) || error & PF_RSVD)/if (1)/
 s/leaf->level == 1 ? ENTRY_PAT_4K : ENTRY_PAT_LARGE/ENTRY_PAT_4K/
 s/leaf->level == 1 ? ENTRY_PAT_4K : ENTRY_PAT_LARGE/ENTRY_PAT_LARGE/
-s/if (!rights_allow(cpu, result->mode, access, rights))/if (0)/
-s/(key_denies(cpu, result->mode, access, rights) ? PF_PK : 0)/0/
+s/if (!rights_allow(cpu, mode, access, rights))/if (0)/
+s/(key_denies(cpu, mode, access, rights) ? PF_PK : 0)/0/
 s/PF_P | (key_denies/(key_denies/
 s/access->address & (result->page_size - 1)/access->address \& 0xfff/
 s/cpu->cr4 & CR4_PGE && leaf->value & ENTRY_G/leaf->value \& ENTRY_G/
@@ -230,7 +228,7 @@ s/cpu->cr3 & (mode == PAGING_32_BIT ? BITS(31, 12)/cpu->cr3 \& (mode == PAGING_3
 s/cpu->cr3 & (mode == PAGING_32_BIT ? BITS(31, 12) : BITS(51, 12))/cpu->cr3 \& (mode == PAGING_32_BIT ? BITS(31, 12) : BITS(63, 12))/
 s/cpu->cr3 & (mode == PAGING_32_BIT ? BITS(31, 12) : BITS(51, 12))/cpu->cr3 \& BITS(31, 12)/
 s/cpu->cr3 & (mode == PAGING_32_BIT ? BITS(31, 12) : BITS(51, 12))/cpu->cr3/
-s/result.user_address = result.writable = result.executable = true/;/
+s/result->user_address = result->writable = result->executable = true/;/
 s/access->address & BITS(31, 0)/0/
 s/if (has_keys(mode) && !is_canonical/if (!is_canonical/
 s/if (has_keys(mode) && !is_canonical/if (0 \&\& !is_canonical/

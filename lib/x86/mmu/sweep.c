@@ -78,6 +78,7 @@ static struct sweep *new_sweep(const struct sweep_row *row)
 	sweep_place_slots(sweep);
 	sweep->access_mask = sweep_is_legacy(row) ? BITS(31, 0) : ~0ull;
 	sweep->entries.row = row;
+	sweep->entries.top = sweep_top(row);
 	sweep->entries.physical_bits = maxphyaddr();
 	sweep->percent = this_platform()->sweep_percent;
 	sweep->random = case_random();

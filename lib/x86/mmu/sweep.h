@@ -59,6 +59,7 @@ struct sweep_row;
 /* Where and how a theme changes the entries of one access. */
 struct sweep_entries {
 	const struct sweep_row *row;
+	enum paging_level top;		/* sweep_top(row) */
 	u32 physical_bits;		/* MAXPHYADDR */
 	u64 switches;			/* of the state */
 	u64 random;			/* of this access, from the seed of the run */

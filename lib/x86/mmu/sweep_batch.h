@@ -71,16 +71,15 @@ struct sweep {
 	struct sweep_mismatch mismatch[SWEEP_MISMATCHES];
 };
 
-/* The entries of 32-bit paging have 4 bytes. */
-static inline u64 sweep_get(const struct sweep *sweep, const void *entry)
+/* An entry; those of 32-bit paging are `narrow`: 4 bytes. */
+static inline u64 sweep_get(bool narrow, const void *entry)
 {
-	return sweep->row->mode == PAGING_32_BIT ? *(const volatile u32 *)entry :
-						   *(const volatile u64 *)entry;
+	return narrow ? *(const volatile u32 *)entry : *(const volatile u64 *)entry;
 }
 
-static inline void sweep_set(const struct sweep *sweep, void *entry, u64 value)
+static inline void sweep_set(bool narrow, void *entry, u64 value)
 {
-	if (sweep->row->mode == PAGING_32_BIT)
+	if (narrow)
 		*(volatile u32 *)entry = value;
 	else
 		*(volatile u64 *)entry = value;

@@ -138,10 +138,11 @@ static u64 set_before(const struct sweep *sweep, u64 entry)
 /* Puts set `number` of the theme into the slot, if there is one and the platform wants it. */
 static bool plan_slot(struct sweep *sweep, u32 slot, u64 number)
 {
-	const enum paging_level size = sweep->row->size, top = sweep_top(sweep->row);
+	const enum paging_level size = sweep->row->size, top = sweep->entries.top;
+	const bool narrow = sweep->row->mode == PAGING_32_BIT;
 	struct sweep_entries *entries = &sweep->entries;
 	struct sweep_slot *place = &sweep->slot[slot];
-	u64 noise = next_random(sweep), wide = 0;
+	u64 noise = next_random(sweep);
 	enum paging_level level;
 
 	entries->random = noise * 0x9e3779b97f4a7c15;
@@ -149,18 +150,17 @@ static bool plan_slot(struct sweep *sweep, u32 slot, u64 number)
 		entries->entry[level] = sweep->plain[level] | (noise & sweep->noise[level]);
 	if (!sweep->row->theme->change(entries, number))
 		return false;
-	for (level = size; level <= top; level++)
-		wide |= entries->entry[level];
 	/* A set with bits that entries of 4 bytes do not have. */
-	if (sweep->row->mode == PAGING_32_BIT && wide >> 32)
-		return false;
+	for (level = size; narrow && level <= top; level++)
+		if (entries->entry[level] >> 32)
+			return false;
 	sweep->possible++;
 	if (sweep->percent < 100 && next_random(sweep) % 100 >= sweep->percent)
 		return false;
 	entries->entry[size] |= set_before(sweep, entries->entry[size]);
 	for (level = size; level <= top; level++) {
 		place->before[level] = entries->entry[level];
-		sweep_set(sweep, place->entry[level], entries->entry[level]);
+		sweep_set(narrow, place->entry[level], entries->entry[level]);
 	}
 	*data_of(sweep, slot) = DATA_BEFORE(slot);
 	sweep->record[slot].value = DATA_WRITTEN(slot);
@@ -274,10 +274,11 @@ static void judge_entries(struct judged *judged, const struct walk_result *resul
 	const struct sweep_slot *place = &sweep->slot[judged->slot];
 	const struct walk_step *step = result->step, *end = step + result->steps;
 	const enum paging_level size = sweep->row->size;
+	const bool narrow = sweep->row->mode == PAGING_32_BIT;
 	enum paging_level level;
 
-	for (level = sweep_top(sweep->row); level >= size; level--) {
-		u64 got = sweep_get(sweep, place->entry[level]), want = place->before[level];
+	for (level = sweep->entries.top; level >= size; level--) {
+		u64 got = sweep_get(narrow, place->entry[level]), want = place->before[level];
 
 		if (step < end) {
 			want |= step->must_set | (got & step->may_set);
@@ -297,7 +298,7 @@ static void judge_slot(struct sweep *sweep, u32 slot)
 	};
 	struct sweep_record *record = &sweep->record[slot];
 	struct judged judged = { .sweep = sweep, .slot = slot,
-				 .level = sweep_top(sweep->row) + 1 };
+				 .level = sweep->entries.top + 1 };
 	const struct walk_access access = { .address = record->linear, .kind = kinds[sweep->kind] };
 	outcome_t expected = OUTCOME_DONE, got = outcome_of(record);
 	struct walk_result result;

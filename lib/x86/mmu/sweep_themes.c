@@ -21,7 +21,7 @@ static bool change_rights(struct sweep_entries *entries, u64 index)
 {
 	enum paging_level level;
 
-	for (level = entries->row->size; level <= sweep_top(entries->row); level++, index /= 8) {
+	for (level = entries->row->size; level <= entries->top; level++, index /= 8) {
 		if (index & 4 && !may_set_xd(entries))
 			return false;
 		entries->entry[level] ^= (index & 1 ? PTE_RW : 0) | (index & 2 ? PTE_US : 0) |
@@ -70,7 +70,7 @@ static bool change_flags(struct sweep_entries *entries, u64 index)
 	enum paging_level level, absent = entries->row->size + index % (sweep_levels(entries->row) + 1);
 
 	index /= sweep_levels(entries->row) + 1;
-	for (level = entries->row->size; level <= sweep_top(entries->row); level++, index /= 4) {
+	for (level = entries->row->size; level <= entries->top; level++, index /= 4) {
 		u64 *entry = &entries->entry[level];
 
 		*entry = (*entry & ~(PTE_A | PTE_D)) | (index & 1 ? PTE_A : 0) |
@@ -122,7 +122,7 @@ static bool change_defects(struct sweep_entries *entries, u64 index)
 {
 	enum paging_level level;
 
-	for (level = entries->row->size; level <= sweep_top(entries->row); level++, index /= 6) {
+	for (level = entries->row->size; level <= entries->top; level++, index /= 6) {
 		static const u64 defects[6] = { 0, PTE_P, PTE_RW, PTE_US, PTE_XD, 0 };
 
 		entries->entry[level] ^= index % 6 == 5 ? reserved_bit(entries, level) :
@@ -142,7 +142,7 @@ static u64 count_keys(const struct sweep_row *row __maybe_unused)
 static bool change_keys(struct sweep_entries *entries, u64 index)
 {
 	u64 *leaf = &entries->entry[entries->row->size];
-	u64 *top = &entries->entry[sweep_top(entries->row)];
+	u64 *top = &entries->entry[entries->top];
 
 	*leaf = (*leaf & ~PTE_KEY(15)) | PTE_KEY(index / 8);
 	*leaf ^= (index & 1 ? PTE_RW : 0) | (index & 2 ? PTE_US : 0);

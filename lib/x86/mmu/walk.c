@@ -138,11 +138,12 @@ static bool key_denies(const struct walk_cpu *cpu, enum paging_mode mode,
 {
 	u32 keys = rights->user_address ? cpu->pkru : cpu->pkrs;
 	u64 enable = rights->user_address ? CR4_PKE : CR4_PKS;
-	bool access_disable = keys >> 2 * rights->key & 1;
-	bool write_disable = keys >> (2 * rights->key + 1) & 1;
+	bool access_disable, write_disable;
 
 	if (!has_keys(mode) || !(cpu->cr4 & enable) || access->kind == ACCESS_FETCH)
 		return false;
+	access_disable = keys >> 2 * rights->key & 1;
+	write_disable = keys >> (2 * rights->key + 1) & 1;
 	if (access_disable)
 		return true;
 	return write_disable && access->kind == ACCESS_WRITE &&
@@ -237,17 +238,18 @@ static u64 page_address(enum paging_mode mode, u32 level, u64 entry)
 
 /*
  * `all`: the bits that are 1 in every entry used, and `above` in all but the leaf, which maps the page;
- * `any`: those that are 1 in at least one.
+ * `any`: those that are 1 in at least one. Entries of 4 bytes have no XD, and those of PAE paging no key: its
+ * bits are reserved.
  */
-static struct rights rights_of(enum paging_mode mode, u64 leaf, u64 above, u64 all, u64 any)
+static struct rights rights_of(u64 leaf, u64 above, u64 all, u64 any)
 {
 	return (struct rights){
 		.user_address = all & ENTRY_US,
 		.writable = all & ENTRY_RW,
-		.execute_disable = mode != PAGING_32_BIT && any & ENTRY_XD,
+		.execute_disable = any & ENTRY_XD,
 		/* Read-only and dirty in the leaf, writable in every other entry. */
 		.shadow_stack = above & ENTRY_RW && !(leaf & ENTRY_RW) && leaf & ENTRY_D,
-		.key = has_keys(mode) ? FIELD(leaf, 62, 59) : 0,
+		.key = FIELD(leaf, 62, 59),
 	};
 }
 
@@ -357,7 +359,7 @@ static __force_inline void walk_tables(const struct walk_cpu *cpu, enum paging_m
 			break;
 		table = table_address(mode, step->value);
 	}
-	rights = rights_of(mode, result->step[result->steps - 1].value, above, all, any);
+	rights = rights_of(result->step[result->steps - 1].value, above, all, any);
 	finish(cpu, mode, access, result, &rights);
 }
 
