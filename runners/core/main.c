@@ -19,6 +19,7 @@
 enum {
 	CONSOLE_BUFFER = 4096,
 	ERROR_BUFFER = 512,
+	TREE_BUFFER = 16384,
 };
 
 static struct vm machine;
@@ -46,6 +47,18 @@ static struct blob read_blob(const void *tree, const char *name, struct text *co
 		die(console, "the tree brings nothing to run");
 	}
 	return (struct blob){ bytes, (size_t)length };
+}
+
+/* libfdt wants a tree at a multiple of 8; a property is at one of 4. */
+static struct blob read_aligned_tree(const void *tree, struct text *console)
+{
+	static _Alignas(8) u8 buffer[TREE_BUFFER];
+	const struct blob found = read_blob(tree, "exitpath,payload-tree", console);
+
+	if (found.size > sizeof(buffer))
+		die(console, "the tree of the guest is too large");
+	memcpy(buffer, found.bytes, found.size);
+	return (struct blob){ buffer, found.size };
 }
 
 static const struct hv_mmu *choose_mmu(const void *tree, struct text *console)
@@ -76,7 +89,7 @@ static void create(const void *tree, struct text *console)
 	core_mmu = choose_mmu(tree, console);
 	text_init(&error, error_bytes, sizeof(error_bytes));
 	result = vm_create(&machine, &core_functions, read_blob(tree, "exitpath,payload", console),
-			   read_blob(tree, "exitpath,payload-tree", console), console, &error);
+			   read_aligned_tree(tree, console), console, &error);
 	if (result == VM_BAD_TREE || result == VM_BAD_IMAGE)
 		die(console, error.bytes);
 	if (result) {
