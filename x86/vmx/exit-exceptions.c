@@ -309,6 +309,7 @@ CASE(triple_fault_without_paging_structures_exits,
 	if (vmcs_has_control(CONTROL_PROC1_CR3_LOAD_EXITING))
 		case_skip("the 0-setting of CR3-load exiting");
 	guest_value = physical(page_alloc());
+	audit_guest_changes(GUEST_CR3);
 	vmwrite(EXCEPTION_BITMAP, 0);
 	EXPECT(enter(guest_mov_to_cr3.run), OUTCOME_EXIT(EXIT_TRIPLE_FAULT));
 	EXPECT_EQ(vmread(GUEST_CR3), guest_value);
