@@ -119,6 +119,11 @@ void case_boot_again(void)
 	run.boot_again = true;
 }
 
+bool case_will_boot_again(void)
+{
+	return run.boot_again;
+}
+
 void case_end(void)
 {
 	run.machine->leave();

@@ -94,6 +94,9 @@ __noreturn void case_end(void);
  */
 void case_boot_again(void);
 
+/* Whether that has been asked for: what the case has done need not be undone then. */
+bool case_will_boot_again(void);
+
 /* Ends the running case as `# SKIP needs <text>`: for a need that only shows while running. */
 __noreturn void case_skip(const char *text, ...) __printf(1, 2);
 

@@ -195,7 +195,8 @@ void cpu_restore_baseline(void)
 	restore_registers();
 	/* Twice: it must be on to reach the others, and they may be in the mode that it is in now. */
 	restored = apic_is_on() || apic_restore_baseline();
-	if (restored)
+	/* A processor in VMX-abort shutdown must be left alone: 30.7. */
+	if (restored && !case_will_boot_again())
 		smp_restore_baseline();
 	if (!restored || !apic_restore_baseline())
 		case_boot_again();

@@ -1,0 +1,315 @@
+/*
+ * VM entries that fail late: 29.8 VM-Entry Failures During or After Loading Guest State.
+ *
+ * Such a failure ends like a VM exit, in the host state, with bit 31 of the exit reason set. But the guest has
+ * not run, and what an exit says and saves of a guest stays as it was. Three entries fail here: one
+ * with bad guest state (33), one with a bad VMCS link pointer (33, qualification 4), and one with a bad
+ * list of MSRs (34).
+ */
+#include "cpu/apic.h"
+#include "cpu/safe.h"
+#include "mmu/pages.h"
+#include "string.h"
+#include "vmx/guest.h"
+
+BEFORE_EACH_CASE(vmx_start);
+
+GUEST_CODE(cpuid, "", "cpuid");
+GUEST_CODE(general_protection, "", "mov %rbx, %ds");
+
+#define BAD_GUEST	OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE, 0)
+#define BAD_LINK	OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE, 4)
+#define BAD_MSR(n)	OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_MSR_LOADING, n)
+
+/* RFLAGS bit 1 must be 1: 29.3.1.4. */
+static void spoil_guest(void)
+{
+	vmwrite(GUEST_RFLAGS, 0);
+}
+
+static void spoil_msr_list(u32 good_entries)
+{
+	u64 *list = page_alloc();
+	u32 i;
+
+	for (i = 0; i < good_entries; i++)
+		list[2 * i] = IA32_SYSENTER_CS;
+	list[2 * i] = IA32_FS_BASE;
+	vmwrite(VM_ENTRY_MSR_LOAD_ADDRESS, physical(list));
+	vmwrite(VM_ENTRY_MSR_LOAD_COUNT, good_entries + 1);
+}
+
+/* --- what is recorded ---------------------------------------------------------------------- */
+
+CASE(reason_of_bad_guest_state, PROVES("host-and-exit:fail.reason", "host-and-exit:fail.qualification"),
+     NEEDS(VMX))
+{
+	spoil_guest();
+	EXPECT(resume(), BAD_GUEST);
+	EXPECT_EQ(vmread(EXIT_REASON), BIT(31) | EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE);
+	EXPECT_EQ(vmread(EXIT_QUALIFICATION), 0);
+}
+
+CASE(reason_of_bad_link_pointer, PROVES("host-and-exit:fail.reason", "host-and-exit:fail.qualification"),
+     NEEDS(VMX))
+{
+	vmwrite(VMCS_LINK_POINTER, 1);
+	EXPECT(resume(), BAD_LINK);
+	EXPECT_EQ(vmread(EXIT_REASON), BIT(31) | EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE);
+	EXPECT_EQ(vmread(EXIT_QUALIFICATION), 4);
+}
+
+CASE(reason_of_bad_msr, PROVES("host-and-exit:fail.reason", "host-and-exit:fail.qualification"), NEEDS(VMX))
+{
+	spoil_msr_list(2);
+	EXPECT(resume(), BAD_MSR(3));
+	EXPECT_EQ(vmread(EXIT_REASON), BIT(31) | EXIT_ENTRY_FAILURE_MSR_LOADING);
+	EXPECT_EQ(vmread(EXIT_QUALIFICATION), 3);
+}
+
+/* What the exit before has left, by an exception with an error code. */
+CASE(exit_information_stays, PROVES("host-and-exit:fail.other_info"), NEEDS(VMX))
+{
+	static const u32 fields[] = {
+		EXITING_EVENT_IDENTIFICATION, EXITING_EVENT_ERROR_CODE, ORIGINAL_EVENT_IDENTIFICATION,
+		ORIGINAL_EVENT_ERROR_CODE, VM_EXIT_INSTRUCTION_LENGTH, VM_EXIT_INSTRUCTION_INFORMATION,
+		VM_INSTRUCTION_ERROR, GUEST_LINEAR_ADDRESS, IO_RCX, IO_RSI, IO_RDI, IO_RIP,
+	};
+	u64 before[ARRAY_SIZE(fields)];
+	u32 i;
+
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_GP));
+	guest_regs()->rbx = 0xfff0;
+	REQUIRE(enter_at_instruction(&guest_general_protection), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	for (i = 0; i < ARRAY_SIZE(fields); i++)
+		before[i] = vmread(fields[i]);
+	EXPECT_EQ(before[1], 0xfff0);
+	spoil_guest();
+	EXPECT(resume(), BAD_GUEST);
+	for (i = 0; i < ARRAY_SIZE(fields); i++)
+		if (!EXPECT_EQ(vmread(fields[i]), before[i]))
+			case_note("field", "%s", vmcs_field_name(fields[i]));
+}
+
+CASE(injection_stays_valid, PROVES("host-and-exit:fail.inject_valid"), NEEDS(VMX))
+{
+	const u64 event = INJECTED_EVENT(EVENT_TYPE_HARDWARE_EXCEPTION, VECTOR_UD);
+
+	vmwrite(INJECTED_EVENT_IDENTIFICATION, event);
+	spoil_guest();
+	EXPECT(resume(), BAD_GUEST);
+	EXPECT_EQ(vmread(INJECTED_EVENT_IDENTIFICATION), event);
+}
+
+/* 30.2: an exit clears it, also when the event was delivered long ago. */
+CASE(injection_is_not_valid_after_an_exit, PROVES("host-and-exit:exit.inject_valid",
+     "event-injection:inject.valid_cleared"), NEEDS(VMX))
+{
+	vmwrite(INJECTED_EVENT_IDENTIFICATION,
+		INJECTED_EVENT(EVENT_TYPE_HARDWARE_EXCEPTION, VECTOR_UD));
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_GP));
+	vmwrite(GUEST_IDTR_LIMIT, 0);
+	EXPECT(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(vmread(INJECTED_EVENT_IDENTIFICATION),
+		  INJECTED_EVENT(EVENT_TYPE_HARDWARE_EXCEPTION, VECTOR_UD) & ~INJECTED_VALID);
+}
+
+/* --- what is loaded, and what is not ----------------------------------------------------------- */
+
+static void expect_host_state_after(outcome_t failure)
+{
+	u64 cr4 = read_cr4() ^ CR4_TSD;
+
+	vmwrite(HOST_CR4, cr4);
+	vmwrite(HOST_IA32_SYSENTER_ESP, 0x123456);
+	vmwrite(HOST_FS_BASE, 0x654321);
+	vmwrite(GUEST_IA32_SYSENTER_ESP, 0x1111);
+	vmwrite(GUEST_FS_BASE, 0x2222);
+	EXPECT(resume(), failure);
+	EXPECT_EQ(read_cr4(), cr4);
+	EXPECT_EQ(rdmsr(IA32_SYSENTER_ESP), 0x123456);
+	EXPECT_EQ(rdmsr(IA32_FS_BASE), 0x654321);
+}
+
+CASE(host_state_after_bad_guest_state, PROVES("host-and-exit:fail.host_state"), NEEDS(VMX))
+{
+	spoil_guest();
+	expect_host_state_after(BAD_GUEST);
+}
+
+CASE(host_state_after_bad_msr, PROVES("host-and-exit:fail.host_state"), NEEDS(VMX))
+{
+	spoil_msr_list(0);
+	expect_host_state_after(BAD_MSR(1));
+}
+
+CASE(msrs_of_the_exit_are_loaded, PROVES("host-and-exit:fail.msr_load"), NEEDS(VMX))
+{
+	u64 *list = page_alloc();
+
+	list[0] = IA32_KERNEL_GS_BASE;
+	list[1] = 0x123456;
+	wrmsr(IA32_KERNEL_GS_BASE, 0);
+	vmwrite(VM_EXIT_MSR_LOAD_ADDRESS, physical(list));
+	vmwrite(VM_EXIT_MSR_LOAD_COUNT, 1);
+	spoil_guest();
+	EXPECT(resume(), BAD_GUEST);
+	EXPECT_EQ(rdmsr(IA32_KERNEL_GS_BASE), 0x123456);
+	wrmsr(IA32_KERNEL_GS_BASE, 0);
+}
+
+CASE(no_msrs_are_stored, PROVES("host-and-exit:fail.msr_store"), NEEDS(VMX))
+{
+	u64 *list = page_alloc();
+
+	list[0] = IA32_STAR;
+	list[1] = 0x123456;
+	vmwrite(VM_EXIT_MSR_STORE_ADDRESS, physical(list));
+	vmwrite(VM_EXIT_MSR_STORE_COUNT, 1);
+	spoil_guest();
+	EXPECT(resume(), BAD_GUEST);
+	EXPECT_EQ(list[0], IA32_STAR);
+	EXPECT_EQ(list[1], 0x123456);
+}
+
+/* What an exit would save differs in all of these. */
+CASE(guest_state_area_stays, PROVES("host-and-exit:fail.guest_area"), NEEDS(VMX))
+{
+	vmwrite(GUEST_CR0, vmread(GUEST_CR0) & ~CR0_ET);
+	vmwrite(GUEST_DR7, 0x1111);
+	vmwrite(GUEST_PENDING_DEBUG_EXCEPTIONS, PENDING_BS);
+	vmwrite(GUEST_RSP, 0x123456789);
+	spoil_guest();
+	EXPECT(resume(), BAD_GUEST);
+	EXPECT_EQ(vmread(GUEST_CR0), read_cr0() & ~CR0_ET);
+	EXPECT_EQ(vmread(GUEST_DR7), 0x1111);
+	EXPECT_EQ(vmread(GUEST_PENDING_DEBUG_EXCEPTIONS), PENDING_BS);
+	EXPECT_EQ(vmread(GUEST_RSP), 0x123456789);
+	EXPECT_EQ(vmread(GUEST_RFLAGS), 0);
+}
+
+CASE(controls_stay, PROVES("host-and-exit:fail.fields_kept"), NEEDS(VMX))
+{
+	u64 entry_controls = vmread(VM_ENTRY_CONTROLS);
+
+	vmwrite(TSC_OFFSET, 0x123456789);
+	spoil_guest();
+	EXPECT(resume(), BAD_GUEST);
+	EXPECT_EQ(vmread(TSC_OFFSET), 0x123456789);
+	EXPECT_EQ(vmread(VM_ENTRY_CONTROLS), entry_controls);
+}
+
+/* --- launch state -------------------------------------------------------------------------------- */
+
+CASE(failed_launch_leaves_clear, PROVES("host-and-exit:fail.launch_state"), NEEDS(VMX))
+{
+	spoil_guest();
+	EXPECT(vmlaunch(), BAD_GUEST);
+	EXPECT(vmresume(), OUTCOME_VMFAIL_VALID(VMFAIL_VMRESUME_NON_LAUNCHED_VMCS));
+	EXPECT(vmlaunch(), BAD_GUEST);
+}
+
+CASE(failed_resume_leaves_launched, PROVES("host-and-exit:fail.launch_state",
+     "host-and-exit:entry.launch_state"), NEEDS(VMX))
+{
+	REQUIRE(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_CPUID));
+	EXPECT(vmlaunch(), OUTCOME_VMFAIL_VALID(VMFAIL_VMLAUNCH_NON_CLEAR_VMCS));
+	spoil_guest();
+	EXPECT(vmresume(), BAD_GUEST);
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED);
+	EXPECT(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_CPUID));
+}
+
+/* --- the order of checks --------------------------------------------------------------------------- */
+
+static void spoil_control(void)
+{
+	vmwrite(CR3_TARGET_COUNT, 255);
+}
+
+static void spoil_host(void)
+{
+	vmwrite(HOST_CS_SELECTOR, 0);
+}
+
+CASE(controls_before_guest_state, PROVES("host-and-exit:entry.order.1"), NEEDS(VMX))
+{
+	spoil_guest();
+	spoil_control();
+	EXPECT(resume(), OUTCOME_VMFAIL_VALID(VMFAIL_ENTRY_INVALID_CONTROL_FIELDS));
+}
+
+CASE(host_state_before_guest_state, PROVES("host-and-exit:entry.order.1"), NEEDS(VMX))
+{
+	spoil_guest();
+	spoil_host();
+	EXPECT(resume(), OUTCOME_VMFAIL_VALID(VMFAIL_ENTRY_INVALID_HOST_STATE));
+}
+
+CASE(guest_state_before_msrs, PROVES("host-and-exit:entry.order.1"), NEEDS(VMX))
+{
+	spoil_msr_list(0);
+	spoil_guest();
+	EXPECT(resume(), BAD_GUEST);
+}
+
+CASE(launch_state_before_controls, PROVES("host-and-exit:entry.order.1"), NEEDS(VMX))
+{
+	spoil_control();
+	EXPECT(vmresume(), OUTCOME_VMFAIL_VALID(VMFAIL_VMRESUME_NON_LAUNCHED_VMCS));
+}
+
+/* 29.2: a failure of these checks loads and changes nothing; the audit looks at all fields and registers. */
+CASE(early_failure_changes_nothing, PROVES("host-and-exit:fail.early"), NEEDS(VMX))
+{
+	u64 sysenter = rdmsr(IA32_SYSENTER_ESP);
+
+	REQUIRE(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_CPUID));
+	wrmsr(IA32_SYSENTER_ESP, sysenter + 8);
+	vmwrite(GUEST_IA32_SYSENTER_ESP, 0x1111);
+	spoil_control();
+	EXPECT(resume(), OUTCOME_VMFAIL_VALID(VMFAIL_ENTRY_INVALID_CONTROL_FIELDS));
+	EXPECT_EQ(vmread(EXIT_REASON), EXIT_CPUID);
+	EXPECT_EQ(vmread(VM_EXIT_INSTRUCTION_LENGTH), 2);
+	EXPECT_EQ(rdmsr(IA32_SYSENTER_ESP), sysenter + 8);
+	EXPECT_EQ(vmread(VM_INSTRUCTION_ERROR), VMFAIL_ENTRY_INVALID_CONTROL_FIELDS);
+}
+
+/* --- blocking of NMIs --------------------------------------------------------------------------------- */
+
+static u32 nmis, nmis_after_failure;
+static outcome_t failure_in_handler;
+
+static void send_nmi(void)
+{
+	u32 i;
+
+	apic_send(apic_id(), ICR_NMI | ICR_ASSERT);
+	for (i = 0; i < 10000; i++)
+		pause();
+}
+
+/* A second NMI waits for the end of the handler of the first; the guest state would not block it. */
+static void fail_to_enter(struct trap_frame *frame)
+{
+	(void)frame;
+	if (nmis++)
+		return;
+	send_nmi();
+	failure_in_handler = resume();
+	send_nmi();
+	nmis_after_failure = nmis;
+}
+
+CASE(nmis_stay_blocked, PROVES("host-and-exit:fail.nmi_blocking"), NEEDS(VMX, PIN(NMI_EXITING), APIC))
+{
+	nmis = 0;
+	vmcs_set_control(CONTROL_PIN_NMI_EXITING);
+	spoil_guest();
+	trap_on(VECTOR_NMI, fail_to_enter);
+	this_cpu()->idt[VECTOR_NMI].ist = IST_NONE;
+	send_nmi();
+	EXPECT(failure_in_handler, BAD_GUEST);
+	EXPECT_EQ(nmis_after_failure, 1);
+	EXPECT_EQ(nmis, 2);
+}
