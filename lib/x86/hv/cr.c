@@ -229,6 +229,9 @@ static bool write_guest_cr3(struct hv_vcpu *vcpu, u64 cr3)
 {
 	u64 before = hv_cr3(vcpu);
 
+	/* 5.10.4.1: bit 63 keeps what is cached, which is never more than may be kept. */
+	if (hv_cr4() & CR4_PCIDE)
+		cr3 &= ~BIT(63);
 	if (hv_efer(vcpu) & EFER_LMA && cr3 >> vcpu->vm->physical_bits)
 		return false;
 	hv_put_cr3(vcpu, cr3);

@@ -103,6 +103,7 @@ struct hv_vcpu {
 	struct kvm_run *run;		/* one page, with the data of I/O at HV_PIO_OFFSET */
 	u8 *vmcs;
 	bool launched, running;		/* running: inside of hv_vcpu_run() */
+	bool cannot_run;		/* the MMU has no way to run the mode that the guest is in */
 	struct vmx_switch state;	/* general registers but RSP */
 	u64 cr2, cr8, efer, dr[4], dr6, apic_base, misc_enable;
 	u64 cr3, pdpte[4];		/* where the MMU owns them: hv_cr3() */

@@ -66,13 +66,13 @@ void hv_inject(struct hv_vcpu *vcpu, struct hv_fault fault)
 	}
 	if (vcpu->event.id)
 		put_back(vcpu);
-	if (makes_double_fault(first, class_of(fault.vector)))
-		fault = (struct hv_fault){ .vector = VECTOR_DF, .has_error = true };
 	/* While the vCPU runs, its CR2 is in the register. */
 	if (fault.vector == VECTOR_PF && vcpu->running)
 		write_cr2(fault.cr2);
 	else if (fault.vector == VECTOR_PF)
 		vcpu->cr2 = fault.cr2;
+	if (makes_double_fault(first, class_of(fault.vector)))
+		fault = (struct hv_fault){ .vector = VECTOR_DF, .has_error = true };
 	vcpu->event = (struct hv_event){
 		.id = HV_EVENT(HV_EVENT_HARDWARE_EXCEPTION, fault.vector) |
 		      (fault.has_error ? HV_EVENT_ERROR_CODE : 0),

@@ -29,6 +29,7 @@
 #define SHADOW_PER_BLOCK	64
 #define SHADOW_BUCKETS		1024
 #define SHADOW_MAX_STEPS	4
+#define SHADOW_MAX_REFUSALS	4
 
 /* Tables that one instruction can need, so that it comes to an end: struct hv_mmu's min_pages. */
 #define SHADOW_MIN_TABLES	40
@@ -88,6 +89,9 @@ struct shadow_vcpu {
 	/* Pages that the instruction at step_rip may write to, and no other: shadow_step(). */
 	u64 step[SHADOW_MAX_STEPS], step_rip;
 	u32 steps;
+	/* The access that was refused last although it had its entries, and how often. */
+	u64 refused_at, refused_rip;
+	u32 refusals;
 };
 
 struct shadow {

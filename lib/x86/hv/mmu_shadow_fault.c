@@ -62,18 +62,24 @@ static enum hv_mmu_fault inject(struct hv_vcpu *vcpu, u64 linear, const struct w
  * The access was refused although all entries are as they should be. Then it is one that the error
  * code does not tell from an explicit access, or from a fetch: 5.6.1.
  */
-static enum hv_mmu_fault refused_anyway(struct hv_vcpu *vcpu, const struct walk_cpu *cpu,
-					struct walk_access access)
+static enum hv_mmu_fault refused_anyway(struct hv_vcpu *vcpu, struct shadow_vcpu *own,
+					const struct walk_cpu *cpu, struct walk_access access)
 {
+	u64 rip = vmcs_get(GUEST_RIP);
 	struct walk_result result;
 
 	if (access.kind == ACCESS_FETCH)
 		access.kind = ACCESS_READ;
 	access.implicit = cpu->cpl < 3;
 	result = walk(cpu, &access, hv_walk_read, vcpu);
-	/* If it is not, the processor has used what it had cached, and no longer does. */
-	return result.kind == WALK_PAGE_FAULT ? inject(vcpu, access.address, &result) :
-	       HV_MMU_AGAIN;
+	if (result.kind == WALK_PAGE_FAULT)
+		return inject(vcpu, access.address, &result);
+	/* The processor has used what it had cached, and no longer does. */
+	if (own->refused_rip != rip || own->refused_at != access.address)
+		own->refusals = 0;
+	own->refused_rip = rip;
+	own->refused_at = access.address;
+	return own->refusals++ < SHADOW_MAX_REFUSALS ? HV_MMU_AGAIN : HV_MMU_DEVICE;
 }
 
 /* Whether the processor, with CR0.WP = 1, refuses what the guest's CR0.WP = 0 allows. */
@@ -118,7 +124,7 @@ static enum hv_mmu_fault allow(struct hv_vcpu *vcpu, struct shadow_vcpu *own,
 		return HV_MMU_DEVICE;
 	if (lift && !stand_in)
 		return write_once(vcpu, own, access->address);
-	return filled == SHADOW_SAME ? refused_anyway(vcpu, cpu, *access) : HV_MMU_AGAIN;
+	return filled == SHADOW_SAME ? refused_anyway(vcpu, own, cpu, *access) : HV_MMU_AGAIN;
 }
 
 static enum hv_mmu_fault judge(struct hv_vcpu *vcpu, struct shadow_vcpu *own)

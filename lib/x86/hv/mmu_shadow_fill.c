@@ -138,6 +138,7 @@ static bool descend(struct path *path, u32 level)
 					   path->role.mode == PAGING_PAE && level == LEVEL_PDPTE),
 			   wanted);
 		path->changed = true;
+		path->vm->fills++;
 		child = wanted;
 	}
 	shadow_see(table, index, seen);
@@ -202,6 +203,7 @@ static void set_page(struct path *path, u64 entry)
 		return;
 	shadow_set(path->vm, path->table, index, entry, 0);
 	path->changed = true;
+	path->vm->fills++;
 }
 
 enum shadow_filled shadow_fill(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u64 linear,

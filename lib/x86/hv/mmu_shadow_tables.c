@@ -230,7 +230,6 @@ void shadow_set(struct hv_vm *vm, u32 number, u32 index, u64 entry, u32 to)
 	if (entry) {
 		link_entry(shadow, number, index, entry, to);
 		table->present++;
-		vm->fills++;
 	}
 }
 

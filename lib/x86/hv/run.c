@@ -16,6 +16,8 @@ static enum hv_next enter_once(struct hv_vcpu *vcpu)
 {
 	u64 reason;
 
+	if (vcpu->cannot_run)
+		return hv_emulation_failure(vcpu);
 	if (vcpu->vm->irqchip)
 		hv_set_timer(vcpu);
 	hv_events_before_entry(vcpu);
