@@ -18,6 +18,7 @@ vmm=$tmp/vmm
 tree=$build/runners/kvm/machine.dtb
 
 # The VMM with the back end that runs no guest.
+# shellcheck disable=SC2317	# called by ok
 build_vmm()
 {
 	set -- "$fake/backend.c"
