@@ -125,6 +125,13 @@ static void output(struct kvm_run *run, uint16_t port, const char *bytes, size_t
 
 static void give_up(struct kvm_run *run, uint32_t suberror)
 {
+	/* No two segments alike: the longest report there is. */
+	fake.sregs.ds.base = 1;
+	fake.sregs.es.base = 2;
+	fake.sregs.fs.base = 3;
+	fake.sregs.gs.base = 4;
+	fake.sregs.tr.base = 5;
+	fake.sregs.ldt.base = 6;
 	fake.regs.rip = CODE;
 	fake.regs.r15 = 0x12345678;
 	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/wait.h>
 
-/* How many of the last lines a message shows. */
-#define CONSOLE_LINES 20
+/* How many of the last lines a message shows: all that the VMM says of a CPU that stopped, and more. */
+#define CONSOLE_LINES 32
 #define ERROR_LINES 60
 
 /* After so many boots in a row without a plan, the set-up is broken. */
