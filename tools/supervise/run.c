@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-/* How many of the last lines a message shows: all that the VMM says of a CPU that stopped, and more. */
+/* How many of the last lines a message shows: more than the VMM says of a CPU that stopped. */
 #define CONSOLE_LINES 32
 #define ERROR_LINES 60
 
