@@ -17,6 +17,16 @@ static void put(struct sink *sink, char c)
 		sink->to[sink->length++] = c;
 }
 
+static void put_text(struct sink *sink, const char *text, size_t length)
+{
+	size_t room = sink->size > sink->length + 1 ? sink->size - sink->length - 1 : 0;
+
+	if (length > room)
+		length = room;
+	memcpy(sink->to + sink->length, text, length);
+	sink->length += length;
+}
+
 static void put_padded(struct sink *sink, const struct spec *spec, const char *prefix,
 		       const char *body, size_t length)
 {
@@ -30,8 +40,7 @@ static void put_padded(struct sink *sink, const struct spec *spec, const char *p
 	if (!spec->left)
 		for (; fill > 0; fill--)
 			put(sink, '0');
-	while (length--)
-		put(sink, *body++);
+	put_text(sink, body, length);
 	for (; fill > 0; fill--)
 		put(sink, ' ');
 }

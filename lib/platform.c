@@ -1,44 +1,50 @@
-#include <libfdt.h>
 #include "io.h"
 #include "platform.h"
 #include "string.h"
+#include "tree.h"
 
-#define TREE_MAX	0x100000	/* larger than any ROM: a wild size, not a tree */
 #define UART_SPIN	100000
 
-static bool read_cell(const void *tree, int node, const char *name, u32 *value)
+static bool read_cell(const struct tree *tree, int node, const char *name, u32 *value)
 {
-	int size;
-	const fdt32_t *cell = fdt_getprop(tree, node, name, &size);
+	u32 size;
+	const u32 *cell = tree_property(tree, node, name, &size);
 
 	if (!cell || size != 4)
 		return false;
-	*value = fdt32_to_cpu(*cell);
+	*value = tree_cell(*cell);
 	return true;
 }
 
-static bool read_text(const void *tree, int node, const char *name, char *to, size_t size)
+static bool read_text(const struct tree *tree, int node, const char *name, char *to, size_t size)
 {
-	int length;
-	const char *text = fdt_getprop(tree, node, name, &length);
+	u32 length;
+	const char *text = tree_property(tree, node, name, &length);
 
-	if (!text || length < 1 || (size_t)length > size || text[length - 1])
+	if (!text || length < 1 || length > size || text[length - 1])
 		return false;
 	memcpy(to, text, length);
 	return true;
 }
 
-static bool is_compatible(const void *tree, int node, const char *with)
+static bool is_compatible(const struct tree *tree, int node, const char *with)
 {
-	return fdt_node_check_compatible(tree, node, with) == 0;
+	u32 size;
+	const char *list = tree_property(tree, node, "compatible", &size), *end = list + size;
+
+	for (; list && list < end; list += strnlen(list, end - list) + 1)
+		if (strnlen(list, end - list) == strlen(with) &&
+		    memcmp(list, with, strlen(with)) == 0)
+			return true;
+	return false;
 }
 
-static const char *read_console(struct platform *platform, const void *tree)
+static const char *read_console(struct platform *platform, const struct tree *tree)
 {
-	int node = fdt_path_offset(tree, "/console");
+	int node = tree_find(tree, TREE_ROOT, "console");
 	u32 port;
 
-	if (node < 0)
+	if (node == TREE_NONE)
 		return "no node /console";
 	if (!read_cell(tree, node, "exitpath,port", &port) || port > 0xffff)
 		return "/console: no 16-bit number in exitpath,port";
@@ -52,12 +58,12 @@ static const char *read_console(struct platform *platform, const void *tree)
 	return NULL;
 }
 
-static const char *read_poweroff(struct platform *platform, const void *tree)
+static const char *read_poweroff(struct platform *platform, const struct tree *tree)
 {
-	int node = fdt_path_offset(tree, "/poweroff");
+	int node = tree_find(tree, TREE_ROOT, "poweroff");
 	u32 port, value;
 
-	if (node < 0)
+	if (node == TREE_NONE)
 		return "no node /poweroff";
 	if (!read_cell(tree, node, "exitpath,port", &port) || port > 0xffff)
 		return "/poweroff: no 16-bit number in exitpath,port";
@@ -78,12 +84,12 @@ static const char *read_poweroff(struct platform *platform, const void *tree)
 	return NULL;
 }
 
-static const char *read_palette(struct platform *platform, const void *tree)
+static const char *read_palette(struct platform *platform, const struct tree *tree)
 {
-	int node = fdt_path_offset(tree, "/palette");
+	int node = tree_find(tree, TREE_ROOT, "palette");
 	u32 port;
 
-	if (node < 0)
+	if (node == TREE_NONE)
 		return NULL;
 	if (!is_compatible(tree, node, "exitpath,vga-palette"))
 		return "/palette: compatible is not exitpath,vga-palette";
@@ -93,38 +99,39 @@ static const char *read_palette(struct platform *platform, const void *tree)
 	return NULL;
 }
 
-static const char *read_memory(struct platform *platform, const void *tree)
+static const char *read_memory(struct platform *platform, const struct tree *tree)
 {
-	const fdt32_t *cell;
-	int node, size, i;
+	const u32 *cell;
+	int node = TREE_NONE;
+	u32 size, i;
 
-	fdt_for_each_subnode(node, tree, 0) {
-		const char *type = fdt_getprop(tree, node, "device_type", &size);
+	while ((node = tree_next_child(tree, TREE_ROOT, node)) != TREE_NONE) {
+		const char *type = tree_property(tree, node, "device_type", &size);
 
 		if (!type || size != 7 || memcmp(type, "memory", 7))
 			continue;
-		cell = fdt_getprop(tree, node, "reg", &size);
-		if (!cell || size <= 0 || size % 16)
+		cell = tree_property(tree, node, "reg", &size);
+		if (!cell || !size || size % 16)
 			return "a memory node whose reg is not pairs of two cells";
 		for (i = 0; i < size / 16; i++, cell += 4) {
 			if (platform->memory_count == PLATFORM_MAX_MEMORY)
 				return "more than 8 memory ranges";
 			platform->memory[platform->memory_count++] = (struct platform_memory){
-				.start = (u64)fdt32_to_cpu(cell[0]) << 32 | fdt32_to_cpu(cell[1]),
-				.size = (u64)fdt32_to_cpu(cell[2]) << 32 | fdt32_to_cpu(cell[3]),
+				.start = (u64)tree_cell(cell[0]) << 32 | tree_cell(cell[1]),
+				.size = (u64)tree_cell(cell[2]) << 32 | tree_cell(cell[3]),
 			};
 		}
 	}
 	return platform->memory_count ? NULL : "no memory node";
 }
 
-static const char *read_cpus(struct platform *platform, const void *tree)
+static const char *read_cpus(struct platform *platform, const struct tree *tree)
 {
-	int cpus = fdt_path_offset(tree, "/cpus"), node;
+	int cpus = tree_find(tree, TREE_ROOT, "cpus"), node = TREE_NONE;
 
-	if (cpus < 0)
+	if (cpus == TREE_NONE)
 		return "no node /cpus";
-	fdt_for_each_subnode(node, tree, cpus) {
+	while ((node = tree_next_child(tree, cpus, node)) != TREE_NONE) {
 		if (platform->cpu_count == PLATFORM_MAX_CPUS)
 			return "/cpus: more than 8 processors";
 		if (!read_cell(tree, node, "reg", &platform->apic_id[platform->cpu_count++]))
@@ -134,35 +141,36 @@ static const char *read_cpus(struct platform *platform, const void *tree)
 }
 
 /* How much the VM entries are audited, and what is known to be wrong: vmx/audit.h. */
-static const char *read_audit(struct platform *platform, const void *tree, int node)
+static const char *read_audit(struct platform *platform, const struct tree *tree, int node)
 {
 	const char *names;
-	int size;
+	u32 size;
 
 	read_cell(tree, node, "exitpath,audit", &platform->audit_percent);
 	if (platform->audit_percent > 100)
 		return "/chosen: exitpath,audit is not 0 to 100";
-	names = fdt_getprop(tree, node, "exitpath,audit-waived", &size);
+	names = tree_property(tree, node, "exitpath,audit-waived", &size);
 	if (!names)
 		return NULL;
-	if (size < 1 || (size_t)size > sizeof(platform->audit_waived) || names[size - 1])
+	if (size < 1 || size > sizeof(platform->audit_waived) || names[size - 1])
 		return "/chosen: exitpath,audit-waived is not a list of names of at most 512 bytes";
 	memcpy(platform->audit_waived, names, size);
 	platform->audit_waived_size = size;
 	return NULL;
 }
 
-static const char *read_chosen(struct platform *platform, const void *tree)
+static const char *read_chosen(struct platform *platform, const struct tree *tree)
 {
 	const char *problem;
-	int node = fdt_path_offset(tree, "/chosen"), size, i;
-	const fdt32_t *cells;
+	int node = tree_find(tree, TREE_ROOT, "chosen");
+	u32 size, i;
+	const u32 *cells;
 
 	platform->first = 1;
 	platform->seed = 1;
 	platform->sweep_percent = 100;
 	platform->audit_percent = 100;
-	if (node < 0)
+	if (node == TREE_NONE)
 		return NULL;
 	read_cell(tree, node, "exitpath,first", &platform->first);
 	read_cell(tree, node, "exitpath,plan", &platform->plan);
@@ -173,45 +181,42 @@ static const char *read_chosen(struct platform *platform, const void *tree)
 	if (problem)
 		return problem;
 	read_text(tree, node, "exitpath,image", platform->image, sizeof(platform->image));
-	cells = fdt_getprop(tree, node, "exitpath,seed", &size);
+	cells = tree_property(tree, node, "exitpath,seed", &size);
 	if (cells && size == 8)
-		platform->seed = (u64)fdt32_to_cpu(cells[0]) << 32 | fdt32_to_cpu(cells[1]);
+		platform->seed = (u64)tree_cell(cells[0]) << 32 | tree_cell(cells[1]);
 	else if (cells)
 		return "/chosen: exitpath,seed is not two cells";
-	cells = fdt_getprop(tree, node, "exitpath,cases", &size);
+	cells = tree_property(tree, node, "exitpath,cases", &size);
 	if (!cells)
 		return NULL;
 	if (size % 4 || size / 4 > PLATFORM_MAX_CASES)
 		return "/chosen: exitpath,cases is not a list of at most 8192 cells";
 	for (i = 0; i < size / 4; i++) {
-		if (fdt32_to_cpu(cells[i]) > 0xffff)
+		if (tree_cell(cells[i]) > 0xffff)
 			return "/chosen: exitpath,cases holds a number above 65535";
-		platform->cases[platform->case_count++] = fdt32_to_cpu(cells[i]);
+		platform->cases[platform->case_count++] = tree_cell(cells[i]);
 	}
 	return NULL;
 }
 
-const char *platform_read(struct platform *platform, const void *tree)
+const char *platform_read(struct platform *platform, const void *blob)
 {
-	static const char *(*const readers[])(struct platform *, const void *) = {
+	static const char *(*const readers[])(struct platform *, const struct tree *) = {
 		read_console, read_poweroff, read_palette, read_memory, read_cpus, read_chosen,
 	};
-	const char *problem = NULL;
+	static struct tree tree;
+	const char *problem;
 	u32 i;
 
-	memset(platform, 0, sizeof(*platform));
-	if (!tree)
+	if (!blob)
 		return "the loader passed none";
-	if (fdt_check_header(tree))
-		return "bad header";
-	if (fdt_totalsize(tree) > TREE_MAX)
-		return "it claims more than 1 MiB";
-	if (fdt_check_full(tree, fdt_totalsize(tree)))
-		return "bad structure";
-	read_text(tree, 0, "model", platform->model, sizeof(platform->model));
+	problem = tree_open(&tree, blob);
+	if (problem)
+		return problem;
+	read_text(&tree, TREE_ROOT, "model", platform->model, sizeof(platform->model));
 	/* All of it, so that a console is found even when another node is bad. */
 	for (i = 0; i < ARRAY_SIZE(readers); i++) {
-		const char *why = readers[i](platform, tree);
+		const char *why = readers[i](platform, &tree);
 
 		problem = problem ? problem : why;
 	}

@@ -47,7 +47,10 @@ struct platform {
 	u32 audit_waived_size;
 };
 
-/* Reads the tree at `tree` into `platform`. Returns NULL, or what is wrong with the tree. */
+/*
+ * Reads the tree at `tree` into `platform`, all of which must be zero. Returns NULL, or what is
+ * wrong with the tree.
+ */
 const char *platform_read(struct platform *platform, const void *tree);
 
 /* Writes to the platform's console, at once. */

@@ -5,7 +5,7 @@
 #include "platform.h"
 #include "string.h"
 
-#define GATE_SIZE	16	/* bytes per stub in cpu/trap_entry.S */
+#define STUB_SIZE	16	/* bytes per stub in cpu/trap_entry.S */
 #define GATE_INTERRUPT	0x8e
 #define GATE_USER	0xee
 
@@ -76,25 +76,29 @@ static void fill_tss(struct cpu *cpu)
 	cpu->tss.io_map_base = sizeof(cpu->tss);
 }
 
-static void fill_idt(struct cpu *cpu)
+/*
+ * The IDT with which every case begins; made once, on the boot processor, and copied after each
+ * case: a hypervisor that emulates the image would spend more on making it than on the case.
+ */
+static struct gate first_idt[256];
+
+static void make_first_idt(void)
 {
-	static const u8 ist[256] = {
-		[VECTOR_DF] = IST_DF, [VECTOR_NMI] = IST_NMI, [VECTOR_MC] = IST_MC,
-	};
-	u32 i;
+	struct gate gate = { .selector = SELECTOR_CODE64, .type = GATE_INTERRUPT };
+	u32 i, offset = (u64)trap_stubs;	/* the image lies below 4 GiB */
 
-	for (i = 0; i < 256; i++) {
-		u64 offset = (u64)trap_stubs + i * GATE_SIZE;
-
-		cpu->idt[i] = (struct gate){
-			.offset_low = offset, .offset_middle = offset >> 16,
-			.offset_high = offset >> 32, .selector = SELECTOR_CODE64,
-			/* User mode may INT3, INTO and use the vectors from 32 on. */
-			.type = i == VECTOR_BP || i == VECTOR_OF || i >= 32 ? GATE_USER :
-				GATE_INTERRUPT,
-			.ist = ist[i],
-		};
+	for (i = 0; i < 256; i++, offset += STUB_SIZE) {
+		gate.offset_low = offset;
+		gate.offset_middle = offset >> 16;
+		first_idt[i] = gate;
 	}
+	/* User mode may use the vectors from 32 on, INT3 and INTO. */
+	for (i = 32; i < 256; i++)
+		first_idt[i].type = GATE_USER;
+	first_idt[VECTOR_BP].type = first_idt[VECTOR_OF].type = GATE_USER;
+	first_idt[VECTOR_DF].ist = IST_DF;
+	first_idt[VECTOR_NMI].ist = IST_NMI;
+	first_idt[VECTOR_MC].ist = IST_MC;
 }
 
 static void load_tables(struct cpu *cpu)
@@ -117,9 +121,11 @@ void cpu_init(struct cpu *cpu, u32 index, u32 apic_id)
 	cpu->self = cpu;
 	cpu->index = index;
 	cpu->apic_id = apic_id;
+	if (index == 0)
+		make_first_idt();
 	fill_gdt(cpu);
 	fill_tss(cpu);
-	fill_idt(cpu);
+	memcpy(cpu->idt, first_idt, sizeof(cpu->idt));
 	load_tables(cpu);
 }
 
@@ -163,7 +169,7 @@ static void restore_registers(void)
 	memset(cpu->handlers, 0, sizeof(cpu->handlers));
 	fill_gdt(cpu);
 	fill_tss(cpu);
-	fill_idt(cpu);
+	memcpy(cpu->idt, first_idt, sizeof(cpu->idt));
 	load_tables(cpu);
 	if (read_cr4() & CR4_VMXE)
 		ATTEMPT("vmxoff", : : "cc");
