@@ -188,8 +188,11 @@ static void try_mode(const struct case_def *this_case)
 	u32 i;
 
 	hv_start(page_alloc());
-	for (i = 0; i < ROUNDS; i++)
+	for (i = 0; i < ROUNDS; i++) {
 		run_vm(mode, i % 2 ? POOL : (u32)hv_mmu_shadow.min_pages + 3);
+		if (i % 8 == 7)
+			tap_comment("%u of %u accesses", (i + 1) * ACCESSES, ROUNDS * ACCESSES);
+	}
 }
 
 #define RANDOM_CASE(id, mode)							\
