@@ -17,7 +17,8 @@
  * Guest memory is what the slots say and nothing else: whatever a guest does, the core reads and
  * writes only inside of them on its behalf.
  *
- * Limits: with hv_mmu_ept, guests without paging need "unrestricted guest". The
+ * Limits: with hv_mmu_ept, guests without paging need "unrestricted guest"; with hv_mmu_shadow, real
+ * mode does not run. The
  * registers of the FPU and of SSE are shared by the guest and whoever calls hv_vcpu_run(). One
  * processor at a time.
  */

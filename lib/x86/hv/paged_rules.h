@@ -13,6 +13,11 @@
 #define DONE	-1		/* no fault */
 #define UD2	0x0b0f0b0f0b0f0b0f
 
+/* Of user pages, key 1 allows no data accesses, key 2 no writes. */
+#define KEYS	CR4_PKE
+#define PKRU	0x24
+
+
 struct rule {
 	enum paging_mode mode;
 	u64 cr0, cr4, efer;
@@ -65,7 +70,8 @@ static void try_rule(const struct case_def *this_case)
 {
 	const struct rule *rule = this_case->row;
 	const struct paged_mode mode = { .mode = rule->mode, .cr0 = rule->cr0, .cr4 = rule->cr4,
-					 .efer = rule->efer };
+					 .efer = rule->efer,
+					 .pkru = rule->cr4 & CR4_PKE ? PKRU : 0 };
 	u64 linear, entry;
 	u32 i;
 
@@ -176,6 +182,20 @@ RULE(p, m, large_page_is_read_only,	"acc.rw_and", VMX, CR0_WP, 0, 0, 2, 2, PTE_R
      READ(3, DONE), WRITE(0, 3), WRITE(3, 7));							\
 RULE(p, m, bit_in_large_page_is_reserved, "rsvd." format ".2m", VMX, CR0_WP, 0, 0, 2, 2, 0, BIT(13),	\
      READ(3, 0xd), WRITE(0, 0xb))
+
+#define RULES_OF_KEYS(p, m)									\
+RULE(p, m, key_denies_access,		"acc.pku.ad", CPU(PKU), CR0_WP, KEYS, 0, 1, 1, 0, PTE_KEY(1),	\
+     READ(0, 0x21), READ(3, 0x25), WRITE(3, 0x27));						\
+RULE(p, m, key_denies_write_of_user,	"acc.pku.wd_user", CPU(PKU), CR0_WP, KEYS, 0, 1, 1, 0,	\
+     PTE_KEY(2), READ(3, DONE), WRITE(3, 0x27), READ(0, DONE));				\
+RULE(p, m, key_denies_write_of_supervisor, "acc.pku.wd_super_wp1", CPU(PKU), CR0_WP, KEYS, 0, 1, 1, 0, \
+     PTE_KEY(2), WRITE(0, 0x23), READ(0, DONE));						\
+RULE(p, m, key_and_wp_0,		"acc.pku.wd_super_wp0", CPU(PKU), 0, KEYS, 0, 1, 1, 0,	\
+     PTE_KEY(2), WRITE(0, DONE), WRITE(3, 0x27), READ(3, DONE));				\
+RULE(p, m, key_allows_fetch,		"acc.pku.fetch", CPU(PKU), CR0_WP, KEYS, 0, 1, 1, 0, PTE_KEY(1), \
+     FETCH(3, DONE), FETCH(0, DONE), READ(3, 0x25));						\
+RULE(p, m, key_of_supervisor_page,	"acc.pku.super_addr", CPU(PKU), CR0_WP, KEYS, 0, 1, 1, PTE_US, \
+     PTE_KEY(1), READ(0, DONE), WRITE(0, DONE))
 
 #define RULES_OF_IA_32E(p, m)									\
 RULE(p, m, page_of_1_gbyte,		"fmt.4l.1g", CPU(PAGE1GB), CR0_WP, 0, 0, 3, 0, 0, 0, \
