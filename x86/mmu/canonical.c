@@ -361,8 +361,8 @@ CASE(lam_is_of_64_bit_mode, PROVES("paging:lam.compat"), NEEDS(CPU(LAM)))
 }
 
 /*
- * LLDT takes a base that 57 bits can hold, and 48 bits cannot. The table is not to be found there, although
- * bits 62:48 of an address that an instruction names are masked.
+ * LLDT takes a base that 57 bits can hold, and 48 bits cannot. The table is not to be found there,
+ * although bits 62:48 of an address that an instruction names are masked.
  */
 CASE(lam_masks_no_implicit_access, PROVES("paging:lam.implicit"), NEEDS(CPU(LAM), CPU(LA57)))
 {

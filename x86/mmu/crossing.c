@@ -79,8 +79,8 @@ CASE(store_of_16_bytes, PROVES("paging:cross.store_wide", "paging:cross.restart"
 }
 
 /*
- * The area of XSAVE, of 576 bytes, with 64 on the first page. What XSAVE looks at first, the header that it
- * reads or the first component, is on the second.
+ * The area of XSAVE, of 576 bytes, with 64 on the first page. What XSAVE looks at first, the header
+ * that it reads or the first component, is on the second.
  */
 CASE(xsave_area, PROVES("paging:cross.xsave"), NEEDS(CPU(XSAVE)))
 {
@@ -189,8 +189,8 @@ CASE(fetch_into_a_supervisor_page, PROVES("paging:cross.fetch_user"))
 }
 
 /*
- * The page ends with an opcode that no byte behind it can make valid. UD2 is complete; of PUSH ES, which 64-bit
- * mode does not have, a processor may want to see more.
+ * The page ends with an opcode that no byte behind it can make valid. UD2 is complete; of PUSH ES,
+ * which 64-bit mode does not have, a processor may want to see more.
  */
 CASE(invalid_opcode_at_the_end_of_a_page, PROVES("paging:cross.fetch_ud"))
 {

@@ -1,7 +1,7 @@
 /*
  * 5-level paging against the model, access by access: mmu/exhaustive.c with one more entry in every
- * translation. Its rights are combined with those of the others, its reserved bits and its defects come
- * first, and its accessed flag is set like theirs. The themes are in mmu/sweep_themes.h.
+ * translation. Its rights are combined with those of the others, its reserved bits and its defects
+ * come first, and its accessed flag is set like theirs. The themes are in mmu/sweep_themes.h.
  */
 #include "case.h"
 #include "cpu/features.h"

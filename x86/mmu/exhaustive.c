@@ -2,10 +2,10 @@
  * 4-level paging against the model, access by access: about a million of them.
  *
  * Where fault-basic.c has one case for each rule of 5.6 Access Rights, 5.7 Page-Fault Exceptions
- * and 5.8 Accessed and Dirty Flags, this image looks for what rules do to each other. Its
- * cases are products: register states, privilege levels, kinds of access, and every set of
- * entries of a theme (mmu/sweep_themes.h). Its likes for the other modes are exhaustive-5-level.c and
- * exhaustive-legacy.c.
+ * and 5.8 Accessed and Dirty Flags, this image looks for what rules do to each other. Its cases are
+ * products: register states, privilege levels, kinds of access, and every set of entries of a theme
+ * (mmu/sweep_themes.h). Its likes for the other modes are exhaustive-5-level.c and exhaustive-
+ * legacy.c.
  *
  * What must not decide anything is noise: ignored bits always, A, D and bits 62:59 where the
  * theme says nothing of them. What an access must do comes from walk() (mmu/walk.h), which is

@@ -529,8 +529,8 @@ CASE_RUN(cpl_2_fetch_from_user_page_smep, judge, PROVES("paging:acc.s.cpl12"), N
 /* --- the rest of the error code ------------------------------------------------------------- */
 
 /*
- * One access of each sort that faults; 64-bit gates push 64 bits. Bit 7 says of HLAT paging, which only a
- * hypervisor can turn on; bit 15 of SGX.
+ * One access of each sort that faults; 64-bit gates push 64 bits. Bit 7 says of HLAT paging, which
+ * only a hypervisor can turn on; bit 15 of SGX.
  */
 static void each_fault(void (*judge_error)(u64 error))
 {

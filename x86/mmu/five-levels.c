@@ -106,12 +106,16 @@ CASE(index_of_each_level, PROVES("paging:fmt.5l.index", "paging:mode.select.5lev
 		0xff00000000000000, 0xff92345678123000, 0xffffffffffffe000, 0x0000800000000000,
 	};
 	struct setting s;
+	u64 *pml4;
 	u32 i;
 
 	for (i = 0; i < ARRAY_SIZE(addresses); i++) {
 		s.pml5 = new_pml5();
-		if (!(addresses[i] >> 48))
-			s.pml5[0] = physical(page_alloc_copy((void *)(read_cr3() & PTE_ADDRESS))) | PTE_P | PTE_RW;
+		/* The tables in use lead there: this page gets a PML4 table of its own. */
+		if (!(addresses[i] >> 48)) {
+			pml4 = page_alloc_copy((void *)(read_cr3() & PTE_ADDRESS));
+			s.pml5[0] = physical(pml4) | PTE_P | PTE_RW | PTE_US;
+		}
 		s.at = map_page(s.pml5, addresses[i], PTE_P | PTE_RW);
 		if (!RUN(&s, read_and_look_at_flags))
 			case_note("address", "%#lx", addresses[i]);
@@ -279,7 +283,9 @@ CASE(pml5e_may_be_stale, PROVES("paging:tlb.psc.upper", "paging:tlb.invlpg.psc",
 	RUN(&s, change_pml5e);
 }
 
-/* --- linear-address masking -------------------------------------------------------------------- */
+/*
+ * --- linear-address masking --------------------------------------------------------------------
+ */
 
 #define TAG_57		BITS(62, 57)
 #define UPPER_LINEAR	0xff925a3456789000ull

@@ -1,10 +1,10 @@
 /*
  * Linear-address-space separation: chapter 4, Linear-Address Pre-Processing, with CR4.LASS = 1.
  *
- * Bit 63 of a linear address says whose half it is in. User mode may access nothing with bit 63 = 1.
- * Supervisor mode may fetch nothing with bit 63 = 0, and with CR4.SMAP = 1 it may not access data
- * there either, unless EFLAGS.AC = 1. A violation is #GP(0), or #SS(0) through SS, and comes before
- * paging: whether the page is there does not matter, and CR2 stays.
+ * Bit 63 of a linear address says whose half it is in. User mode may access nothing with bit 63 =
+ * 1. Supervisor mode may fetch nothing with bit 63 = 0, and with CR4.SMAP = 1 it may not access
+ * data there either, unless EFLAGS.AC = 1. A violation is #GP(0), or #SS(0) through SS, and comes
+ * before paging: whether the page is there does not matter, and CR2 stays.
  *
  * The suite lives in the lower half. So whatever runs with LASS here does so at an alias of the
  * suite's memory in the upper half, with GDT, IDT, TSS and stacks there; the handlers of the alias
@@ -46,8 +46,8 @@ extern const u8 lass_stubs[];
 #define STUB_SIZE	64
 
 /*
- * One stub per vector from 0 to 31. It finds the stack in the alias and leaves it in the lower half,
- * with LASS and SMAP off, as the handler of the suite finds it.
+ * One stub per vector from 0 to 31. It finds the stack in the alias and leaves it in the lower
+ * half, with LASS and SMAP off, as the handler of the suite finds it.
  */
 asm(".pushsection .text\n"
     "lass_enter:\n\t"
@@ -117,7 +117,9 @@ static void move_tables(void)
 	asm volatile("ltr %w0" : : "r" (SELECTOR_TSS));
 }
 
-/* --- cases --------------------------------------------------------------------------------------- */
+/*
+ * --- cases ---------------------------------------------------------------------------------------
+ */
 
 struct lass_row {
 	const u8 *code;

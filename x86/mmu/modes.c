@@ -525,6 +525,74 @@ CASE(five_levels, PROVES("paging:mode.select.5level", "paging:mode.la57_32bit_wr
 	EXPECT_EQ(table[511] & PTE_A, 0);
 }
 
+/* --- from each mode to each other ---------------------------------------------- */
+
+#define STEPS_PER_MODE	6
+
+/* From no paging into `mode` with CR3 = `cr3`, where the page says `content`, and out again. */
+static u32 visit(struct legacy_step *script, enum paging_mode mode, u32 cr3, u32 content)
+{
+	bool ia32e = mode == PAGING_4_LEVEL || mode == PAGING_5_LEVEL;
+	u32 cr4 = (read_cr4() & ~CR4_PAE) | (mode == PAGING_32_BIT ? 0 : CR4_PAE) |
+		  (mode == PAGING_5_LEVEL ? CR4_LA57 : 0);
+	const struct legacy_step steps[STEPS_PER_MODE] = {
+		{ SET_EFER(ia32e ? EFER_LME : 0) },
+		{ SET_CR4(cr4) },
+		{ SET_CR3(cr3) },
+		{ SET_CR0(cr0_with_pg()) },
+		{ READ(PAGE), .gives = content },
+		{ SET_CR0(cr0_without_pg()) },
+	};
+	u32 i;
+
+	for (i = 0; i < STEPS_PER_MODE; i++)
+		script[i] = steps[i];
+	return STEPS_PER_MODE;
+}
+
+/* One page for all modes to map, with another content in each. */
+static void visit_in_order(const char *file, u32 line, const enum paging_mode *order, u32 count)
+{
+	struct legacy_step script[LEGACY_MAX_STEPS - 5];
+	struct address_space space;
+	u32 cr3[PAGING_MODES], *directory = tables_32_bit(), i, n = 0;
+	u64 *pdpt = tables_pae(), *table;
+
+	map_32_bit(directory, PAGE, physical(page_alloc_filled(PAGING_32_BIT)), PTE_P);
+	map_pae(pdpt, PAGE, physical(page_alloc_filled(PAGING_PAE)), PTE_P);
+	space_copy(&space);
+	space_map(&space, PAGE, physical(page_alloc_filled(PAGING_4_LEVEL)), PTE_P, LEVEL_PTE);
+	cr3[PAGING_32_BIT] = physical(directory);
+	cr3[PAGING_PAE] = physical(pdpt);
+	cr3[PAGING_4_LEVEL] = physical(space.pml4);
+	space_copy(&space);
+	space_map(&space, PAGE, physical(page_alloc_filled(PAGING_5_LEVEL)), PTE_P, LEVEL_PTE);
+	table = page_alloc();
+	table[0] = physical(space.pml4) | PTE_P | PTE_RW | PTE_US;
+	cr3[PAGING_5_LEVEL] = physical(table);
+	for (i = 0; i < count; i++)
+		n += visit(&script[n], order[i], cr3[order[i]], order[i]);
+	legacy_run(file, line, &(struct legacy_start){ .mode = PAGING_OFF }, script, n);
+}
+
+#define VISIT(...)								\
+	visit_in_order(__FILE__, __LINE__, (const enum paging_mode[]){ __VA_ARGS__ },	\
+		       sizeof((enum paging_mode[]){ __VA_ARGS__ }) / sizeof(enum paging_mode))
+
+CASE(each_mode_to_each_other,
+     PROVES("paging:mode.select.32bit", "paging:mode.select.pae", "paging:mode.select.4level"))
+{
+	VISIT(PAGING_32_BIT, PAGING_PAE, PAGING_32_BIT, PAGING_4_LEVEL, PAGING_PAE, PAGING_4_LEVEL,
+	      PAGING_32_BIT);
+}
+
+CASE(five_levels_to_each_mode_and_back,
+     PROVES("paging:mode.select.5level", "paging:mode.direct_to_5level"), NEEDS(CPU(LA57)))
+{
+	VISIT(PAGING_5_LEVEL, PAGING_32_BIT, PAGING_5_LEVEL, PAGING_PAE, PAGING_5_LEVEL,
+	      PAGING_4_LEVEL, PAGING_5_LEVEL);
+}
+
 /* --- CR4.PCIDE --------------------------------------------------------------- */
 
 CASE(pcide_needs_ia32e_mode, PROVES("paging:mode.pcide_not_lma"), NEEDS(CPU(PCID)))

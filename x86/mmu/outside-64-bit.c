@@ -2,11 +2,11 @@
  * Paging and what only 32-bit and 16-bit code can do.
  *
  * A task switch loads CR3 from the new TSS, with all that a MOV to CR3 does besides: it drops
- * translations (5.10.4.1), and with PAE paging it loads the PDPTE registers (5.4.1). Virtual-8086 mode
- * has CPL 3, so INVLPG and INVPCID are #GP(0) there; in real-address mode INVLPG is executed. The error
- * code of a page fault is one slot of the handler's stack, as wide as the gate says (7.13). PUSHA and
- * ENTER leave ESP as it was when their stack ends in a page that is missing. The scripts are those of
- * mmu/legacy.h.
+ * translations (5.10.4.1), and with PAE paging it loads the PDPTE registers (5.4.1). Virtual-8086
+ * mode has CPL 3, so INVLPG and INVPCID are #GP(0) there; in real-address mode INVLPG is executed.
+ * The error code of a page fault is one slot of the handler's stack, as wide as the gate says
+ * (7.13). PUSHA and ENTER leave ESP as it was when their stack ends in a page that is missing. The
+ * scripts are those of mmu/legacy.h.
  */
 #include "case.h"
 #include "cpu/features.h"
@@ -24,7 +24,10 @@
 /* --- task switches ------------------------------------------------------------------------ */
 
 /* The words of a 32-bit TSS that count here: 10.2.1, Figure 10-2. */
-enum { TSS_CR3 = 7, TSS_EIP, TSS_EFLAGS, TSS_ESP = 14, TSS_ES = 18, TSS_CS, TSS_SS, TSS_DS, TSS_WORDS = 26 };
+enum {
+	TSS_CR3 = 7, TSS_EIP, TSS_EFLAGS, TSS_ESP = 14, TSS_ES = 18, TSS_CS, TSS_SS, TSS_DS,
+	TSS_WORDS = 26,
+};
 
 #define SELECTOR_OLD	SELECTOR_SPARE
 #define SELECTOR_NEW	(SELECTOR_SPARE + 8)
@@ -45,7 +48,8 @@ __used static u32 seen_by_new_task;
 
 CODE32(load_task, "ltr %ax");
 CODE32(jump_to_task, "pushl %ebx; ljmp $0x70, $0; popl %ebx; movl seen_by_new_task, %eax");
-CODE32(new_task_code, "movl 0x40000000, %eax; movl %eax, seen_by_new_task; ljmp $0x68, $0; jmp new_task_code");
+CODE32(new_task_code, "movl 0x40000000, %eax; movl %eax, seen_by_new_task; ljmp $0x68, $0;"
+		      "jmp new_task_code");
 
 _Static_assert(SELECTOR_OLD == 0x68 && SELECTOR_NEW == 0x70 && PAGE == 0x40000000, "the code above");
 
@@ -141,7 +145,9 @@ static void make_gates(u64 type, u16 selector, u64 offset)
 	own_idt = (struct table_pointer){ sizeof(gates) - 1, (u64)gates };
 }
 
-/* --- the error code on the stack ---------------------------------------------------------------- */
+/*
+ * --- the error code on the stack ----------------------------------------------------------------
+ */
 
 /* EAX: where to write. The stack below is full of ones. */
 CODE32(write_with_own_idt,
@@ -182,7 +188,10 @@ CASE(error_code_by_a_16_bit_gate, PROVES("paging:pfec.push_width"))
 	push_width(GATE_16_BIT, 8, 0xffff);
 }
 
-/* --- virtual-8086 mode and real-address mode ------------------------------------------------------ */
+/*
+ * --- virtual-8086 mode and real-address mode
+ * ------------------------------------------------------
+ */
 
 #define LOW_PAGE	0x6000u		/* below those of cpu/smp.c */
 #define V86_CODE	(LOW_PAGE + 0x100)
@@ -245,8 +254,8 @@ CASE_RUN(invpcid_in_virtual_8086_mode, refused_in_v86_mode, PROVES("paging:invpc
 	 NEEDS(CPU(INVPCID)), V86(0x66, 0x0f, 0x38, 0x82, 0x0f));
 
 /*
- * To real-address mode and back: 12.9. Copied to LOW_PAGE. No vector has a handler there: an exception
- * ends in a shutdown.
+ * To real-address mode and back: 12.9. Copied to LOW_PAGE. No vector has a handler there: an
+ * exception ends in a shutdown.
  */
 extern const u8 real_start[], real_end[];
 asm(".pushsection .text\n\t.code16\n"

@@ -2,9 +2,9 @@
  * Paging and physical addresses where no memory is.
  *
  * A translation does not ask what is at the physical address that it gives: an access there goes to
- * the bus, and a bus to which nobody answers gives some value, always the same. No page fault comes of it,
- * neither of an access to such a page nor of a paging structure that lies there: the walk takes what the
- * bus gives for an entry (5.2). What that makes of the access depends on the value.
+ * the bus, and a bus to which nobody answers gives some value, always the same. No page fault comes
+ * of it, neither of an access to such a page nor of a paging structure that lies there: the walk
+ * takes what the bus gives for an entry (5.2). What that makes of the access depends on the value.
  */
 #include "case.h"
 #include "cpu/safe.h"

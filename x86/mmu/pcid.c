@@ -215,6 +215,25 @@ CASE(mov_cr3_need_not_drop_others, PROVES("paging:tlb.cr3.pcid_others"), NEEDS(C
 	expect_new(&s);
 }
 
+/* The other identifier's as well, and whichever way the flag changes. */
+CASE(change_of_pge_drops_all_identifiers, PROVES("paging:tlb.cr4.pge"), NEEDS(CPU(PCID), CPU(PGE)))
+{
+	struct spaces s;
+	u32 i;
+
+	for (i = 0; i < 2; i++) {
+		two_spaces(&s, i ? PTE_G : 0);
+		EXPECT_EQ(read_page(&s), PROBE_CONTENT);
+		write_cr3(s.cr3[2] | NO_FLUSH);
+		change_page(&s, 1);
+		write_cr4(read_cr4() ^ CR4_PGE);
+		write_cr3(s.cr3[1] | NO_FLUSH);
+		expect_new(&s);
+		write_cr4(read_cr4() & ~CR4_PCIDE);
+		write_cr3(s.cr3[0]);
+	}
+}
+
 CASE(invlpg_need_not_drop_others, PROVES("paging:tlb.invlpg.other_pcid"), NEEDS(CPU(PCID)))
 {
 	struct spaces s;

@@ -184,9 +184,10 @@ CASE(read_only_page_never_gets_dirty, PROVES("paging:ad.cet_no_d_ro"), NEEDS(CPU
 }
 
 /*
- * A supervisor shadow-stack access is WRSS at CPL 0, which needs a shadow stack of CPL 0. It is in a page
- * behind the one to try, with the token that SETSSBSY wants; the fault itself is delivered on it. The gate
- * leads to code that turns shadow stacks off, and goes on to the handler of the suite.
+ * A supervisor shadow-stack access is WRSS at CPL 0, which needs a shadow stack of CPL 0. It is in
+ * a page behind the one to try, with the token that SETSSBSY wants; the fault itself is delivered
+ * on it. The gate leads to code that turns shadow stacks off, and goes on to the handler of the
+ * suite.
  */
 #define IA32_PL0_SSP	0x6a4
 
@@ -251,7 +252,10 @@ CASE_RUN(supervisor_wrss, wrss_at_cpl_0_to, PROVES("paging:acc.ss.page"), NEEDS(
 CASE_RUN(supervisor_wrss_to_a_writable_page, wrss_at_cpl_0_to, PROVES("paging:acc.ss.normal_page"),
 	 NEEDS(CPU(CET_SS)),
 	 AT_CPL_0(.flags = SHADOW_STACK | PTE_RW, .outcome = PAGE_FAULT(PF_P | PF_WR | PF_SS)));
-/* A page of user mode is refused as such, whether SMAP would let supervisor mode write there or not. */
+/*
+ * A page of user mode is refused as such, whether SMAP would let supervisor mode write there or
+ * not.
+ */
 CASE_RUN(supervisor_wrss_to_a_user_page, wrss_at_cpl_0_to, PROVES("paging:acc.ss.us_mismatch"),
 	 NEEDS(CPU(CET_SS)),
 	 AT_CPL_0(.flags = SHADOW_STACK | PTE_US, .outcome = PAGE_FAULT(PF_P | PF_WR | PF_SS)));

@@ -266,6 +266,35 @@ CASE(self_mapped_table, PROVES("paging:fmt.selfmap", "paging:tlb.psc.alias"))
 	EXPECT_EQ(value, 0x2000);
 }
 
+/*
+ * The table of the region is a page of the region, and the first page before it is the one that the
+ * string instruction maps with one of its own stores, before it gets there: 5.10.4.3, an entry that
+ * was not present was not cached.
+ */
+CASE(string_instruction_maps_its_own_way, PROVES("paging:tlb.np_not_cached", "paging:fmt.selfmap"))
+{
+	u64 *table, *source, *page = page_alloc(), rsi, rdi, rcx;
+	struct probe probe;
+	u32 index;
+
+	probe_map(&probe, LEVEL_PTE, PTE_P | PTE_RW);
+	index = probe.linear / PAGE_SIZE % 512;
+	table = (u64 *)(*probe.entry[LEVEL_PDE] & PTE_ADDRESS);
+	*probe.entry[LEVEL_PTE] = physical(table) | PTE_P | PTE_RW;
+	invlpg(probe.linear);
+	/* From the PTE of the next page to the end of the table, and one quadword more. */
+	rcx = 512 - (index + 1) + 1;
+	source = pages_alloc(2 * PAGE_SIZE, PAGE_SIZE);
+	source[0] = physical(page) | PTE_P | PTE_RW;
+	source[rcx - 1] = OTHER_CONTENT;
+	rsi = physical(source);
+	rdi = probe.linear + (index + 1) * 8;
+	EXPECT(ATTEMPT("rep movsq", "+S" (rsi), "+D" (rdi), "+c" (rcx) : : "memory"), OUTCOME_DONE);
+	EXPECT_EQ(rcx, 0);
+	EXPECT_EQ(page[0], OTHER_CONTENT);
+	EXPECT_EQ(table[index + 1], physical(page) | PTE_P | PTE_RW | PTE_A | PTE_D);
+}
+
 /* --- operations that invalidate ------------------------------------------------ */
 
 static void toggle_pge(void)
@@ -303,6 +332,15 @@ CASE_RUN(setting_pge_drops_all, new_page_after, PROVES("paging:tlb.cr4.pge"), NE
 	 FLUSH(.flags = PTE_G, .action = toggle_pge));
 CASE_RUN(global_flag_is_ignored_without_pge, new_page_after, PROVES("paging:tlb.cr3.pge0"),
 	 FLUSH(.flags = PTE_G, .action = reload_cr3));
+
+static void set_smep(void)
+{
+	write_cr4(read_cr4() | CR4_SMEP);
+}
+
+/* From 0 to 1; the other way drops nothing by rule. */
+CASE_RUN(setting_smep_drops_all, new_page_after, PROVES("paging:tlb.cr4.smep"), NEEDS(CPU(SMEP)),
+	 FLUSH(.action = set_smep));
 
 CASE(mov_cr3_may_keep_global_translations, PROVES("paging:tlb.cr3.global_kept"), NEEDS(CPU(PGE)))
 {
@@ -347,8 +385,9 @@ CASE(entry_that_was_never_accessed, PROVES("paging:tlb.a0_not_cached"))
 /* --- speculation ------------------------------------------------------------------ */
 
 /*
- * RDI: where to write. The branch is trained not to be taken, and the value that decides it comes late (a
- * division by way of memory), so that a processor that speculates walks ahead of it to the store.
+ * RDI: where to write. The branch is trained not to be taken, and the value that decides it comes
+ * late (a division by way of memory), so that a processor that speculates walks ahead of it to the
+ * store.
  */
 asm(".pushsection .text\n"
     "write_unless:\n\t"

@@ -1,8 +1,8 @@
 /*
- * Exceptions of the guest: the exception bitmap and the page-fault error-code mask and match (28.2 Other
- * Causes of VM Exits), what such an exit says of the exception (30.2.2 Information for VM Exits Due
- * to Vectored Events), what it says of an event that was being delivered (30.2.4 Information About VM
- * Exits During Event Delivery), and the triple fault.
+ * Exceptions of the guest: the exception bitmap and the page-fault error-code mask and match (28.2
+ * Other Causes of VM Exits), what such an exit says of the exception (30.2.2 Information for VM
+ * Exits Due to Vectored Events), what it says of an event that was being delivered (30.2.4
+ * Information About VM Exits During Event Delivery), and the triple fault.
  *
  * An exception that exits is not delivered: CR2, DR6 and the stack stay as they are (30.1
  * Architectural State Before a VM Exit). One that does not exit reaches the guest's own handler.
@@ -65,8 +65,8 @@ static u64 event_identification(const struct exception *exception)
 }
 
 /*
- * 30.3.3 Saving RIP, RSP, RFLAGS, and SSP: RIP as the delivery would have pushed it, or the software
- * exception's own; RFLAGS.RF is a matter of its own below.
+ * 30.3.3 Saving RIP, RSP, RFLAGS, and SSP: RIP as the delivery would have pushed it, or the
+ * software exception's own; RFLAGS.RF is a matter of its own below.
  */
 static void expect_saved_state(const struct exception *exception)
 {
@@ -99,8 +99,8 @@ static void exits(const struct case_def *this_case)
 }
 
 /*
- * 30.3.3: RFLAGS.RF as it would have been pushed. 20.3.1.1 Instruction-Breakpoint Exception Condition: a
- * fault pushes it as 1.
+ * 30.3.3: RFLAGS.RF as it would have been pushed. 20.3.1.1 Instruction-Breakpoint Exception
+ * Condition: a fault pushes it as 1.
  */
 static void saves_rf(const struct case_def *this_case)
 {
@@ -297,8 +297,8 @@ CASE(triple_fault_by_page_faults_exits,
 }
 
 /*
- * With its tables gone the guest can fetch nothing more, and no handler either: #PF, #DF, the end. RIP is that of
- * the instruction behind the MOV, which is done.
+ * With its tables gone the guest can fetch nothing more, and no handler either: #PF, #DF, the end.
+ * RIP is that of the instruction behind the MOV, which is done.
  */
 GUEST_CODE(mov_to_cr3, "movq guest_value, %rax", "movq %rax, %cr3");
 

@@ -199,7 +199,9 @@ void legacy_run(const char *file, u32 line, const struct legacy_start *start,
 		take_result(file, line, i + 1, &jobs[before + i], &script[i]);
 }
 
-/* 5.1.2: only outside IA-32e mode may CR4.LA57 change. A script with no steps goes there and back. */
+/*
+ * 5.1.2: only outside IA-32e mode may CR4.LA57 change. A script with no steps goes there and back.
+ */
 static void change_levels(u64 cr3, u64 cr4)
 {
 	legacy_cr0 = read_cr0();

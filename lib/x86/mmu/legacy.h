@@ -94,9 +94,10 @@ void legacy_run(const char *file, u32 line, const struct legacy_start *start,
 		struct legacy_step *script, u32 count);
 
 /*
- * Calls function(argument) in 64-bit mode with 5-level paging: CR3 is `pml5`, whose first entry must
- * lead to all that the caller uses. Outcome as in attempt(). However the function ends, 4-level paging
- * and CR3 are then what they were. For a processor with LA57; RFLAGS.IF and CR4.PCIDE must be 0.
+ * Calls function(argument) in 64-bit mode with 5-level paging: CR3 is `pml5`, whose first entry
+ * must lead to all that the caller uses. Outcome as in attempt(). However the function ends,
+ * 4-level paging and CR3 are then what they were. For a processor with LA57; RFLAGS.IF and
+ * CR4.PCIDE must be 0.
  */
 outcome_t legacy_run_with_5_levels(const u64 *pml5, void (*function)(void *argument), void *argument);
 

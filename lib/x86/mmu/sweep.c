@@ -309,7 +309,9 @@ static void run_all_entries(struct sweep *sweep, const struct walk_cpu *begin)
 	}
 }
 
-/* Subset `number` of the masks, without what is not supported; false: there is none, or it repeats. */
+/*
+ * Subset `number` of the masks, without what is not supported; false: there is none, or it repeats.
+ */
 static bool choose_switches(const struct sweep_row *row, u64 supported, u32 number, u64 *chosen)
 {
 	u32 i;

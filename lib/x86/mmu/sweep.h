@@ -1,6 +1,6 @@
 /*
- * Sweeps: very many accesses through paging of any mode, each with paging-structure entries of its own,
- * each judged by the model (mmu/walk.h).
+ * Sweeps: very many accesses through paging of any mode, each with paging-structure entries of its
+ * own, each judged by the model (mmu/walk.h).
  *
  * A sweep is the product of everything in a struct sweep_row: register states, privilege levels,
  * kinds of access, and the sets of entries of a theme. It runs in batches of SWEEP_SLOTS accesses
@@ -18,9 +18,9 @@
  *
  * Planning and judging run at CPL 3, though they need no privilege of any kind: on a hypervisor
  * that interprets supervisor code that alone makes a sweep affordable. What the accesses at CPL 3
- * need (loop, records, stack) is mapped once more for user mode; all else is for supervisor mode, so
- * that SMEP and SMAP can be on. 5-level paging is in use for a sweep as a whole; 32-bit and PAE paging
- * only while a batch runs, in 32-bit code (mmu/sweep_legacy.c).
+ * need (loop, records, stack) is mapped once more for user mode; all else is for supervisor mode,
+ * so that SMEP and SMAP can be on. 5-level paging is in use for a sweep as a whole; 32-bit and PAE
+ * paging only while a batch runs, in 32-bit code (mmu/sweep_legacy.c).
  */
 #ifndef MMU_SWEEP_H
 #define MMU_SWEEP_H

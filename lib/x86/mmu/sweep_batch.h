@@ -86,8 +86,8 @@ static inline void sweep_set(bool narrow, void *entry, u64 value)
 }
 
 /*
- * 32-bit and PAE paging. Makes the tables of a new sweep, with sweep->table for sweep_place_slots(); runs
- * a batch; says where a loop finds itself at a CPL.
+ * 32-bit and PAE paging. Makes the tables of a new sweep, with sweep->table for
+ * sweep_place_slots(); runs a batch; says where a loop finds itself at a CPL.
  */
 void sweep_legacy_tables(struct sweep *sweep);
 void sweep_legacy_batch(struct sweep *sweep);

@@ -33,10 +33,10 @@ static volatile u64 *data_of(const struct sweep *sweep, u32 slot)
 }
 
 /*
- * Slot `slot` has this entry of each table: another one of each, in another order at each level. At the top
- * half of the slots are in the upper half of the linear address space; its first 512 GBytes only where a row
- * is about that half, for there is a hypervisor that treats them differently. In 32-bit and PAE paging the
- * top is all of the PDEs, 1024 or 2048, of which the suite has the first.
+ * Slot `slot` has this entry of each table: another one of each, in another order at each level. At
+ * the top half of the slots are in the upper half of the linear address space; its first 512 GBytes
+ * only where a row is about that half, for there is a hypervisor that treats them differently. In
+ * 32-bit and PAE paging the top is all of the PDEs, 1024 or 2048, of which the suite has the first.
  */
 static u32 index_of(const struct sweep_row *row, enum paging_level level, u32 slot)
 {

@@ -1,6 +1,6 @@
 /*
- * Batches of a sweep with 32-bit or PAE paging: one step of a script of mmu/legacy.h, which takes the
- * processor there and back. The loop and its handlers are in mmu/sweep_legacy_loop.S.
+ * Batches of a sweep with 32-bit or PAE paging: one step of a script of mmu/legacy.h, which takes
+ * the processor there and back. The loop and its handlers are in mmu/sweep_legacy_loop.S.
  */
 #include "case.h"
 #include "cpu/traps.h"
@@ -10,7 +10,9 @@
 #include "mmu/sweep_batch.h"
 #include "string.h"
 
-/* Where user mode finds what it needs: PDEs that no slot has, for index_of() begins with the 64th. */
+/*
+ * Where user mode finds what it needs: PDEs that no slot has, for index_of() begins with the 64th.
+ */
 #define USER_LOOPS	0x01000000u
 #define USER_STACK	0x01001000u
 #define USER_RECORDS	0x01002000u
@@ -116,8 +118,8 @@ static void make_tables(void)
 }
 
 /*
- * Makes the accesses from slot `from` on. Returns how many are left, with bit 31 when one of them ended in
- * an exception other than #PF.
+ * Makes the accesses from slot `from` on. Returns how many are left, with bit 31 when one of them
+ * ended in an exception other than #PF.
  */
 static u32 run_loop(struct sweep *sweep, u32 from)
 {

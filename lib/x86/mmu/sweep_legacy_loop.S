@@ -48,7 +48,9 @@ sweep_legacy_\name\()_next:
 	loop fetch, "", "call *%edi", "movl %eax, RECORD_VALUE(%ebx)"
 	.org sweep_legacy_loops + 256	/* fails if they are longer */
 
-/* #PF: notes the fault and goes on with the next access. The frame has ESP and SS from CPL 3 alone. */
+/*
+ * #PF: notes the fault and goes on with the next access. The frame has ESP and SS from CPL 3 alone.
+ */
 	.globl sweep_legacy_page_fault
 sweep_legacy_page_fault:
 	popl %eax

@@ -11,7 +11,9 @@ static u64 count_rights(const struct sweep_row *row)
 	return power(8, sweep_levels(row));
 }
 
-/* Without IA32_EFER.NXE, XD is reserved, which is not what this is about; 32-bit paging has none. */
+/*
+ * Without IA32_EFER.NXE, XD is reserved, which is not what this is about; 32-bit paging has none.
+ */
 static bool may_set_xd(const struct sweep_entries *entries)
 {
 	return entries->switches & SWEEP_NXE && entries->row->mode != PAGING_32_BIT;
@@ -83,7 +85,10 @@ static bool change_flags(struct sweep_entries *entries, u64 index)
 
 const struct sweep_theme sweep_flags = { count_flags, change_flags };
 
-/* 5.3: with PSE-36 bits 20:13 of a 4-MByte PDE are bits 39:32 of an address, as far as MAXPHYADDR goes. */
+/*
+ * 5.3: with PSE-36 bits 20:13 of a 4-MByte PDE are bits 39:32 of an address, as far as MAXPHYADDR
+ * goes.
+ */
 static u32 first_reserved_of_4_mbyte_pde(const struct sweep_entries *entries)
 {
 	u32 bits = entries->physical_bits < 40 ? entries->physical_bits : 40;

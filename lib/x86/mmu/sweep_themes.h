@@ -1,6 +1,6 @@
 /*
- * The themes of sweeps (mmu/sweep.h): families of sets of entries, each with one thing varied and all else
- * noise.
+ * The themes of sweeps (mmu/sweep.h): families of sets of entries, each with one thing varied and
+ * all else noise.
  *
  *	rights	R/W, U/S and XD of every entry of the translation
  *	entry	all bits of one entry that may be set

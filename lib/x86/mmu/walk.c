@@ -57,7 +57,9 @@ bool walk_is_leaf(const struct walk_cpu *cpu, enum paging_mode mode, u32 level, 
 	return level == 2 || (level == 3 && cpu->pages_1g);
 }
 
-/* 5.3 32-Bit Paging: none with CR4.PSE = 0, else those of a 4-MByte page, and what PAT would use. */
+/*
+ * 5.3 32-Bit Paging: none with CR4.PSE = 0, else those of a 4-MByte page, and what PAT would use.
+ */
 static u64 reserved_32_bit(const struct walk_cpu *cpu, u32 level, u64 entry)
 {
 	u32 bits = cpu->physical_bits < 40 ? cpu->physical_bits : 40;
@@ -67,7 +69,9 @@ static u64 reserved_32_bit(const struct walk_cpu *cpu, u32 level, u64 entry)
 		return 0;
 	if (level == 1)
 		return cpu->pat ? 0 : ENTRY_PAT_4K;
-	/* Bits 20:13 are address bits 39:32, of which those from M on are reserved; so is bit 21. */
+	/*
+	 * Bits 20:13 are address bits 39:32, of which those from M on are reserved; so is bit 21.
+	 */
 	reserved = cpu->pse36 ? BITS(21, bits - 19) : BITS(21, 13);
 	return cpu->pat ? reserved : reserved | ENTRY_PAT_LARGE;
 }
@@ -237,9 +241,9 @@ static u64 page_address(enum paging_mode mode, u32 level, u64 entry)
 }
 
 /*
- * `all`: the bits that are 1 in every entry used, and `above` in all but the leaf, which maps the page;
- * `any`: those that are 1 in at least one. Entries of 4 bytes have no XD, and those of PAE paging no key: its
- * bits are reserved.
+ * `all`: the bits that are 1 in every entry used, and `above` in all but the leaf, which maps the
+ * page; `any`: those that are 1 in at least one. Entries of 4 bytes have no XD, and those of PAE
+ * paging no key: its bits are reserved.
  */
 static struct rights rights_of(u64 leaf, u64 above, u64 all, u64 any)
 {
@@ -321,8 +325,8 @@ static void begin(struct walk_result *result, enum paging_mode mode)
 }
 
 /*
- * From `table` down, entry by entry. Inlined with a mode that the compiler knows: sweeps walk a million
- * times, on processors that are emulated.
+ * From `table` down, entry by entry. Inlined with a mode that the compiler knows: sweeps walk a
+ * million times, on processors that are emulated.
  */
 static __force_inline void walk_tables(const struct walk_cpu *cpu, enum paging_mode mode,
 					const struct walk_access *access, u64 table,
