@@ -322,6 +322,15 @@ static void on_pending(struct trap_frame *frame)
 	apic_eoi();
 }
 
+static void make_pending(void)
+{
+	taken.count = 0;
+	trap_on(VECTOR_PENDING, on_pending);
+	apic_send_self(VECTOR_PENDING);
+	while (!apic_vector_bit(APIC_INTERRUPT_REQUEST, VECTOR_PENDING))
+		pause();
+}
+
 INSTRUCTION(after_sti, "sti", "movl (%rdi), %eax; nop; cli");
 extern const u8 after_sti_nop[];
 asm(".set after_sti_nop, after_sti_at + 2");
@@ -331,13 +340,7 @@ INSTRUCTION(after_popf, "pushfq; orl $0x200, (%rsp); popfq",
 /* The shadow of STI is one instruction long, also when that one is emulated. */
 CASE(interrupt_after_sti, FACT("irq_shadow"))
 {
-	u32 i;
-
-	taken.count = 0;
-	trap_on(VECTOR_PENDING, on_pending);
-	apic_send_self(VECTOR_PENDING);
-	for (i = 0; i < 100000 && !apic_vector_bit(APIC_INTERRUPT_REQUEST, VECTOR_PENDING); i++)
-		pause();
+	make_pending();
 	EXPECT(attempt(after_sti, (void *)MMIO_REGISTER), OUTCOME_DONE);
 	EXPECT_EQ(taken.count, 1);
 	EXPECT_EQ(taken.rip, (u64)after_sti_nop);
@@ -346,13 +349,7 @@ CASE(interrupt_after_sti, FACT("irq_shadow"))
 /* POPF has no shadow: the interrupt comes before the access. */
 CASE(interrupt_after_popf, FACT("irq_shadow"))
 {
-	u32 i;
-
-	taken.count = 0;
-	trap_on(VECTOR_PENDING, on_pending);
-	apic_send_self(VECTOR_PENDING);
-	for (i = 0; i < 100000 && !apic_vector_bit(APIC_INTERRUPT_REQUEST, VECTOR_PENDING); i++)
-		pause();
+	make_pending();
 	EXPECT(attempt(after_popf, (void *)MMIO_REGISTER), OUTCOME_DONE);
 	EXPECT_EQ(taken.count, 1);
 	EXPECT_EQ(taken.rip, (u64)after_popf_at);
