@@ -46,6 +46,11 @@ void entry_set_control(struct entry_input *in, enum control control, bool on)
 	*value = on ? *value | control_bit(control) : *value & ~control_bit(control);
 }
 
+u32 entry_control_field_index(enum control_field field)
+{
+	return control_fields[field].index;
+}
+
 bool entry_too_wide(const struct entry_input *in, u64 address)
 {
 	/* IA32_VMX_BASIC[48] */
@@ -265,7 +270,7 @@ static bool apply(struct entry_prediction *prediction, const struct entry_input 
 {
 	enum verdict verdict = entry_rules[rule].judge(in, msr);
 
-	if (verdict == KEPT)
+	if (verdict == KEPT || (in->waived && in->waived[rule]))
 		return false;
 	add_result(prediction, in, entry_rules[rule].result, msr_number);
 	if (verdict == UNCERTAIN)
@@ -274,28 +279,49 @@ static bool apply(struct entry_prediction *prediction, const struct entry_input 
 	return true;
 }
 
-/* The rules of a stage follow each other in the table. */
+static bool in_stage(u32 rule, enum entry_stage stage)
+{
+	return rule < ENTRY_RULES && results[entry_rules[rule].result].stage == stage;
+}
+
+/*
+ * Applies the rules of a stage, which follow each other in the table from `*rule` on; leaves there the
+ * first of the next stage, unless 29.1 stops at the first that is broken.
+ */
 static bool apply_stage(struct entry_prediction *prediction, const struct entry_input *in,
-			enum entry_stage stage, const struct entry_msr *msr, u32 msr_number)
+			enum entry_stage stage, u32 *rule)
 {
 	bool broken = false;
-	u32 rule;
 
-	for (rule = 0; rule < ENTRY_RULES; rule++) {
-		if (results[entry_rules[rule].result].stage != stage)
-			continue;
-		broken |= apply(prediction, in, rule, msr, msr_number);
+	for (; in_stage(*rule, stage); (*rule)++) {
+		broken |= apply(prediction, in, *rule, NULL, 0);
 		if (broken && stage == ENTRY_STAGE_BASIC)
 			break;
 	}
 	return broken;
 }
 
+/* The rules from `rule` on, for one entry of the list. */
+static bool apply_to_msr(struct entry_prediction *prediction, const struct entry_input *in, u32 rule,
+			 const struct entry_msr *msr, u32 msr_number)
+{
+	bool broken = false;
+
+	for (; in_stage(rule, ENTRY_STAGE_MSR_LOAD); rule++)
+		broken |= apply(prediction, in, rule, msr, msr_number);
+	return broken;
+}
+
+u64 entry_most_msrs(const struct entry_input *in)
+{
+	return 512 * (FIELD(in->cpu->caps.misc, 27, 25) + 1);
+}
+
 /* 29.4: the list may be longer than what A.6 recommends; nobody knows what happens then. */
-static bool apply_msr_list(struct entry_prediction *prediction, const struct entry_input *in)
+static bool apply_msr_list(struct entry_prediction *prediction, const struct entry_input *in, u32 rule)
 {
 	u64 count = F(VM_ENTRY_MSR_LOAD_COUNT), address = F(VM_ENTRY_MSR_LOAD_ADDRESS);
-	u64 most = 512 * (FIELD(in->cpu->caps.misc, 27, 25) + 1);
+	u64 most = entry_most_msrs(in);
 	struct entry_msr msr;
 	u32 i;
 
@@ -305,7 +331,7 @@ static bool apply_msr_list(struct entry_prediction *prediction, const struct ent
 			add_result(prediction, in, RESULT_MSR, i + 1);
 			continue;
 		}
-		if (apply_stage(prediction, in, ENTRY_STAGE_MSR_LOAD, &msr, i + 1))
+		if (apply_to_msr(prediction, in, rule, &msr, i + 1))
 			return true;
 	}
 	return false;
@@ -314,17 +340,18 @@ static bool apply_msr_list(struct entry_prediction *prediction, const struct ent
 void entry_predict(const struct entry_input *in, struct entry_prediction *prediction)
 {
 	enum entry_stage stage;
+	u32 rule = 0;
 
 	prediction->may_enter = false;
 	prediction->outcome_count = 0;
 	prediction->broken_count = 0;
 	for (stage = ENTRY_STAGE_BASIC; stage < ENTRY_STAGE_MSR_LOAD; stage++) {
 		prediction->stage = stage;
-		if (apply_stage(prediction, in, stage, NULL, 0))
+		if (apply_stage(prediction, in, stage, &rule))
 			return;
 	}
 	prediction->stage = ENTRY_STAGE_MSR_LOAD;
-	if (apply_msr_list(prediction, in))
+	if (apply_msr_list(prediction, in, rule))
 		return;
 	prediction->stage = ENTRY_STAGE_DONE;
 	prediction->may_enter = true;

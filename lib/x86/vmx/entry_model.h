@@ -53,6 +53,7 @@ struct entry_input {
 	struct entry_state state;
 	entry_read *read;
 	void *memory;
+	const bool *waived;		/* by rule number: as if it did not exist; NULL: none */
 };
 
 /* One entry of the VM-entry MSR-load area: 27.7.2, Table 27-15. */
@@ -119,6 +120,9 @@ bool entry_accepts(const struct entry_prediction *prediction, outcome_t outcome)
 
 /* Whether the rule is among those that the prediction names. */
 bool entry_breaks(const struct entry_prediction *prediction, u32 rule);
+
+/* How many entries an MSR list may have, so that it is known what happens: A.6 Miscellaneous Data. */
+u64 entry_most_msrs(const struct entry_input *in);
 
 /* The stage in which an entry fails with `result`. */
 enum entry_stage entry_result_stage(enum entry_result result);

@@ -8,9 +8,10 @@
 static const struct {
 	u16 encoding;
 	u8 type;
+	u8 width;
 } fields[VMCS_FIELDS] = {
 #define VMCS_FIELD(encoding, name, lower, width, type, exists) \
-	{ encoding, VMCS_FIELD_##type },
+	{ encoding, VMCS_FIELD_##type, (width) ? (width) : 64 },
 #include "sdm/vmcs_fields.def"
 #undef VMCS_FIELD
 };
@@ -122,6 +123,24 @@ bool vmcs_has_index(u32 index)
 	return vmcs_field_exists(fields[index].encoding);
 }
 
+u32 entry_field_type(u32 index)
+{
+	return fields[index].type;
+}
+
+const char *entry_field_name(u32 index)
+{
+	return vmcs_field_name(fields[index].encoding);
+}
+
+u64 entry_field_value(const struct entry_input *in, u32 index, u64 value)
+{
+	bool rights = index >= INDEX_GUEST_ES_ACCESS_RIGHTS && index <= INDEX_GUEST_TR_ACCESS_RIGHTS;
+
+	value &= BITS(fields[index].width - 1, 0);
+	return rights ? value & ~in->cpu->dropped_rights : value;
+}
+
 /* --- memory ----------------------------------------------------------------------- */
 
 /* The map at boot has what lies below 4 GBytes; there are devices in its last quarter. */
@@ -203,16 +222,33 @@ void entry_read_input(struct entry_input *in, bool resume, u64 vmcs)
 	in->cpu = entry_this_cpu();
 	in->read = read_memory;
 	in->memory = NULL;
+	in->waived = NULL;
 	read_state(&in->state, resume, vmcs);
 	for (i = 0; i < used_count; i++)
 		in->field[used[i]] = read_field(fields[used[i]].encoding);
 }
 
-void entry_write_fields(const struct entry_input *in, const struct entry_input *found)
+static void write_field(u64 encoding, u64 value)
 {
-	u32 i;
+	asm volatile("vmwrite %0, %1" : : "r" (value), "r" (encoding) : "cc");
+}
 
-	for (i = 0; i < used_count; i++)
-		if (in->field[used[i]] != found->field[used[i]])
-			vmwrite(fields[used[i]].encoding, in->field[used[i]]);
+/* What an exit writes: 30.2, 30.3. LMA of the guest goes into the entry controls. */
+static bool is_saved_by_exit(u32 index)
+{
+	return fields[index].type == VMCS_FIELD_GUEST || index == INDEX_VM_ENTRY_CONTROLS ||
+	       index == INDEX_INJECTED_EVENT_IDENTIFICATION;
+}
+
+void entry_write_fields(const struct entry_input *in, struct entry_input *written, bool guest)
+{
+	u32 i, index;
+
+	for (i = 0; i < used_count; i++) {
+		index = used[i];
+		if (in->field[index] == written->field[index] && !(guest && is_saved_by_exit(index)))
+			continue;
+		write_field(fields[index].encoding, in->field[index]);
+		written->field[index] = in->field[index];
+	}
 }

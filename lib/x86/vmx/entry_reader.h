@@ -19,8 +19,17 @@ void entry_read_input(struct entry_input *in, bool resume, u64 vmcs);
 /* Whether this processor has the field: an index, INDEX_... */
 bool vmcs_has_index(u32 index);
 
-/* Writes the fields that differ between `in` and `found`, of those that this processor has. */
-void entry_write_fields(const struct entry_input *in, const struct entry_input *found);
+/* Of the field with this index: VMCS_FIELD_CONTROL, ...; its name; what of `value` it keeps. */
+u32 entry_field_type(u32 index);
+const char *entry_field_name(u32 index);
+u64 entry_field_value(const struct entry_input *in, u32 index, u64 value);
+
+/*
+ * Writes the fields that differ between `in` and `written`, of those that this processor has, and
+ * notes them there. `guest`: an exit has saved the state of a guest since, so all that it may have
+ * changed is written.
+ */
+void entry_write_fields(const struct entry_input *in, struct entry_input *written, bool guest);
 
 /*
  * The launch states of VMCSs, as far as the instructions of this image tell: vmx/instructions.h

@@ -26,16 +26,15 @@ u64 entry_nth_bit(u64 mask, u32 n)
 	return 0;
 }
 
-/* Out of IA-32e mode: 32-bit code, an empty table for CR3, a 32-bit TSS. */
-static void make_legacy(struct entry_scene *scene)
+/* Out of IA-32e mode: 32-bit code, a 32-bit TSS. RIP is beyond the limit of CS. */
+static void make_legacy(struct entry_input *in)
 {
-	struct entry_input *in = &scene->in;
-
 	OFF(ENTRY, IA_32E_MODE_GUEST);
 	F(GUEST_IA32_EFER) &= ~(EFER_LMA | EFER_LME);
 	F(GUEST_CR4) &= ~(CR4_PCIDE | CR4_LA57 | CR4_FRED);
-	F(GUEST_CR3) = scene->empty_page;
-	RIGHTS(CS) = (RIGHTS(CS) & ~RIGHTS_L) | RIGHTS_DB;
+	RIGHTS(CS) = (RIGHTS(CS) & ~(RIGHTS_L | RIGHTS_G)) | RIGHTS_DB;
+	F(GUEST_CS_LIMIT) = 0xfff;
+	F(GUEST_RIP) = 0x1000;
 	SET_TYPE(TR, 11);
 }
 
@@ -50,18 +49,21 @@ static void make_real_segments(struct entry_input *in, u64 rights)
 		in->field[INDEX_GUEST_ES_LIMIT + i] = 0xffff;
 		in->field[INDEX_GUEST_ES_ACCESS_RIGHTS + i] = rights;
 	}
-	F(GUEST_RIP) &= 0xffff;
+	F(GUEST_RIP) = 0x10000;
 	F(GUEST_RSP) = 0xff00;
 }
 
-#define LEGACY_GUEST		make_legacy(scene)
+#define LEGACY_GUEST		make_legacy(in)
 #define REAL_SEGMENTS(rights)	make_real_segments(in, rights)
+#define UNRESTRICTED_EXISTS	(scene->ept_pointer && MAY_BE(PROC2, UNRESTRICTED_GUEST))
 
 const char *entry_set_base(struct entry_scene *scene, enum entry_base base)
 {
 	struct entry_input *in = &scene->in;
 
 	scene->base = base;
+	/* Tables that map nothing. */
+	F(GUEST_CR3) = scene->empty_page;
 	switch (base) {
 #define BASE_STATE(name, words, condition, ...)			\
 	case BASE_##name:					\

@@ -34,13 +34,18 @@ extern const char entry_no_more[], entry_other_base[];
 
 /*
  * Makes the scene that of a base state: changes its input, which must be that of
- * vmcs_set_defaults(). Returns NULL, or what the processor must have for it.
+ * vmcs_set_defaults(). Returns NULL, or what the processor must have for it. The guest faults when it
+ * fetches its first instruction: its paging structures are empty, and outside IA-32e mode RIP is beyond
+ * the limit of CS.
  */
 const char *entry_set_base(struct entry_scene *scene, enum entry_base base);
 const char *entry_base_words(enum entry_base base);
 
 /* A control; setting one of a field that must be activated does that, too. */
 void entry_set_control(struct entry_input *in, enum control control, bool on);
+
+/* The index of the VMCS field that holds these controls. */
+u32 entry_control_field_index(enum control_field field);
 
 /* A segment register of the guest as a usable one; LDTR as an LDT. */
 void entry_make_usable(struct entry_input *in, u32 selector_index);

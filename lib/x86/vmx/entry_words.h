@@ -25,6 +25,9 @@
 #define IA32E			IS(ENTRY, IA_32E_MODE_GUEST)
 #define V86			((F(GUEST_RFLAGS) & RFLAGS_VM) != 0)
 #define UNRESTRICTED		IS(PROC2, UNRESTRICTED_GUEST)
+#define WITH_EPT		IS(PROC2, ENABLE_EPT)
+#define PAGED			((F(GUEST_CR0) & CR0_PG) != 0)
+#define REAL_MODE		(!(F(GUEST_CR0) & CR0_PE))
 #define RIGHTS(reg)		F(GUEST_##reg##_ACCESS_RIGHTS)
 #define USABLE(reg)		(!(RIGHTS(reg) & RIGHTS_UNUSABLE))
 #define TYPE(reg)		RIGHTS_TYPE(RIGHTS(reg))
@@ -54,8 +57,8 @@
 	v = entry_nth_bit(mask, n)
 /* What the processor must be like; the words complete "needs ...". */
 #define ONLY_IF(condition, words) do { if (!(condition)) return words; } while (0)
-#define BASE(name)		do { if (scene->base != BASE_##name) return entry_other_base; } while (0)
-#define NOT_BASE(name)		do { if (scene->base == BASE_##name) return entry_other_base; } while (0)
+/* The base states from which the rule makes sense. */
+#define ONLY(condition)		do { if (!(condition)) return entry_other_base; } while (0)
 
 /* The processor in another state when it enters; only the imagined ones can be brought there. */
 #define STATE(name, to)							\

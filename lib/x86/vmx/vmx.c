@@ -107,24 +107,17 @@ static u64 switch_to_guest(struct cpu *cpu)
 	return flags;
 }
 
-outcome_t resume(void)
+/* The entry, and what it ended in. */
+static outcome_t go(struct cpu *cpu)
 {
-	struct cpu *cpu = this_cpu();
-	outcome_t outcome;
-	bool has_vmcs;
-	u64 pointer = ~0ull, flags;
+	u64 flags = switch_to_guest(cpu);
 
-	/* Without a current VMCS there is nothing to audit with; the instruction still has an outcome. */
-	has_vmcs = vmptrst(&pointer) == OUTCOME_DONE && pointer != ~0ull;
-	if (has_vmcs)
-		audit_before_entry(&vmx.audit, vmx.launched, pointer);
-	flags = switch_to_guest(cpu);
-	if (flags)
-		outcome = vmx_outcome(vmx.launched ? "vmresume" : "vmlaunch", cpu->caught, flags);
-	else
-		outcome = exit_outcome();
-	if (has_vmcs)
-		audit_after_entry(&vmx.audit, outcome, vmx.state.host_rflags, vmx.state.host_rsp);
+	return flags ? vmx_outcome(vmx.launched ? "vmresume" : "vmlaunch", cpu->caught, flags) :
+	       exit_outcome();
+}
+
+static void after_exit(struct cpu *cpu, outcome_t outcome, u64 pointer)
+{
 	if (outcome_kind(outcome) == OUTCOME_KIND_EXIT) {
 		vmx.launched = true;
 		entry_note_launch_state(pointer, LAUNCH_STATE_LAUNCHED);
@@ -132,6 +125,32 @@ outcome_t resume(void)
 	/* An exit leaves the limits at FFFFH: 30.5.2. The rest of the case uses its own again. */
 	write_gdtr((struct table_pointer){ sizeof(cpu->gdt) - 1, (u64)cpu->gdt });
 	write_idtr((struct table_pointer){ sizeof(cpu->idt) - 1, (u64)cpu->idt });
+}
+
+outcome_t resume_unaudited(void)
+{
+	struct cpu *cpu = this_cpu();
+	outcome_t outcome = go(cpu);
+
+	after_exit(cpu, outcome, (u64)vmx.vmcs_region);
+	return outcome;
+}
+
+outcome_t resume(void)
+{
+	struct cpu *cpu = this_cpu();
+	outcome_t outcome;
+	bool has_vmcs;
+	u64 pointer = ~0ull;
+
+	/* Without a current VMCS there is nothing to audit with; the instruction still has an outcome. */
+	has_vmcs = vmptrst(&pointer) == OUTCOME_DONE && pointer != ~0ull;
+	if (has_vmcs)
+		audit_before_entry(&vmx.audit, vmx.launched, pointer);
+	outcome = go(cpu);
+	if (has_vmcs)
+		audit_after_entry(&vmx.audit, outcome, vmx.state.host_rflags, vmx.state.host_rsp);
+	after_exit(cpu, outcome, pointer);
 	check_guest_lives(cpu, outcome);
 	return outcome;
 }

@@ -1,0 +1,219 @@
+#include "entry/session.h"
+#include "ept/ept.h"
+#include "mmu/pages.h"
+#include "string.h"
+#include "vmx/control_rules.h"
+#include "vmx/entry_reader.h"
+#include "vmx/entry_words.h"
+#include "vmx/vmx.h"
+
+extern const u8 vmx_guest_done[];
+
+/* Fields that a control may bring into use: something valid, so that only one rule is broken. */
+static void set_unused_fields(const struct entry_session *session, struct entry_input *in)
+{
+	static const u16 addresses[] = {
+		INDEX_IO_BITMAP_A_ADDRESS, INDEX_IO_BITMAP_B_ADDRESS, INDEX_MSR_BITMAP_ADDRESS,
+		INDEX_VIRTUAL_APIC_ADDRESS, INDEX_APIC_ACCESS_ADDRESS, INDEX_PML_ADDRESS,
+		INDEX_SUB_PAGE_PERMISSION_TABLE_POINTER, INDEX_EPTP_LIST_ADDRESS,
+		INDEX_VMREAD_BITMAP_ADDRESS, INDEX_VMWRITE_BITMAP_ADDRESS,
+		INDEX_VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS,
+		INDEX_LOW_PASID_DIRECTORY_ADDRESS, INDEX_HIGH_PASID_DIRECTORY_ADDRESS,
+		INDEX_POSTED_INTERRUPT_DESCRIPTOR_ADDRESS, INDEX_PID_POINTER_TABLE_ADDRESS,
+		INDEX_HYPERVISOR_MANAGED_LINEAR_ADDRESS_TRANSLATION_POINTER,
+	};
+	static const u16 lists[] = {
+		INDEX_VM_EXIT_MSR_STORE_ADDRESS, INDEX_VM_EXIT_MSR_LOAD_ADDRESS,
+		INDEX_VM_ENTRY_MSR_LOAD_ADDRESS,
+	};
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(addresses); i++)
+		if (vmcs_has_index(addresses[i]))
+			in->field[addresses[i]] = physical(session->empty_page);
+	for (i = 0; i < ARRAY_SIZE(lists); i++)
+		in->field[lists[i]] = physical(session->msr_list);
+	if (vmcs_has_index(INDEX_VIRTUAL_PROCESSOR_IDENTIFIER))
+		F(VIRTUAL_PROCESSOR_IDENTIFIER) = 1;
+	if (vmcs_has_index(INDEX_TSC_MULTIPLIER))
+		F(TSC_MULTIPLIER) = BIT(48);
+	if (session->ept_pointer)
+		F(EPT_POINTER) = session->ept_pointer;
+	/* What is not refused must not hang: no state but wait-for-SIPI is without this exit. */
+	if (control_allowed(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER)) {
+		ON(PIN, ACTIVATE_VMX_PREEMPTION_TIMER);
+		F(VMX_PREEMPTION_TIMER_VALUE) = 1000;
+	}
+	F(GUEST_RIP) = (u64)vmx_guest_done;
+	F(EXCEPTION_BITMAP) = BITS(31, 0);
+	/* So that the delivery of an event raises an exception. */
+	F(GUEST_IDTR_LIMIT) = 0;
+}
+
+/* IA32_SYSENTER_CS over and over: an MSR that takes any value and that nobody here uses. */
+static void fill_msr_list(u64 *list)
+{
+	u32 i;
+
+	for (i = 0; i < PAGE_SIZE / 16; i++)
+		list[2 * i] = IA32_SYSENTER_CS;
+}
+
+static void poke(struct entry_scene *scene, u32 offset, u64 value)
+{
+	struct entry_session *session = scene->memory;
+
+	session->page[offset / 8] = value;
+}
+
+void entry_session_start(struct entry_session *session)
+{
+	struct entry_scene scene;
+
+	session->page = page_alloc();
+	session->empty_page = page_alloc();
+	session->msr_list = page_alloc();
+	fill_msr_list(session->msr_list);
+	session->ept_pointer = 0;
+	if (control_allowed(CONTROL_PROC2_ENABLE_EPT) && need_ept_vpid_cap(EPT_CAP_WALK_4))
+		session->ept_pointer = physical(session->empty_page) | 3 << 3 |
+				       (need_ept_vpid_cap(EPT_CAP_WB) ? 6 : 0);
+	entry_this_cpu();
+	memset(&session->valid, 0, sizeof(session->valid));
+	entry_read_input(&session->valid, false, physical(this_vmx()->vmcs_region));
+	session->written = session->valid;
+	session->guest_unknown = false;
+	set_unused_fields(session, &session->valid);
+	entry_session_scene(session, &scene, BASE_64);
+	session->clean = scene.in;
+}
+
+const char *entry_session_scene(struct entry_session *session, struct entry_scene *scene,
+				enum entry_base base)
+{
+	struct entry_state *state = &scene->in.state;
+
+	memset(session->page, 0, PAGE_SIZE);
+	memset(scene, 0, sizeof(*scene));
+	scene->in = session->valid;
+	state->resume = this_vmx()->launched;
+	state->launch_state = state->resume ? LAUNCH_STATE_LAUNCHED : LAUNCH_STATE_CLEAR;
+	scene->page = physical(session->page);
+	scene->empty_page = physical(session->empty_page);
+	scene->ept_pointer = session->ept_pointer;
+	scene->poke = poke;
+	scene->memory = session;
+	return entry_set_base(scene, base);
+}
+
+/* --- every control that goes with the others ------------------------------------------ */
+
+static bool makes_the_base_state(enum control control)
+{
+	switch (control) {
+	case CONTROL_PROC2_ENABLE_EPT:
+	case CONTROL_PROC2_UNRESTRICTED_GUEST:
+	case CONTROL_ENTRY_IA_32E_MODE_GUEST:
+	case CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool accepted(const struct entry_input *in)
+{
+	struct entry_prediction prediction;
+
+	entry_predict(in, &prediction);
+	return prediction.may_enter && !prediction.outcome_count;
+}
+
+static void add_controls(struct entry_scene *scene)
+{
+	static const u16 all[] = {
+#define CONTROL(field, bit, name, lower, default_class, words) CONTROL_##field##_##name,
+#include "sdm/controls.def"
+	};
+	struct entry_input *in = &scene->in;
+	u32 round, i;
+
+	/* Twice: some need others that come later in the table. */
+	for (round = 0; round < 2; round++) {
+		for (i = 0; i < ARRAY_SIZE(all); i++) {
+			if (makes_the_base_state(all[i]) || !control_allowed(all[i]) ||
+			    entry_control(in, all[i]))
+				continue;
+			entry_set_control(in, all[i], true);
+			if (!accepted(in))
+				entry_set_control(in, all[i], false);
+		}
+	}
+}
+
+void entry_session_dress(struct entry_session *session, struct entry_scene *scene)
+{
+	struct entry_input *in = &scene->in;
+	u64 *rich = session->rich[scene->base];
+	u32 field;
+
+	if (!rich[CONTROL_FIELD_PROC1]) {
+		add_controls(scene);
+		for (field = 0; field < CONTROL_FIELDS; field++)
+			rich[field] = in->field[entry_control_field_index(field)];
+	}
+	for (field = 0; field < CONTROL_FIELDS; field++)
+		in->field[entry_control_field_index(field)] = rich[field];
+	F(VM_EXIT_MSR_STORE_COUNT) = 1;
+	F(VM_EXIT_MSR_LOAD_COUNT) = 1;
+	F(VM_ENTRY_MSR_LOAD_COUNT) = 1;
+	F(VMCS_LINK_POINTER) = scene->page;
+	POKE(0, (in->cpu->caps.basic & BITS(30, 0)) | (IS(PROC2, VMCS_SHADOWING) ? BIT(31) : 0));
+}
+
+/* --- entries ----------------------------------------------------------------------------- */
+
+void entry_session_write(struct entry_session *session, const struct entry_input *in)
+{
+	entry_write_fields(in, &session->written, session->guest_unknown);
+	session->guest_unknown = false;
+}
+
+static bool another_host(const struct entry_session *session)
+{
+	u32 i;
+
+	for (i = 0; i < VMCS_FIELDS; i++)
+		if (entry_field_type(i) == VMCS_FIELD_HOST &&
+		    session->written.field[i] != session->valid.field[i])
+			return true;
+	return false;
+}
+
+static void note_exit(struct entry_session *session, outcome_t outcome)
+{
+	session->guest_unknown |= outcome_kind(outcome) == OUTCOME_KIND_EXIT;
+}
+
+void entry_session_entered(struct entry_session *session, outcome_t outcome)
+{
+	enum outcome_kind kind = outcome_kind(outcome);
+
+	note_exit(session, outcome);
+	if (kind != OUTCOME_KIND_EXIT && kind != OUTCOME_KIND_ENTRY_FAILURE)
+		return;
+	if (!another_host(session))
+		return;
+	entry_session_write(session, &session->clean);
+	note_exit(session, resume_unaudited());
+}
+
+outcome_t entry_session_enter(struct entry_session *session, const struct entry_input *in)
+{
+	outcome_t outcome;
+
+	entry_session_write(session, in);
+	outcome = resume_unaudited();
+	entry_session_entered(session, outcome);
+	return outcome;
+}
