@@ -175,6 +175,9 @@ static const char *read_chosen(struct platform *platform, const struct tree *tre
 	read_cell(tree, node, "exitpath,first", &platform->first);
 	read_cell(tree, node, "exitpath,plan", &platform->plan);
 	read_cell(tree, node, "exitpath,sweep", &platform->sweep_percent);
+	if (fdt_getprop(tree, node, "exitpath,count", NULL) &&
+	    (!read_cell(tree, node, "exitpath,count", &platform->count) || !platform->count))
+		return "/chosen: exitpath,count is not one cell above 0";
 	if (!platform->sweep_percent || platform->sweep_percent > 100)
 		return "/chosen: exitpath,sweep is not 1 to 100";
 	problem = read_audit(platform, tree, node);

@@ -19,6 +19,8 @@ says. Sets up what it needs first. GLOB: AREA/IMAGE or AREA/IMAGE:CASE, for inst
   --bochs WHICH     which Bochs: a path, or trixie or sid for Debian's newer ones
   -j N              so many images at a time (default: one per CPU)
   --shuffle[=SEED]  images and cases in another order
+  --seed N          the seed of what images draw at random (default: 1)
+  --count N         how often they draw (default: the image's own number)
   --silence SECONDS a machine that prints nothing for so long has hung (default: 20)
   --limit SECONDS   for one image as a whole (default: 300)
   -- OPTION...      for prove: -v, --timer, --formatter TAP::Formatter::JUnit, ...
@@ -71,6 +73,8 @@ bochs=
 jobs=$(processors)
 EXITPATH_CPU=${EXITPATH_CPU:-}
 EXITPATH_SHUFFLE=
+EXITPATH_SEED=${EXITPATH_SEED:-}
+EXITPATH_COUNT=${EXITPATH_COUNT:-}
 EXITPATH_SILENCE=20
 EXITPATH_LIMIT=300
 globs=
@@ -82,13 +86,14 @@ while [ $# -gt 0 ]; do
 		usage
 		exit 0
 		;;
-	--on | --cpu | --bochs | --silence | --limit | -j)
+	--on | --cpu | --bochs | --silence | --limit | --seed | --count | -j)
 		need_value "$1" $#
 		option=$1
 		value=$2
 		shift 2
 		;;
-	--on=* | --cpu=* | --bochs=* | --silence=* | --limit=* | --shuffle=*)
+	--on=* | --cpu=* | --bochs=* | --silence=* | --limit=* | --shuffle=* | \
+		--seed=* | --count=*)
 		option=${1%%=*}
 		value=${1#*=}
 		shift
@@ -123,6 +128,8 @@ while [ $# -gt 0 ]; do
 	-j) need_number -j "$value" && jobs=$value ;;
 	--silence) need_number --silence "$value" && EXITPATH_SILENCE=$value ;;
 	--limit) need_number --limit "$value" && EXITPATH_LIMIT=$value ;;
+	--seed) need_seed --seed "$value" && EXITPATH_SEED=$value ;;
+	--count) need_number --count "$value" && EXITPATH_COUNT=$value ;;
 	--shuffle) need_number --shuffle "$value" && EXITPATH_SHUFFLE=$value ;;
 	esac
 done
@@ -136,6 +143,7 @@ if [ -n "$bochs" ]; then
 	[ "$on" = bochs ] || die "--bochs is for the platform bochs, not for $on"
 	choose_bochs "$bochs"
 fi
+export EXITPATH_SEED EXITPATH_COUNT
 export EXITPATH_CPU EXITPATH_SHUFFLE EXITPATH_SILENCE EXITPATH_LIMIT EXITPATH_BOCHS EXITPATH_QEMU
 run_child "$EXITPATH_TOP/scripts/setup.sh" --on "$on" || exit 2
 # prove takes an option that it does not know for the name of a test.

@@ -50,6 +50,16 @@ for option in -j --silence --limit --shuffle=; do
 	esac
 	is "$option, not a number: exit status 2" "$status" 2
 done
+for value in 0 x 5x -1 1234567890 ''; do
+	run_cmd "$exitpath" run --on fake vmx/good --count "$value"
+	is "--count '$value': exit status 2, nothing printed" "$status:$out" "2:"
+	like "--count '$value': says so" "$err" '^exitpath: --count'
+done
+for value in x 5x -1 12345678901234567890 ''; do
+	run_cmd "$exitpath" run --on fake vmx/good --seed "$value"
+	is "--seed '$value': exit status 2, nothing printed" "$status:$out" "2:"
+	like "--seed '$value': says so" "$err" '^exitpath: --seed'
+done
 run_cmd "$exitpath" run --on fake --limit
 is "an option without its value: exit status 2" "$status" 2
 run_cmd "$exitpath" run --on fake vmx/good -- --no-such-option
@@ -127,6 +137,12 @@ run_cmd "$exitpath" run --on fake vmx/good -- -v
 like "options after -- are prove's" "$out" '^ok 3 - charlie'
 run_cmd "$exitpath" run --on fake -j2 vmx/good --silence=2 --limit=9
 is "options with = and without a blank" "$status" 0
+
+fake_image vmx/good 'start:count start:seed'
+run_cmd "$exitpath" run --on fake vmx/good --count 12 --seed=34 -- -v
+like "--count reaches the image" "$out" '^# count 12$'
+like "--seed reaches the image" "$out" 'seed 0 34 '
+fake_image vmx/good ''
 
 for shell in dash posh 'busybox sh'; do
 	if command -v "${shell%% *}" >/dev/null; then

@@ -73,6 +73,12 @@ without
 fdtput -t x "$tmp/dtb" /chosen exitpath,seed 1
 judge 'seed of one cell' '/chosen: exitpath,seed is not two cells'
 without
+fdtput -t x "$tmp/dtb" /chosen exitpath,count 0
+judge 'a count of 0' '/chosen: exitpath,count is not one cell above 0'
+without
+fdtput -t x "$tmp/dtb" /chosen exitpath,count 0 1
+judge 'a count of two cells' '/chosen: exitpath,count is not one cell above 0'
+without
 fdtput -t x "$tmp/dtb" /chosen exitpath,cases 10000
 judge 'case number out of range' '/chosen: exitpath,cases holds a number above'
 

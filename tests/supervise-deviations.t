@@ -51,6 +51,31 @@ is "globs: exit status 0" "$status" 0
 like "no upstream reference" "$out" '# TODO SDM 29: powers off$'
 parses "globs: prove reads it" 7
 
+# A case that says in what ways it differs is excused when each of them is listed.
+lists 'vmx/fake:*:y.*|*|29.1|-|takes it' 'vmx/fake:delta:x.one|*|29.2|bug#3|is wrong'
+supervise 'charlie:differs' --deviations "$list" --identity 3.0/x
+is "one way, listed: exit status 0" "$status" 0
+is "one way, listed: TODO" "$(results)" "ok ok not-todo ok ok ok ok"
+like "one way, listed: the words" "$out" '^not ok 3 .* # TODO SDM 29\.1: takes it$'
+supervise 'charlie:differs2' --deviations "$list" --identity 3.0/x
+is "one of two ways is not listed for this case: exit status 1" "$status" 1
+is "one of two ways is not listed for this case" "$(results)" "ok ok not ok ok ok ok"
+like "it says which" "$out" '^# charlie differs in ways that are not listed: x\.one$'
+supervise 'delta:differs2' --deviations "$list" --identity 3.0/x
+is "two ways, both listed: exit status 0" "$status" 0
+like "two ways, both listed: the words" "$out" \
+	'^not ok 4 .* # TODO SDM 29\.2: is wrong \(bug#3\); SDM 29\.1: takes it$'
+parses "two ways: prove reads it" 7
+supervise 'charlie:notok' --deviations "$list" --identity 3.0/x
+is "a case that does not say in what way is not excused by ways" "$status" 1
+supervise 'charlie:differs delta:notok' --deviations "$list" --identity 3.0/x
+is "the ways are those of one case" "$(results)" "ok ok not-todo not ok ok ok"
+supervise 'charlie:differsok' --deviations "$list" --identity 3.0/x
+is "who differs and is ok is no unexpected pass" "$(results)" "ok ok ok ok ok ok ok"
+lists 'vmx/fake:charlie|*|29.1|-|all is wrong'
+supervise 'charlie:differs' --deviations "$list" --identity 3.0/x
+is "a line for the case as a whole excuses no single way" "$status" 1
+
 lists '*|*|28.1|-'
 supervise '' --deviations "$list" --identity x
 is "a malformed file: exit status 2" "$status" 2

@@ -19,6 +19,11 @@ supervise 'start:seed' --seed 0x123456789abcdef0
 like "/chosen: seed, image, first, plan, cases" "$out" \
 	'^# image vmx/fake seed 305419896 2596069104 first 1 plan 7 cases 1 2 3 4 5 6 7 $'
 
+supervise 'start:count'
+like "/chosen: no count" "$out" '^# count none$'
+supervise 'start:count' --count 4294967295
+like "/chosen: count" "$out" '^# count 4294967295$'
+
 supervise 'alpha:notok bravo:skip'
 is "a case that is not ok: exit status 1" "$status" 1
 is "and is printed so" "$(results)" "not skip ok ok ok ok ok"
@@ -93,6 +98,9 @@ refused "silence in words" "--silence needs a number of seconds" $good --silence
 refused "limit nan" "--limit needs a number of seconds" $good --limit nan -- true
 refused "seed in words" "--seed needs a whole number" $good --seed x -- true
 refused "seed too big" "--seed needs a whole number" $good --seed 99999999999999999999 -- true
+refused "count in words" "--count needs a whole number" $good --count x -- true
+refused "count 0" "--count needs a whole number from 1 to" $good --count 0 -- true
+refused "count too big" "--count needs a whole number from 1 to" $good --count 4294967296 -- true
 refused "deviations alone" "--deviations needs --identity" $good --deviations "$cases" -- true
 refused "no case list" "cannot open .*/none" $good --cases "$tmp/none" -- true
 refused "no image" "cannot read .*/none.*build the image" $good --elf "$tmp/none" -- true

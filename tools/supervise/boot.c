@@ -158,6 +158,7 @@ static bool start(struct boot *b)
 		.first = run->next,
 		.seed = run->options->seed,
 		.waived = &waived,
+		.count = run->options->count,
 	}, &b->bailed) && machine_start(&b->machine, run->options->command, run->options->elf,
 					&tree, &b->bailed);
 
@@ -193,4 +194,5 @@ void boot_free(struct boot *b)
 	text_free(&b->errors);
 	text_free(&b->partial);
 	text_free(&b->yaml);
+	text_free(&b->differs);
 }

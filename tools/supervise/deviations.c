@@ -65,16 +65,34 @@ void deviation_list_free(struct deviation_list *list)
 	*list = (struct deviation_list){ 0 };
 }
 
+static const struct deviation *find(const struct deviation_list *list, const char *id)
+{
+	for (size_t i = 0; i < list->count; i++)
+		if (fnmatch(list->items[i].id_glob, id, 0) == 0)
+			return &list->items[i];
+	return NULL;
+}
+
 const struct deviation *deviation_find(const struct deviation_list *list, const char *image,
 				       const char *name)
 {
-	const struct deviation *found = NULL;
+	const struct deviation *found;
 	struct text id = { 0 };
 
 	text_printf(&id, "%s:%s", image, name);
-	for (size_t i = 0; i < list->count && !found; i++)
-		if (fnmatch(list->items[i].id_glob, id.data, 0) == 0)
-			found = &list->items[i];
+	found = find(list, id.data);
+	text_free(&id);
+	return found;
+}
+
+const struct deviation *deviation_find_way(const struct deviation_list *list, const char *image,
+					   const char *name, const char *way, size_t len)
+{
+	const struct deviation *found;
+	struct text id = { 0 };
+
+	text_printf(&id, "%s:%s:%.*s", image, name, (int)len, way);
+	found = find(list, id.data);
 	text_free(&id);
 	return found;
 }

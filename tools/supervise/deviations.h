@@ -33,4 +33,8 @@ const struct deviation *deviation_find(const struct deviation_list *list, const 
 /* The rules of the audit that are listed, as "audit:NAME": each name with its terminator. */
 void deviations_waive(struct text *names, const struct deviation_list *list);
 
+/* The first that lists one way (len bytes) in which the case differs: image:name:way. */
+const struct deviation *deviation_find_way(const struct deviation_list *list, const char *image,
+					   const char *name, const char *way, size_t len);
+
 #endif

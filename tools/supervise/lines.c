@@ -117,7 +117,9 @@ static void report_line(struct boot *b, const struct line *line)
 		.ok = line->ok,
 		.description = rest.data,
 		.skipped = line->skipped ? text_string(&reason) : NULL,
+		.differs = text_string(&b->differs),
 	});
+	text_clear(&b->differs);
 	text_free(&rest);
 	text_free(&reason);
 }
@@ -168,7 +170,12 @@ static bool is_old_news(struct boot *b, const char *bytes, size_t len)
 static void take_comment(struct boot *b, const char *bytes, size_t len)
 {
 	static const char more[] = "# more comments of this case are in the log";
+	struct slice way;
 
+	if (line_differs(bytes, len, &way)) {
+		text_add_escaped(&b->differs, way.bytes, way.len);
+		text_add(&b->differs, "\n", 1);
+	}
 	b->boot_again |= b->any_result && line_asks_for_boot(bytes, len);
 	if (b->comments > COMMENTS_MAX || is_old_news(b, bytes, len))
 		return;

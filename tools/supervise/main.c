@@ -36,6 +36,7 @@ static const char usage[] =
 	"  --go-on               a bail-out is a comment on standard output, so that prove goes on; the file of\n"
 	"                        --tap has it as it is\n"
 	"  --seed N              the seed that the cases use (1)\n"
+	"  --count N             how often an image repeats what it draws at random (its own number)\n"
 	"  --help                prints this\n"
 	"\n"
 	"Runs BOOT-COMMAND... ELF DTB for each boot. Exit status: 0 when every case is ok, skipped or a listed\n"
@@ -82,6 +83,16 @@ static uint64_t parse_number(const char *option, const char *value)
 	if (*value < '0' || *value > '9' || *end || errno)
 		wrong_usage(option, " needs a whole number of at most 64 bits");
 	return number;
+}
+
+/* One cell of the device tree, above 0. */
+static uint32_t parse_count(const char *option, const char *value)
+{
+	uint64_t count = parse_number(option, value);
+
+	if (!count || count > UINT32_MAX)
+		wrong_usage(option, " needs a whole number from 1 to 4294967295");
+	return (uint32_t)count;
 }
 
 /* Seconds, with a fraction or without, as milliseconds. */
@@ -133,6 +144,7 @@ static void parse_arguments(struct arguments *a, int argc, char **argv)
 		{ "log", required_argument, NULL, 'L' },
 		{ "tap", required_argument, NULL, 't' },
 		{ "seed", required_argument, NULL, 'n' },
+		{ "count", required_argument, NULL, 'C' },
 		{ "go-on", no_argument, NULL, 'g' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
@@ -180,6 +192,9 @@ static void parse_arguments(struct arguments *a, int argc, char **argv)
 			break;
 		case 'n':
 			a->run.seed = parse_number("--seed", optarg);
+			break;
+		case 'C':
+			a->run.count = parse_count("--count", optarg);
 			break;
 		case 'g':
 			a->go_on = true;

@@ -71,9 +71,9 @@ static void add_description(struct text *t, const struct result *result)
 	}
 }
 
-static void add_todo(struct text *t, const struct deviation *known)
+static void add_deviation(struct text *t, const struct deviation *known)
 {
-	text_printf(t, " # TODO SDM ");
+	text_printf(t, "SDM ");
 	text_add_escaped(t, known->section, strlen(known->section));
 	text_printf(t, ": ");
 	text_add_escaped(t, known->what, strlen(known->what));
@@ -84,25 +84,73 @@ static void add_todo(struct text *t, const struct deviation *known)
 	}
 }
 
+/*
+ * A case that differs in several ways is excused when each of them is listed. Adds the deviations to
+ * todo, each once; and to unlisted the ways that none lists.
+ */
+static void find_ways(struct report *r, const struct result *result, struct text *todo,
+		      struct text *unlisted)
+{
+	const struct deviation *known, *last = NULL;
+	const char *way, *end;
+
+	for (way = result->differs; *way; way = end + 1) {
+		end = strchr(way, '\n');
+		known = deviation_find_way(r->deviations, r->image, result->info->name, way,
+					   (size_t)(end - way));
+		if (!known)
+			text_printf(unlisted, " %.*s", (int)(end - way), way);
+		if (!known || known == last)
+			continue;
+		text_printf(todo, "%s", todo->len ? "; " : "");
+		add_deviation(todo, known);
+		last = known;
+	}
+}
+
+/* Why a result is no surprise, in words; empty: it is one, or there is nothing to excuse. */
+static void find_excuse(struct report *r, const struct result *result, struct text *todo)
+{
+	const struct deviation *known;
+	struct text unlisted = { 0 };
+
+	if (result->never_ran || result->skipped)
+		return;
+	if (!result->ok && result->differs && *result->differs) {
+		find_ways(r, result, todo, &unlisted);
+		if (unlisted.len) {
+			text_clear(todo);
+			text_printf(todo, "%s differs in ways that are not listed:%s",
+				    result->info->name, unlisted.data);
+			report_comment(r, todo->data, todo->len);
+			text_clear(todo);
+		}
+		text_free(&unlisted);
+		return;
+	}
+	known = deviation_find(r->deviations, r->image, result->info->name);
+	if (known)
+		add_deviation(todo, known);
+}
+
 void report_result(struct report *r, const struct result *result)
 {
-	const struct deviation *known = NULL;
-	struct text t = { 0 };
+	struct text t = { 0 }, todo = { 0 };
 
-	if (!result->never_ran && !result->skipped)
-		known = deviation_find(r->deviations, r->image, result->info->name);
-	if (!result->ok && !known)
+	find_excuse(r, result, &todo);
+	if (!result->ok && !todo.len)
 		r->unexpected = true;
 	text_printf(&t, "%sok %zu - %s", result->ok ? "" : "not ", result->number,
 		    result->info->name);
 	add_description(&t, result);
 	if (result->skipped)
 		text_printf(&t, " # SKIP %s", result->skipped);
-	else if (known)
-		add_todo(&t, known);
+	else if (todo.len)
+		text_printf(&t, " # TODO %s", todo.data);
 	text_printf(&t, "\n%s", result->yaml ? result->yaml : "");
 	report_text(r, t.data);
 	text_free(&t);
+	text_free(&todo);
 }
 
 void report_bail_out(struct report *r, const char *bytes, size_t len)

@@ -30,6 +30,7 @@ struct result {
 	const char *description; /* what follows the name, escaped; NULL: as IMAGE.tsv says */
 	const char *skipped;	 /* the reason, escaped; NULL: not skipped */
 	const char *yaml;	 /* a whole block, or NULL */
+	const char *differs;	 /* the ways in which it differs, a line each; NULL: it does not say */
 };
 
 void report_begin(struct report *r, size_t plan);

@@ -128,6 +128,18 @@ bool line_asks_for_boot(const char *bytes, size_t len)
 	return is_text((struct slice){ bytes, len }, "# exitpath boot again");
 }
 
+bool line_differs(const char *bytes, size_t len, struct slice *way)
+{
+	struct slice s = { bytes, len };
+
+	if (!take(&s, "# exitpath differs: "))
+		return false;
+	*way = (struct slice){ s.bytes, 0 };
+	while (way->len < s.len && s.bytes[way->len] != ':' && s.bytes[way->len] != ' ')
+		way->len++;
+	return way->len;
+}
+
 bool line_is_yaml_end(const char *bytes, size_t len)
 {
 	return is_text((struct slice){ bytes, len }, "  ...");

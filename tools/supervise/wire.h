@@ -36,6 +36,9 @@ struct line line_parse(const char *bytes, size_t len);
 /* Whether a comment says that the next case needs a machine that was booted for it. */
 bool line_asks_for_boot(const char *bytes, size_t len);
 
+/* Whether a comment names a way in which the running case differs from the SDM: which one. */
+bool line_differs(const char *bytes, size_t len, struct slice *way);
+
 /* Whether a line ends a YAML block, or can stand inside of one. */
 bool line_is_yaml_end(const char *bytes, size_t len);
 bool line_is_yaml(const char *bytes, size_t len);
