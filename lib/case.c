@@ -153,7 +153,7 @@ void bail_out(const char *text, ...)
 
 void tap_comment(const char *text, ...)
 {
-	char line[300];
+	char line[600];
 	va_list args;
 
 	va_start(args, text);

@@ -299,13 +299,15 @@ static bool lacks_control(const struct trial *trial, const struct entry_scene *s
 		ENTRY_RULE_ctl_exit_unsupported_set, ENTRY_RULE_ctl_exit2_unsupported_set,
 		ENTRY_RULE_ctl_entry_unsupported_set,
 	};
+	struct entry_prediction prediction;
 	u32 i;
 
 	for (i = 0; i < ARRAY_SIZE(rules); i++)
 		if (trial->rule == rules[i])
 			return false;
+	entry_predict(&scene->in, &prediction);
 	for (i = 0; i < ARRAY_SIZE(rules); i++)
-		if (entry_rules[rules[i]].judge(&scene->in, NULL) == BROKEN)
+		if (entry_breaks(&prediction, rules[i]))
 			return true;
 	return false;
 }

@@ -4,6 +4,7 @@
  */
 #include "entry/session.h"
 #include "mmu/pages.h"
+#include "platform.h"
 #include "vmx/entry_words.h"
 
 #define CHANGES(name, bits)	((F(name) ^ session->valid.field[INDEX_##name]) & (bits))
@@ -18,6 +19,17 @@ static bool another_list(const struct entry_session *session, u64 address, u64 c
 }
 
 #define ANOTHER_LIST(name)	another_list(session, F(name##_ADDRESS), F(name##_COUNT))
+
+static bool in_ram(u64 address)
+{
+	const struct platform *platform = this_platform();
+	u32 i;
+
+	for (i = 0; i < platform->memory_count; i++)
+		if (address - platform->memory[i].start < platform->memory[i].size)
+			return true;
+	return false;
+}
 
 /* Paging structures that the session knows to be empty lead nowhere. */
 static bool other_tables(const struct entry_session *session, const struct entry_input *in)
@@ -70,20 +82,31 @@ static bool sleeps_long(const struct entry_input *in)
 	  other_tables(session, in) && touches_memory(in))		\
 	H("the entry would write to another virtual-APIC page",		\
 	  IS(PROC2, VIRTUAL_INTERRUPT_DELIVERY) && CHANGED(VIRTUAL_APIC_ADDRESS)) \
+	H("accesses to structures of the VMCS would count as accesses to the APIC", \
+	  IS(PROC2, VIRTUALIZE_APIC_ACCESSES) && CHANGED(APIC_ACCESS_ADDRESS) && \
+	  in_ram(F(APIC_ACCESS_ADDRESS)))				\
 	H("the processor would write a trace",				\
 	  (IS(ENTRY, LOAD_IA32_RTIT_CTL) && F(GUEST_IA32_RTIT_CTL) & BIT(0)) || \
 	  (IS(ENTRY, LOAD_DEBUG_CONTROLS) && F(GUEST_IA32_DEBUGCTL) & BITS(8, 6)))
 
+#define HAZARD(words, condition) if (condition) return words;
+
+const char *entry_host_hazard(const struct entry_session *session, const struct entry_input *in)
+{
+	HOST_HAZARDS(HAZARD)
+	return NULL;
+}
+
 const char *entry_hazard(const struct entry_session *session, const struct entry_input *in,
 			 const struct entry_prediction *prediction)
 {
+	const char *host;
+
 	if (prediction->stage <= ENTRY_STAGE_VMCS)
 		return NULL;
-#define HAZARD(words, condition) if (condition) return words;
-	HOST_HAZARDS(HAZARD)
-	if (!prediction->may_enter)
-		return NULL;
+	host = entry_host_hazard(session, in);
+	if (host || !prediction->may_enter)
+		return host;
 	GUEST_HAZARDS(HAZARD)
-#undef HAZARD
 	return NULL;
 }

@@ -14,7 +14,7 @@ static void set_unused_fields(const struct entry_session *session, struct entry_
 {
 	static const u16 addresses[] = {
 		INDEX_IO_BITMAP_A_ADDRESS, INDEX_IO_BITMAP_B_ADDRESS, INDEX_MSR_BITMAP_ADDRESS,
-		INDEX_VIRTUAL_APIC_ADDRESS, INDEX_APIC_ACCESS_ADDRESS, INDEX_PML_ADDRESS,
+		INDEX_PML_ADDRESS,
 		INDEX_SUB_PAGE_PERMISSION_TABLE_POINTER, INDEX_EPTP_LIST_ADDRESS,
 		INDEX_VMREAD_BITMAP_ADDRESS, INDEX_VMWRITE_BITMAP_ADDRESS,
 		INDEX_VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS,
@@ -22,6 +22,7 @@ static void set_unused_fields(const struct entry_session *session, struct entry_
 		INDEX_POSTED_INTERRUPT_DESCRIPTOR_ADDRESS, INDEX_PID_POINTER_TABLE_ADDRESS,
 		INDEX_HYPERVISOR_MANAGED_LINEAR_ADDRESS_TRANSLATION_POINTER,
 	};
+	static const u16 apic[] = { INDEX_VIRTUAL_APIC_ADDRESS, INDEX_APIC_ACCESS_ADDRESS };
 	static const u16 lists[] = {
 		INDEX_VM_EXIT_MSR_STORE_ADDRESS, INDEX_VM_EXIT_MSR_LOAD_ADDRESS,
 		INDEX_VM_ENTRY_MSR_LOAD_ADDRESS,
@@ -31,6 +32,9 @@ static void set_unused_fields(const struct entry_session *session, struct entry_
 	for (i = 0; i < ARRAY_SIZE(addresses); i++)
 		if (vmcs_has_index(addresses[i]))
 			in->field[addresses[i]] = physical(session->empty_page);
+	for (i = 0; i < ARRAY_SIZE(apic); i++)
+		if (vmcs_has_index(apic[i]))
+			in->field[apic[i]] = physical(session->apic_page) + i * PAGE_SIZE;
 	for (i = 0; i < ARRAY_SIZE(lists); i++)
 		in->field[lists[i]] = physical(session->msr_list);
 	if (vmcs_has_index(INDEX_VIRTUAL_PROCESSOR_IDENTIFIER))
@@ -48,6 +52,9 @@ static void set_unused_fields(const struct entry_session *session, struct entry_
 	F(EXCEPTION_BITMAP) = BITS(31, 0);
 	/* So that the delivery of an event raises an exception. */
 	F(GUEST_IDTR_LIMIT) = 0;
+	/* CR4.CET needs it. */
+	F(HOST_CR0) |= CR0_WP;
+	F(GUEST_CR0) |= CR0_WP;
 }
 
 /* IA32_SYSENTER_CS over and over: an MSR that takes any value and that nobody here uses. */
@@ -73,6 +80,7 @@ void entry_session_start(struct entry_session *session)
 	session->page = page_alloc();
 	session->empty_page = page_alloc();
 	session->msr_list = page_alloc();
+	session->apic_page = pages_alloc(2 * PAGE_SIZE, PAGE_SIZE);
 	fill_msr_list(session->msr_list);
 	session->ept_pointer = 0;
 	if (control_allowed(CONTROL_PROC2_ENABLE_EPT) && need_ept_vpid_cap(EPT_CAP_WALK_4))
@@ -171,6 +179,15 @@ void entry_session_dress(struct entry_session *session, struct entry_scene *scen
 	POKE(0, (in->cpu->caps.basic & BITS(30, 0)) | (IS(PROC2, VMCS_SHADOWING) ? BIT(31) : 0));
 }
 
+void entry_session_load_all(struct entry_session *session)
+{
+	static struct entry_scene scene;
+
+	entry_session_scene(session, &scene, BASE_64);
+	entry_session_dress(session, &scene);
+	session->clean = scene.in;
+}
+
 /* --- entries ----------------------------------------------------------------------------- */
 
 void entry_session_write(struct entry_session *session, const struct entry_input *in)
@@ -181,11 +198,19 @@ void entry_session_write(struct entry_session *session, const struct entry_input
 
 static bool another_host(const struct entry_session *session)
 {
+	static const u16 host[] = {
+#define VMCS_FIELD(encoding, name, lower, width, type, exists) HOST_FIELD_##type(INDEX_##name)
+#define HOST_FIELD_HOST(index)	index,
+#define HOST_FIELD_GUEST(index)
+#define HOST_FIELD_CONTROL(index)
+#define HOST_FIELD_EXIT_INFO(index)
+#include "sdm/vmcs_fields.def"
+#undef VMCS_FIELD
+	};
 	u32 i;
 
-	for (i = 0; i < VMCS_FIELDS; i++)
-		if (entry_field_type(i) == VMCS_FIELD_HOST &&
-		    session->written.field[i] != session->valid.field[i])
+	for (i = 0; i < ARRAY_SIZE(host); i++)
+		if (session->written.field[host[i]] != session->valid.field[host[i]])
 			return true;
 	return false;
 }

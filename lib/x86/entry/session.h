@@ -23,6 +23,7 @@ struct entry_session {
 	bool guest_unknown;		/* an exit has saved the guest since */
 	u64 *page, *empty_page;		/* of the scenes */
 	u64 *msr_list;			/* 256 entries that can be stored and loaded */
+	u64 *apic_page;			/* APIC-access page and virtual-APIC page, of their own */
 	u64 ept_pointer;		/* of tables that map nothing; 0: no EPT here */
 	u64 rich[ENTRY_BASES][CONTROL_FIELDS];	/* entry_session_dress(); 0: not known yet */
 };
@@ -41,6 +42,12 @@ const char *entry_session_scene(struct entry_session *session, struct entry_scen
  */
 void entry_session_dress(struct entry_session *session, struct entry_scene *scene);
 
+/*
+ * From now on the way back from another host loads all that an exit can load. Without this only what
+ * vmcs_set_defaults() asks for.
+ */
+void entry_session_load_all(struct entry_session *session);
+
 /* Writes the fields that the VMCS does not hold yet. */
 void entry_session_write(struct entry_session *session, const struct entry_input *in);
 
@@ -57,5 +64,11 @@ void entry_session_entered(struct entry_session *session, outcome_t outcome);
  */
 const char *entry_hazard(const struct entry_session *session, const struct entry_input *in,
 			 const struct entry_prediction *prediction);
+
+/*
+ * The same for the host alone, whatever the model predicts: for who would rather not bet on the
+ * processor's checks of the host state.
+ */
+const char *entry_host_hazard(const struct entry_session *session, const struct entry_input *in);
 
 #endif

@@ -7,39 +7,11 @@
 
 /* --- what rules ask -------------------------------------------------------------- */
 
-/* The fields of controls, and the control that makes them count: 27.6 to 27.8. */
-static const struct {
-	u16 index;
-	u16 activation;			/* 0: none */
-} control_fields[CONTROL_FIELDS] = {
-	[CONTROL_FIELD_PIN]	= { INDEX_PIN_BASED_VM_EXECUTION_CONTROLS, 0 },
-	[CONTROL_FIELD_PROC1]	= { INDEX_PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS, 0 },
-	[CONTROL_FIELD_PROC2]	= { INDEX_SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,
-				    CONTROL_PROC1_ACTIVATE_SECONDARY_CONTROLS },
-	[CONTROL_FIELD_PROC3]	= { INDEX_TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,
-				    CONTROL_PROC1_ACTIVATE_TERTIARY_CONTROLS },
-	[CONTROL_FIELD_EXIT]	= { INDEX_PRIMARY_VM_EXIT_CONTROLS, 0 },
-	[CONTROL_FIELD_EXIT2]	= { INDEX_SECONDARY_VM_EXIT_CONTROLS,
-				    CONTROL_EXIT_ACTIVATE_SECONDARY_CONTROLS },
-	[CONTROL_FIELD_ENTRY]	= { INDEX_VM_ENTRY_CONTROLS, 0 },
-	[CONTROL_FIELD_VMFUNC]	= { INDEX_VM_FUNCTION_CONTROLS, CONTROL_PROC2_ENABLE_VM_FUNCTIONS },
-};
-
-bool entry_control(const struct entry_input *in, enum control control)
-{
-	enum control_field field = control_field(control);
-	u16 activation = control_fields[field].activation;
-
-	if (!(in->field[control_fields[field].index] & control_bit(control)))
-		return false;
-	return !activation || entry_control(in, activation);
-}
-
 void entry_set_control(struct entry_input *in, enum control control, bool on)
 {
 	enum control_field field = control_field(control);
-	u16 activation = control_fields[field].activation;
-	u64 *value = &in->field[control_fields[field].index];
+	u16 activation = entry_control_fields[field].activation;
+	u64 *value = &in->field[entry_control_fields[field].index];
 
 	if (on && activation)
 		entry_set_control(in, activation, true);
@@ -48,26 +20,7 @@ void entry_set_control(struct entry_input *in, enum control control, bool on)
 
 u32 entry_control_field_index(enum control_field field)
 {
-	return control_fields[field].index;
-}
-
-bool entry_too_wide(const struct entry_input *in, u64 address)
-{
-	/* IA32_VMX_BASIC[48] */
-	return address >> (in->cpu->caps.basic & BIT(48) ? 32 : in->cpu->physical_bits);
-}
-
-/* 4.5 Canonicality Checking: the bits from the uppermost of `bits` on are alike. */
-bool entry_canonical_to(u64 address, u32 bits)
-{
-	u64 upper = address >> (bits - 1);
-
-	return !upper || upper == ~0ull >> (bits - 1);
-}
-
-bool entry_canonical(const struct entry_input *in, u64 address)
-{
-	return entry_canonical_to(address, in->cpu->linear_bits);
+	return entry_control_fields[field].index;
 }
 
 u64 entry_reserved_efer(const struct entry_input *in)
@@ -264,52 +217,40 @@ static void add_broken(struct entry_prediction *prediction, u32 rule)
 
 /* --- stages -------------------------------------------------------------------- */
 
-/* Applies one rule; true when the entry must fail by it. */
-static bool apply(struct entry_prediction *prediction, const struct entry_input *in, u32 rule,
+/* What the rules of a stage say becomes part of the prediction. */
+struct judging {
+	struct entry_notes notes;
+	struct entry_prediction *prediction;
+	const struct entry_input *in;
+	u32 msr_number;
+	bool broken;
+};
+
+static void take(struct entry_notes *notes, u32 rule, enum verdict verdict)
+{
+	struct judging *judging = (struct judging *)notes;
+	struct entry_prediction *prediction = judging->prediction;
+
+	/* 29.1 stops at the first that is broken. */
+	if (judging->broken && prediction->stage == ENTRY_STAGE_BASIC)
+		return;
+	if (judging->in->waived && judging->in->waived[rule])
+		return;
+	add_result(prediction, judging->in, entry_rules[rule].result, judging->msr_number);
+	if (verdict == UNCERTAIN)
+		return;
+	add_broken(prediction, rule);
+	judging->broken = true;
+}
+
+/* Applies the rules of prediction->stage; true when the entry must fail by one of them. */
+static bool apply(struct entry_prediction *prediction, const struct entry_input *in,
 		  const struct entry_msr *msr, u32 msr_number)
 {
-	enum verdict verdict = entry_rules[rule].judge(in, msr);
+	struct judging judging = { { take }, prediction, in, msr_number, false };
 
-	if (verdict == KEPT || (in->waived && in->waived[rule]))
-		return false;
-	add_result(prediction, in, entry_rules[rule].result, msr_number);
-	if (verdict == UNCERTAIN)
-		return false;
-	add_broken(prediction, rule);
-	return true;
-}
-
-static bool in_stage(u32 rule, enum entry_stage stage)
-{
-	return rule < ENTRY_RULES && results[entry_rules[rule].result].stage == stage;
-}
-
-/*
- * Applies the rules of a stage, which follow each other in the table from `*rule` on; leaves there the
- * first of the next stage, unless 29.1 stops at the first that is broken.
- */
-static bool apply_stage(struct entry_prediction *prediction, const struct entry_input *in,
-			enum entry_stage stage, u32 *rule)
-{
-	bool broken = false;
-
-	for (; in_stage(*rule, stage); (*rule)++) {
-		broken |= apply(prediction, in, *rule, NULL, 0);
-		if (broken && stage == ENTRY_STAGE_BASIC)
-			break;
-	}
-	return broken;
-}
-
-/* The rules from `rule` on, for one entry of the list. */
-static bool apply_to_msr(struct entry_prediction *prediction, const struct entry_input *in, u32 rule,
-			 const struct entry_msr *msr, u32 msr_number)
-{
-	bool broken = false;
-
-	for (; in_stage(rule, ENTRY_STAGE_MSR_LOAD); rule++)
-		broken |= apply(prediction, in, rule, msr, msr_number);
-	return broken;
+	entry_judge(prediction->stage, in, msr, &judging.notes);
+	return judging.broken;
 }
 
 u64 entry_most_msrs(const struct entry_input *in)
@@ -318,7 +259,7 @@ u64 entry_most_msrs(const struct entry_input *in)
 }
 
 /* 29.4: the list may be longer than what A.6 recommends; nobody knows what happens then. */
-static bool apply_msr_list(struct entry_prediction *prediction, const struct entry_input *in, u32 rule)
+static bool apply_msr_list(struct entry_prediction *prediction, const struct entry_input *in)
 {
 	u64 count = F(VM_ENTRY_MSR_LOAD_COUNT), address = F(VM_ENTRY_MSR_LOAD_ADDRESS);
 	u64 most = entry_most_msrs(in);
@@ -331,7 +272,7 @@ static bool apply_msr_list(struct entry_prediction *prediction, const struct ent
 			add_result(prediction, in, RESULT_MSR, i + 1);
 			continue;
 		}
-		if (apply_to_msr(prediction, in, rule, &msr, i + 1))
+		if (apply(prediction, in, &msr, i + 1))
 			return true;
 	}
 	return false;
@@ -340,18 +281,17 @@ static bool apply_msr_list(struct entry_prediction *prediction, const struct ent
 void entry_predict(const struct entry_input *in, struct entry_prediction *prediction)
 {
 	enum entry_stage stage;
-	u32 rule = 0;
 
 	prediction->may_enter = false;
 	prediction->outcome_count = 0;
 	prediction->broken_count = 0;
 	for (stage = ENTRY_STAGE_BASIC; stage < ENTRY_STAGE_MSR_LOAD; stage++) {
 		prediction->stage = stage;
-		if (apply_stage(prediction, in, stage, &rule))
+		if (apply(prediction, in, NULL, 0))
 			return;
 	}
 	prediction->stage = ENTRY_STAGE_MSR_LOAD;
-	if (apply_msr_list(prediction, in, rule))
+	if (apply_msr_list(prediction, in))
 		return;
 	prediction->stage = ENTRY_STAGE_DONE;
 	prediction->may_enter = true;

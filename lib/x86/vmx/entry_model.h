@@ -97,7 +97,6 @@ enum entry_result {
 struct entry_rule {
 	const char *id;			/* in spec/vm-entry-checks.csv */
 	const char *section, *words;
-	enum verdict (*judge)(const struct entry_input *in, const struct entry_msr *msr);
 	u8 result;			/* enum entry_result */
 };
 
@@ -132,13 +131,61 @@ bool entry_result_allows(enum entry_result result, bool resume, outcome_t outcom
 
 /* --- for rules ------------------------------------------------------------------ */
 
-/* A control as the processor takes it: 0 while its field is not active. */
-bool entry_control(const struct entry_input *in, enum control control);
+/* The fields of controls, and the control that makes them count: 27.6 to 27.8. */
+static const struct {
+	u16 index;
+	u16 activation;			/* 0: none */
+} entry_control_fields[CONTROL_FIELDS] = {
+	[CONTROL_FIELD_PIN]	= { INDEX_PIN_BASED_VM_EXECUTION_CONTROLS, 0 },
+	[CONTROL_FIELD_PROC1]	= { INDEX_PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS, 0 },
+	[CONTROL_FIELD_PROC2]	= { INDEX_SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,
+				    CONTROL_PROC1_ACTIVATE_SECONDARY_CONTROLS },
+	[CONTROL_FIELD_PROC3]	= { INDEX_TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,
+				    CONTROL_PROC1_ACTIVATE_TERTIARY_CONTROLS },
+	[CONTROL_FIELD_EXIT]	= { INDEX_PRIMARY_VM_EXIT_CONTROLS, 0 },
+	[CONTROL_FIELD_EXIT2]	= { INDEX_SECONDARY_VM_EXIT_CONTROLS,
+				    CONTROL_EXIT_ACTIVATE_SECONDARY_CONTROLS },
+	[CONTROL_FIELD_ENTRY]	= { INDEX_VM_ENTRY_CONTROLS, 0 },
+	[CONTROL_FIELD_VMFUNC]	= { INDEX_VM_FUNCTION_CONTROLS, CONTROL_PROC2_ENABLE_VM_FUNCTIONS },
+};
 
-/* Bits at or above the width of physical addresses: 29.2.1. */
-bool entry_too_wide(const struct entry_input *in, u64 address);
-bool entry_canonical_to(u64 address, u32 bits);
-bool entry_canonical(const struct entry_input *in, u64 address);
+/* A control as if its field were active. Inline, like the next: rules ask little else. */
+static inline bool entry_control_is_set(const struct entry_input *in, u32 control)
+{
+	return in->field[entry_control_fields[control_field(control)].index] & control_bit(control);
+}
+
+/* A control as the processor takes it: 0 while its field is not active. */
+static inline bool entry_control(const struct entry_input *in, u32 control)
+{
+	u32 first = entry_control_fields[control_field(control)].activation, second;
+
+	if (!entry_control_is_set(in, control))
+		return false;
+	if (!first)
+		return true;
+	second = entry_control_fields[control_field(first)].activation;
+	return entry_control_is_set(in, first) && (!second || entry_control_is_set(in, second));
+}
+
+/* Bits at or above the width of physical addresses: 29.2.1. IA32_VMX_BASIC[48]: 32 bits. */
+static inline bool entry_too_wide(const struct entry_input *in, u64 address)
+{
+	return address >> (in->cpu->caps.basic & BIT(48) ? 32 : in->cpu->physical_bits);
+}
+
+/* 4.5 Canonicality Checking: the bits from the uppermost of `bits` on are alike. */
+static inline bool entry_canonical_to(u64 address, u32 bits)
+{
+	s64 upper = (s64)address >> (bits - 1);
+
+	return !upper || upper == -1;
+}
+
+static inline bool entry_canonical(const struct entry_input *in, u64 address)
+{
+	return entry_canonical_to(address, in->cpu->linear_bits);
+}
 
 /* Bits of registers that are reserved, and those of which the model does not know. */
 u64 entry_reserved_efer(const struct entry_input *in);

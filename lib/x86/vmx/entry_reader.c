@@ -21,6 +21,7 @@ static bool cpu_known;
 
 /* Fields that this processor has and that an entry can depend on; the rest costs time. */
 static u16 used[VMCS_FIELDS];
+static bool saved[VMCS_FIELDS];		/* by an exit, of `used` */
 static u32 used_count;
 
 /* --- the processor --------------------------------------------------------------- */
@@ -44,6 +45,19 @@ static bool probe_field(u64 encoding)
 	return vmread_outcome(encoding, &value) == OUTCOME_DONE;
 }
 
+/* What an exit writes: 30.2, 30.3. LMA of the guest goes into the entry controls. */
+static bool is_saved_by_exit(u32 index)
+{
+	return fields[index].type == VMCS_FIELD_GUEST || index == INDEX_VM_ENTRY_CONTROLS ||
+	       index == INDEX_INJECTED_EVENT_IDENTIFICATION;
+}
+
+static void use_field(u32 index)
+{
+	saved[used_count] = is_saved_by_exit(index);
+	used[used_count++] = index;
+}
+
 static void find_fields(void)
 {
 	u32 i;
@@ -52,7 +66,7 @@ static void find_fields(void)
 		if (fields[i].type == VMCS_FIELD_EXIT_INFO)
 			continue;
 		if (vmcs_field_exists(fields[i].encoding) && probe_field(fields[i].encoding))
-			used[used_count++] = i;
+			use_field(i);
 	}
 }
 
@@ -123,9 +137,19 @@ bool vmcs_has_index(u32 index)
 	return vmcs_field_exists(fields[index].encoding);
 }
 
+u32 entry_field_used(u64 n)
+{
+	return used[n % used_count];
+}
+
 u32 entry_field_type(u32 index)
 {
 	return fields[index].type;
+}
+
+u32 entry_field_width(u32 index)
+{
+	return fields[index].width;
 }
 
 const char *entry_field_name(u32 index)
@@ -233,20 +257,13 @@ static void write_field(u64 encoding, u64 value)
 	asm volatile("vmwrite %0, %1" : : "r" (value), "r" (encoding) : "cc");
 }
 
-/* What an exit writes: 30.2, 30.3. LMA of the guest goes into the entry controls. */
-static bool is_saved_by_exit(u32 index)
-{
-	return fields[index].type == VMCS_FIELD_GUEST || index == INDEX_VM_ENTRY_CONTROLS ||
-	       index == INDEX_INJECTED_EVENT_IDENTIFICATION;
-}
-
 void entry_write_fields(const struct entry_input *in, struct entry_input *written, bool guest)
 {
 	u32 i, index;
 
 	for (i = 0; i < used_count; i++) {
 		index = used[i];
-		if (in->field[index] == written->field[index] && !(guest && is_saved_by_exit(index)))
+		if (in->field[index] == written->field[index] && !(guest && saved[i]))
 			continue;
 		write_field(fields[index].encoding, in->field[index]);
 		written->field[index] = in->field[index];

@@ -19,8 +19,15 @@ void entry_read_input(struct entry_input *in, bool resume, u64 vmcs);
 /* Whether this processor has the field: an index, INDEX_... */
 bool vmcs_has_index(u32 index);
 
-/* Of the field with this index: VMCS_FIELD_CONTROL, ...; its name; what of `value` it keeps. */
+/* The index of a field that the processor has and that an entry can depend on; any n is one. */
+u32 entry_field_used(u64 n);
+
+/*
+ * Of the field with this index: VMCS_FIELD_CONTROL, ...; its width in bits, natural width being 64;
+ * its name; what of `value` it keeps.
+ */
 u32 entry_field_type(u32 index);
+u32 entry_field_width(u32 index);
 const char *entry_field_name(u32 index);
 u64 entry_field_value(const struct entry_input *in, u32 index, u64 value);
 

@@ -56,19 +56,71 @@ static bool entry_msr_is_address(u32 index)
 	return false;
 }
 
+/*
+ * One function for the rules of each stage: there are hundreds, and each entry that is audited asks them
+ * all. A rule that is kept costs a few instructions.
+ */
+#define NOTE(name, verdict)	notes->take(notes, ENTRY_RULE_##name, verdict)
 #define OPEN_RULE(name, id, section, result, words, needs, broken, uncertain, ...)	\
-	static enum verdict judge_##name(const struct entry_input *in __maybe_unused,	\
-					 const struct entry_msr *msr __maybe_unused)	\
-	{										\
-		return (broken) ? BROKEN : (uncertain) ? UNCERTAIN : KEPT;		\
-	}
-#define RULE(name, id, section, result, words, needs, broken, ...) \
-	OPEN_RULE(name, id, section, result, words, needs, broken, false)
-#include "vmx/entry_rules.def"
+	if (broken)									\
+		NOTE(name, BROKEN);							\
+	else if (uncertain)								\
+		NOTE(name, UNCERTAIN);
+#define RULE(name, id, section, result, words, needs, broken, ...)			\
+	if (broken)									\
+		NOTE(name, BROKEN);
+
+static void judge_basic(const struct entry_input *in, struct entry_notes *notes)
+{
+#include "vmx/entry_rules_basic.def"
+}
+
+static void judge_vmcs(const struct entry_input *in, struct entry_notes *notes)
+{
+#include "vmx/entry_rules_controls.def"
+#include "vmx/entry_rules_exit_entry.def"
+#include "vmx/entry_rules_host.def"
+}
+
+static void judge_guest(const struct entry_input *in, struct entry_notes *notes)
+{
+#include "vmx/entry_rules_guest_registers.def"
+#include "vmx/entry_rules_guest_segments.def"
+#include "vmx/entry_rules_guest_state.def"
+}
+
+static void judge_msr(const struct entry_input *in, const struct entry_msr *msr,
+		      struct entry_notes *notes)
+{
+#include "vmx/entry_rules_msr_load.def"
+}
+#undef OPEN_RULE
+#undef ALLOWED
 #undef RULE
+
+void entry_judge(enum entry_stage stage, const struct entry_input *in, const struct entry_msr *msr,
+		 struct entry_notes *notes)
+{
+	switch (stage) {
+	case ENTRY_STAGE_BASIC:
+		judge_basic(in, notes);
+		break;
+	case ENTRY_STAGE_VMCS:
+		judge_vmcs(in, notes);
+		break;
+	case ENTRY_STAGE_GUEST:
+		judge_guest(in, notes);
+		break;
+	case ENTRY_STAGE_MSR_LOAD:
+		judge_msr(in, msr, notes);
+		break;
+	case ENTRY_STAGE_DONE:
+		break;
+	}
+}
 
 const struct entry_rule entry_rules[ENTRY_RULES] = {
 #define RULE(name, id, section, result, words, needs, broken, ...) \
-	[ENTRY_RULE_##name] = { id, section, words, judge_##name, RESULT_##result },
+	[ENTRY_RULE_##name] = { id, section, words, RESULT_##result },
 #include "vmx/entry_rules.def"
 };

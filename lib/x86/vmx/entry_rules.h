@@ -15,6 +15,15 @@ enum entry_rule_number {
 	ENTRY_RULES,
 };
 
+/* Who is told of each rule that is not kept, in the order of the table. */
+struct entry_notes {
+	void (*take)(struct entry_notes *notes, u32 rule, enum verdict verdict);
+};
+
+/* Judges by all rules of a stage; `msr`: the entry of the list, for ENTRY_STAGE_MSR_LOAD. */
+void entry_judge(enum entry_stage stage, const struct entry_input *in, const struct entry_msr *msr,
+		 struct entry_notes *notes);
+
 extern const struct entry_rule entry_rules[ENTRY_RULES];
 
 #endif

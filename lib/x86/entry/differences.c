@@ -1,0 +1,176 @@
+#include "entry/differences.h"
+#include "string.h"
+#include "vmx/entry_reader.h"
+
+/* The stage to which an entry must have come to end so. */
+static enum entry_stage stage_of(outcome_t outcome)
+{
+	switch (outcome_kind(outcome)) {
+	case OUTCOME_KIND_EXIT:
+		return ENTRY_STAGE_DONE;
+	case OUTCOME_KIND_ENTRY_FAILURE:
+		return (u16)(outcome >> 32) == EXIT_ENTRY_FAILURE_MSR_LOADING ?
+		       ENTRY_STAGE_MSR_LOAD : ENTRY_STAGE_GUEST;
+	case OUTCOME_KIND_VMFAIL_VALID:
+		return (u32)outcome == VMFAIL_ENTRY_INVALID_CONTROL_FIELDS ||
+		       (u32)outcome == VMFAIL_ENTRY_INVALID_HOST_STATE ?
+		       ENTRY_STAGE_VMCS : ENTRY_STAGE_BASIC;
+	default:
+		return ENTRY_STAGE_BASIC;
+	}
+}
+
+u32 entry_explain(const struct entry_input *in, outcome_t outcome, u16 *rules, u32 most)
+{
+	static bool waived[ENTRY_RULES];
+	static struct entry_input input;
+	struct entry_prediction predicted;
+	u32 count = 0, i;
+
+	memset(waived, 0, sizeof(waived));
+	input = *in;
+	input.waived = waived;
+	/* Stage after stage, what the processor must have passed over. */
+	for (;;) {
+		entry_predict(&input, &predicted);
+		if (entry_accepts(&predicted, outcome) || !predicted.broken_count ||
+		    stage_of(outcome) < predicted.stage)
+			return count;
+		for (i = 0; i < predicted.broken_count && i < ENTRY_MAX_BROKEN; i++) {
+			waived[predicted.broken[i]] = true;
+			if (count < most)
+				rules[count++] = predicted.broken[i];
+		}
+	}
+}
+
+/* ".guest_ssp" */
+static void add_field(char *to, size_t size, u32 field)
+{
+	char *c;
+
+	if (field == VMCS_FIELDS)
+		return;
+	format(to, size, ".%s", entry_field_name(field));
+	for (c = to; *c; c++)
+		if (*c >= 'A' && *c <= 'Z')
+			*c += 'a' - 'A';
+}
+
+const char *difference_id(char *to, size_t size, const struct difference *way)
+{
+	outcome_t refused = way->refused;
+	size_t n;
+
+	if (way->rule < ENTRY_RULES)
+		return entry_rules[way->rule].id;
+	switch (outcome_kind(refused)) {
+	case OUTCOME_KIND_ENTRY_FAILURE:
+		n = format(to, size, "refused.%u.%u", (u16)(refused >> 32), (u32)refused);
+		break;
+	case OUTCOME_KIND_VMFAIL_VALID:
+		n = format(to, size, "refused.%u", (u32)refused);
+		break;
+	default:
+		n = format(to, size, "refused");
+	}
+	add_field(to + n, size - n, way->field);
+	return to;
+}
+
+void entry_prediction_words(char *to, size_t size, const struct entry_prediction *predicted)
+{
+	char words[120], *p = to, *end = to + size;
+	const struct entry_rule *rule;
+	u32 i;
+
+	p += format(p, end - p, "%s", predicted->may_enter ? "the guest runs" : "");
+	for (i = 0; i < predicted->outcome_count; i++) {
+		outcome_words(words, sizeof(words), predicted->outcomes[i]);
+		p += format(p, end - p, "%s%s", p > to ? " or " : "", words);
+	}
+	for (i = 0; i < predicted->broken_count && i < ENTRY_MAX_BROKEN; i++) {
+		rule = &entry_rules[predicted->broken[i]];
+		p += format(p, end - p, "; %s (%s: %s)", rule->id, rule->section, rule->words);
+	}
+}
+
+static struct difference *find(struct differences *differences, u32 rule, outcome_t refused,
+			       u32 field)
+{
+	struct difference *way;
+	u32 i;
+
+	for (i = 0; i < differences->ways; i++) {
+		way = &differences->way[i];
+		if (way->rule == rule && way->refused == refused && way->field == field)
+			return way;
+	}
+	if (i == DIFFERENCES_MOST)
+		return NULL;
+	way = &differences->way[differences->ways++];
+	memset(way, 0, sizeof(*way));
+	way->rule = rule;
+	way->refused = refused;
+	way->field = field;
+	return way;
+}
+
+/* True when the way is new. */
+static bool add(struct difference *way, const struct entry_prediction *predicted, outcome_t outcome,
+		const char *example)
+{
+	if (way->count < DIFFERENCES_EXAMPLES)
+		format(way->example[way->count], sizeof(way->example[0]), "%s", example);
+	if (way->count++)
+		return false;
+	entry_prediction_words(way->expected, sizeof(way->expected), predicted);
+	outcome_words(way->got, sizeof(way->got), outcome);
+	return true;
+}
+
+struct difference *differences_add(struct differences *differences, const struct entry_input *in,
+				   const struct entry_prediction *predicted, outcome_t outcome,
+				   u32 field, const char *example)
+{
+	u16 rules[ENTRY_MAX_BROKEN];
+	u32 count = entry_explain(in, outcome, rules, ENTRY_MAX_BROKEN), i;
+	struct difference *way, *new = NULL;
+
+	for (i = 0; i < (count ? count : 1); i++) {
+		way = count ? find(differences, rules[i], 0, VMCS_FIELDS) :
+		      find(differences, ENTRY_RULES, outcome, field);
+		if (way && add(way, predicted, outcome, example))
+			new = way;
+	}
+	return new;
+}
+
+static void report(const struct difference *way)
+{
+	char id[80], what[500];
+	const char *name = difference_id(id, sizeof(id), way);
+	u32 i;
+
+	tap_comment("exitpath differs: %s: %u entries; %s", name, way->count, way->got);
+	for (i = 0; i < DIFFERENCES_EXAMPLES && i < way->count; i++)
+		if (way->example[i][0])
+			tap_comment("  %s", way->example[i]);
+	format(what, sizeof(what), "%s, %u entries; %s", name, way->count, way->example[0]);
+	case_fail(NULL, 0, what, way->expected, way->got);
+}
+
+void differences_report(const struct differences *differences)
+{
+	u32 i;
+
+	tap_comment("%u entries", differences->entries);
+	if (differences->left_out)
+		tap_comment("%u entries left out, e.g. because %s", differences->left_out,
+			    differences->why_left_out);
+	for (i = 0; i < differences->ways; i++)
+		report(&differences->way[i]);
+	/* A processor without any rule: some ways have got no line of their own. */
+	if (differences->ways == DIFFERENCES_MOST)
+		tap_comment("exitpath differs: more");
+}

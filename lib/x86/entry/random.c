@@ -1,0 +1,209 @@
+#include "case.h"
+#include "entry/differences.h"
+#include "entry/random.h"
+#include "entry/session.h"
+#include "entry/sweep.h"
+#include "platform.h"
+#include "string.h"
+#include "vmx/entry_words.h"
+
+struct walk {
+	struct entry_session session;
+	struct differences differences;
+	struct entry_scene plain, scene;	/* the base state; the state of the walk */
+	u64 seed, random;
+	u32 field;				/* that the last step changed ... */
+	u64 before;				/* ... and what it was */
+};
+
+/* SplitMix64, as in lib/case.c, but for each walk afresh. */
+static u64 draw(struct walk *walk)
+{
+	u64 z = walk->random += 0x9e3779b97f4a7c15;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+	z = (z ^ z >> 27) * 0x94d049bb133111eb;
+	return z ^ z >> 31;
+}
+
+/* True when the entry was made; `outcome`: how it ended. False: it might end the image. */
+static bool try(struct walk *walk, const struct entry_input *in, struct entry_prediction *predicted,
+		outcome_t *outcome)
+{
+	const char *hazard = entry_host_hazard(&walk->session, in);
+
+	entry_predict(in, predicted);
+	if (!hazard)
+		hazard = entry_hazard(&walk->session, in, predicted);
+	if (hazard) {
+		walk->differences.left_out++;
+		walk->differences.why_left_out = hazard;
+		return false;
+	}
+	*outcome = entry_session_enter(&walk->session, in);
+	return true;
+}
+
+/* --- shrinking ------------------------------------------------------------------------ */
+
+/* Whether `outcome` differs from the model in the same way. */
+static bool same_way(const struct entry_input *in, outcome_t outcome, const struct difference *way)
+{
+	u16 rules[ENTRY_MAX_BROKEN];
+	u32 count = entry_explain(in, outcome, rules, ENTRY_MAX_BROKEN), i;
+
+	if (way->rule == ENTRY_RULES)
+		return !count && outcome == way->refused;
+	for (i = 0; i < count; i++)
+		if (rules[i] == way->rule)
+			return true;
+	return false;
+}
+
+static bool still_differs(struct walk *walk, const struct entry_input *in, const struct difference *way)
+{
+	struct entry_prediction predicted;
+	outcome_t outcome;
+
+	return try(walk, in, &predicted, &outcome) && !entry_accepts(&predicted, outcome) &&
+	       same_way(in, outcome, way);
+}
+
+/* Takes fields back to what the base state has as long as the difference stays. */
+static void shrink(struct walk *walk, struct entry_input *in, const struct difference *way)
+{
+	const u64 *plain = walk->plain.in.field;
+	bool changed;
+	u32 i;
+
+	do {
+		changed = false;
+		for (i = 0; i < VMCS_FIELDS; i++) {
+			u64 was = in->field[i];
+
+			if (was == plain[i])
+				continue;
+			in->field[i] = plain[i];
+			if (still_differs(walk, in, way))
+				changed = true;
+			else
+				in->field[i] = was;
+		}
+	} while (changed);
+}
+
+static void say_fields(const struct walk *walk, const struct entry_input *in, char *to, size_t size)
+{
+	char *p = to, *end = to + size;
+	u32 i;
+
+	p += format(p, end - p, "%s", entry_base_words(walk->scene.base));
+	for (i = 0; i < VMCS_FIELDS; i++)
+		if (in->field[i] != walk->plain.in.field[i])
+			p += format(p, end - p, ", %s = 0x%lx", entry_field_name(i), in->field[i]);
+}
+
+/* A difference that the run has not met before. */
+static void tell(struct walk *walk, struct difference *way)
+{
+	static struct entry_input in;
+	char id[80];
+
+	in = walk->scene.in;
+	shrink(walk, &in, way);
+	say_fields(walk, &in, way->example[0], sizeof(way->example[0]));
+	tap_comment("%s: %s", difference_id(id, sizeof(id), way), way->example[0]);
+	tap_comment("reproduce: ./exitpath run vmx/random --seed %lu --count 1", walk->seed);
+}
+
+/* --- walking --------------------------------------------------------------------------- */
+
+static void change_control(struct walk *walk, struct entry_input *in)
+{
+	static const u16 all[] = {
+#define CONTROL(field, bit, name, lower, default_class, words) CONTROL_##field##_##name,
+#include "sdm/controls.def"
+	};
+	enum control control = all[draw(walk) % ARRAY_SIZE(all)];
+
+	walk->field = entry_control_field_index(control_field(control));
+	walk->before = in->field[walk->field];
+	if (vmcs_has_index(walk->field))
+		in->field[walk->field] ^= control_bit(control);
+}
+
+static void change(struct walk *walk)
+{
+	struct entry_input *in = &walk->scene.in;
+	u64 random = draw(walk);
+
+	if (random % 4 == 0) {
+		change_control(walk, in);
+		return;
+	}
+	walk->field = entry_field_used(random >> 2);
+	walk->before = in->field[walk->field];
+	in->field[walk->field] = entry_sweep_value(&walk->scene, walk->field, draw(walk));
+}
+
+/* One step; what a processor refuses is mostly taken back, so that the walk stays near valid states. */
+static void step(struct walk *walk)
+{
+	struct entry_input *in = &walk->scene.in;
+	struct entry_prediction predicted;
+	struct difference *way;
+	outcome_t outcome;
+	bool differs = false;
+
+	change(walk);
+	if (!try(walk, in, &predicted, &outcome)) {
+		in->field[walk->field] = walk->before;
+		return;
+	}
+	walk->differences.entries++;
+	if (!entry_accepts(&predicted, outcome)) {
+		differs = true;
+		way = differences_add(&walk->differences, in, &predicted, outcome, walk->field, "");
+		if (way)
+			tell(walk, way);
+	}
+	if (differs || (!predicted.may_enter && draw(walk) % 4))
+		in->field[walk->field] = walk->before;
+}
+
+static void walk_from(struct walk *walk, u64 seed)
+{
+	enum entry_base base;
+	u32 i;
+
+	walk->seed = walk->random = seed;
+	do
+		base = draw(walk) % ENTRY_BASES;
+	while (entry_session_scene(&walk->session, &walk->plain, base));
+	walk->scene = walk->plain;
+	if (draw(walk) % 2)
+		entry_session_dress(&walk->session, &walk->scene);
+	for (i = 0; i < RANDOM_STEPS; i++)
+		step(walk);
+}
+
+void entry_random(u32 walks)
+{
+	static struct walk walk;
+	const struct platform *platform = this_platform();
+	u32 i;
+
+	memset(&walk.differences, 0, sizeof(walk.differences));
+	entry_session_start(&walk.session);
+	entry_session_load_all(&walk.session);
+	if (platform->count)
+		walks = platform->count;
+	for (i = 0; i < walks; i++) {
+		/* Should the machine die, its last words say where to look. */
+		if (i % 256 == 0)
+			tap_comment("walks from seed %lu on", platform->seed + i);
+		walk_from(&walk, platform->seed + i);
+	}
+	differences_report(&walk.differences);
+	EXPECT_TRUE(walk.differences.entries > 0);
+}

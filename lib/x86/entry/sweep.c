@@ -1,0 +1,172 @@
+#include "entry/differences.h"
+#include "entry/session.h"
+#include "entry/sweep.h"
+#include "string.h"
+#include "vmx/entry_families.h"
+#include "vmx/entry_words.h"
+
+#define VALUES_MOST	512
+
+/* --- the values of a field ---------------------------------------------------------- */
+
+#define ANY		true
+#define ONE_OF_2(a, b)		(index == INDEX_##a || index == INDEX_##b)
+#define ONE_OF_3(a, b, c)	(ONE_OF_2(a, b) || index == INDEX_##c)
+#define ONE_OF_N(a, b, c, name, ...)	name
+#define ONE_OF(...)	ONE_OF_N(__VA_ARGS__, ONE_OF_3, ONE_OF_2)(__VA_ARGS__)
+#define BETWEEN(first, last)	(index >= INDEX_##first && index <= INDEX_##last)
+#define SELECTOR_FIELD(index)	(BETWEEN(GUEST_ES_SELECTOR, GUEST_TR_SELECTOR) || \
+				 BETWEEN(HOST_ES_SELECTOR, HOST_TR_SELECTOR))
+#define LIMIT_FIELD(index)	BETWEEN(GUEST_ES_LIMIT, GUEST_IDTR_LIMIT)
+#define RIGHTS_FIELD(index)	BETWEEN(GUEST_ES_ACCESS_RIGHTS, GUEST_TR_ACCESS_RIGHTS)
+#define CONTROLS_OF(index)	controls_of(index)
+
+static const u8 vectors[] = { 0, 1, 2, 3, 6, 8, 13, 14, 17, 18, 21, 31, 32, 255 };
+
+/* Which controls a field holds; CONTROL_FIELDS: none. */
+static enum control_field controls_of(u32 index)
+{
+	enum control_field field;
+
+	for (field = 0; field < CONTROL_FIELDS; field++)
+		if (entry_control_field_index(field) == index)
+			break;
+	return field;
+}
+
+/* How many there are, and into `values` those of the table. */
+static u32 table_values(const struct entry_scene *scene, u32 index, u64 *values)
+{
+	const struct entry_input *in = &scene->in;
+	u32 type = entry_field_type(index), width = entry_field_width(index), count = 0;
+	u64 was = in->field[index], n;
+
+#define VALUES(fields, ...)							\
+	if (fields) {								\
+		const u64 list[] = { __VA_ARGS__ };				\
+										\
+		for (n = 0; n < ARRAY_SIZE(list); n++)				\
+			values[count++] = list[n];				\
+	}
+#define NUMBERED(fields, number, value)						\
+	for (n = 0; (fields) && n < (number); n++)				\
+		values[count++] = (value);
+#include "entry/sweep_values.def"
+#undef VALUES
+#undef NUMBERED
+	return count;
+}
+
+u64 entry_sweep_value(const struct entry_scene *scene, u32 index, u64 random)
+{
+	static u64 values[VALUES_MOST];
+	u32 width = entry_field_width(index), count = table_values(scene, index, values);
+	u64 n = random % (width + count);
+
+	return entry_field_value(&scene->in, index, n < width ? scene->in.field[index] ^ BIT(n) :
+				 values[n - width]);
+}
+
+/* --- one field ------------------------------------------------------------------------- */
+
+struct sweeping {
+	struct entry_session session;
+	struct differences differences;
+	const struct entry_sweep *sweep;
+	bool rich;
+};
+
+/* A.6 Miscellaneous Data, bit 29: VMWRITE may write VM-exit information fields. */
+bool need_vmcs_field(u64 encoding)
+{
+	return vmcs_field_exists(encoding) &&
+	       (VMCS_FIELD_TYPE(encoding) != VMCS_FIELD_EXIT_INFO || need_misc(BIT(29)));
+}
+
+static void write_field(const struct sweeping *sweeping, u64 value)
+{
+	/* The session knows fields that an entry depends on, no exit information. */
+	if (entry_field_type(sweeping->sweep->index) == VMCS_FIELD_EXIT_INFO)
+		vmwrite(sweeping->sweep->encoding, value);
+}
+
+static void try_value(struct sweeping *sweeping, struct entry_scene *scene, u64 value)
+{
+	const struct entry_sweep *sweep = sweeping->sweep;
+	struct differences *differences = &sweeping->differences;
+	struct entry_prediction predicted;
+	const char *hazard;
+	char example[160];
+	outcome_t outcome;
+
+	scene->in.field[sweep->index] = value;
+	entry_predict(&scene->in, &predicted);
+	hazard = entry_hazard(&sweeping->session, &scene->in, &predicted);
+	if (hazard) {
+		differences->left_out++;
+		differences->why_left_out = hazard;
+		return;
+	}
+	write_field(sweeping, value);
+	outcome = entry_session_enter(&sweeping->session, &scene->in);
+	differences->entries++;
+	if (entry_accepts(&predicted, outcome))
+		return;
+	format(example, sizeof(example), "%s%s: %s = 0x%lx", entry_base_words(scene->base),
+	       sweeping->rich ? ", all controls" : "", vmcs_field_name(sweep->encoding), value);
+	differences_add(differences, &scene->in, &predicted, outcome, VMCS_FIELDS,
+			example);
+}
+
+/* Other paging structures may lead anywhere; a guest that cannot even fetch does not ask them. */
+static void stay_out_of_memory(struct entry_scene *scene, u32 index)
+{
+	struct entry_input *in = &scene->in;
+
+	if (IA32E && (index == INDEX_GUEST_CR3 || index == INDEX_EPT_POINTER))
+		F(GUEST_RIP) = BIT(in->cpu->linear_bits - 1);
+}
+
+static void sweep_base(struct sweeping *sweeping, enum entry_base base)
+{
+	static u64 values[VALUES_MOST];
+	static struct entry_scene scene;
+	const struct entry_sweep *sweep = sweeping->sweep;
+	u32 count, i;
+	u64 was;
+
+	if (entry_session_scene(&sweeping->session, &scene, base))
+		return;
+	if (sweeping->rich)
+		entry_session_dress(&sweeping->session, &scene);
+	stay_out_of_memory(&scene, sweep->index);
+	was = scene.in.field[sweep->index];
+	count = table_values(&scene, sweep->index, values);
+	for (i = 0; i < count; i++)
+		try_value(sweeping, &scene, entry_field_value(&scene.in, sweep->index, values[i]));
+	for (i = 0; i < sweep->width; i++)
+		if (entry_field_value(&scene.in, sweep->index, BIT(i)))
+			try_value(sweeping, &scene, was ^ BIT(i));
+}
+
+void entry_sweep(const struct case_def *this_case)
+{
+	static struct sweeping sweeping;
+	enum entry_base base;
+	u64 value = 0;
+
+	sweeping.sweep = this_case->row;
+	memset(&sweeping.differences, 0, sizeof(sweeping.differences));
+	REQUIRE(vmread_outcome(sweeping.sweep->encoding, &value), OUTCOME_DONE);
+	entry_session_start(&sweeping.session);
+	entry_session_load_all(&sweeping.session);
+	for (base = 0; base < ENTRY_BASES; base++) {
+		for (sweeping.rich = false;; sweeping.rich = true) {
+			sweep_base(&sweeping, base);
+			if (sweeping.rich)
+				break;
+		}
+	}
+	differences_report(&sweeping.differences);
+	EXPECT_TRUE(sweeping.differences.entries > 0);
+}
