@@ -141,7 +141,7 @@ FUZZ_CC      = clang
 FUZZ_CFLAGS  = -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
 .PHONY: models
-models: $(B)/tests/walk_test $(B)/tests/walk_fuzz $(B)/tests/entry_test $(B)/tests/exit_test
+models: $(addprefix $(B)/tests/,walk_test walk_fuzz entry_test entry_fuzz exit_test)
 
 $(B)/obj/host/%.o: $(SRC)/%.c
 	@mkdir -p $(@D)
@@ -153,7 +153,7 @@ $(B)/obj/fuzz/%.o: $(SRC)/%.c
 $(B)/tests/%_test: $(B)/obj/host/tests/models/%_test.o $(B)/obj/host/lib/x86/mmu/%.o
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
-$(B)/tests/entry_test: $(addprefix $(B)/obj/host/,tests/models/entry_test.o \
+$(B)/tests/entry_test: $(addprefix $(B)/obj/host/,tests/models/entry_test.o tests/models/entry_world.o \
 		$(patsubst %,lib/x86/vmx/entry_%.o,model rules scene))
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
@@ -163,6 +163,10 @@ $(B)/tests/exit_test: $(addprefix $(B)/obj/host/,tests/models/exit_test.o \
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
 $(B)/tests/%_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/%_fuzz.o \
 		tests/models/%_properties.o tests/models/%_reference.o lib/x86/mmu/%.o)
+	@mkdir -p $(@D)
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -o $@ $^
+$(B)/tests/entry_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/entry_fuzz.o tests/models/entry_world.o \
+		$(patsubst %,lib/x86/vmx/entry_%.o,model rules scene))
 	@mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -o $@ $^
 

@@ -74,4 +74,14 @@ else
 fi
 like "walk_fuzz: all of them ran" "$err" '^stat::number_of_executed_units: *100000$'
 
+mkdir "$tmp/entry-corpus"
+run_cmd "$build/tests/entry_fuzz" -seed=1 -runs=50000 -len_control=0 -max_len=256 \
+	-print_final_stats=1 "-artifact_prefix=$tmp/" "$tmp/entry-corpus"
+if [ "$status" -eq 0 ]; then
+	pass "entry_fuzz: 50000 inputs without a contradiction"
+else
+	fail "entry_fuzz: 50000 inputs without a contradiction" "$(tail -n 40 "$tmp/.err")"
+fi
+like "entry_fuzz: all of them ran" "$err" '^stat::number_of_executed_units: *50000$'
+
 done_testing

@@ -25,7 +25,7 @@ static void test_basic_order(void **unused)
 	struct entry_state *state = &scene.in.state;
 
 	(void)unused;
-	make_scene(&scene, RICH);
+	world_scene(&scene, RICH);
 	scene.in.field[INDEX_PIN_BASED_VM_EXECUTION_CONTROLS] = 0;
 	state->resume = true;
 	BASIC_FAILS(OUTCOME_VMFAIL_VALID(5));
@@ -64,7 +64,7 @@ static void test_unknown_launch_state(void **unused)
 	struct entry_scene scene;
 
 	(void)unused;
-	make_scene(&scene, RICH);
+	world_scene(&scene, RICH);
 	scene.in.state.launch_state = LAUNCH_STATE_UNKNOWN;
 	entry_predict(&scene.in, &prediction);
 	assert_true(prediction.may_enter);
@@ -81,9 +81,9 @@ static void test_stages(void **unused)
 	struct entry_input *in = &scene.in;
 
 	(void)unused;
-	make_scene(&scene, RICH);
+	world_scene(&scene, RICH);
 	F(VM_ENTRY_MSR_LOAD_COUNT) = 1;
-	page[0] = IA32_FS_BASE;
+	world_page[0] = IA32_FS_BASE;
 	expect_one(&scene, ENTRY_STAGE_MSR_LOAD, OUTCOME_ENTRY_FAILURE(34, 1));
 	F(GUEST_RFLAGS) = 0;
 	expect_one(&scene, ENTRY_STAGE_GUEST, OUTCOME_ENTRY_FAILURE(33, 0));
@@ -104,13 +104,13 @@ static void test_msr_number(void **unused)
 	struct entry_input *in = &scene.in;
 
 	(void)unused;
-	make_scene(&scene, RICH);
-	page[0] = IA32_SYSENTER_CS;
-	page[2] = IA32_PAT;
-	page[3] = 0x0706050401000000;
-	page[4] = IA32_PAT;
-	page[5] = 2;
-	page[6] = IA32_FS_BASE;
+	world_scene(&scene, RICH);
+	world_page[0] = IA32_SYSENTER_CS;
+	world_page[2] = IA32_PAT;
+	world_page[3] = 0x0706050401000000;
+	world_page[4] = IA32_PAT;
+	world_page[5] = 2;
+	world_page[6] = IA32_FS_BASE;
 	F(VM_ENTRY_MSR_LOAD_COUNT) = 4;
 	expect_one(&scene, ENTRY_STAGE_MSR_LOAD, OUTCOME_ENTRY_FAILURE(34, 3));
 }
@@ -123,8 +123,8 @@ static void test_model_specific(void **unused)
 	struct entry_input *in = &scene.in;
 
 	(void)unused;
-	make_scene(&scene, RICH);
-	page[0] = IA32_BIOS_SIGN_ID;
+	world_scene(&scene, RICH);
+	world_page[0] = IA32_BIOS_SIGN_ID;
 	F(VM_ENTRY_MSR_LOAD_COUNT) = 1;
 	F(VM_ENTRY_MSR_LOAD_ADDRESS) = PAGE_AT;
 	entry_predict(in, &prediction);
@@ -135,12 +135,12 @@ static void test_model_specific(void **unused)
 
 static void test_no_intel64(void **unused)
 {
-	struct entry_cpu cpu = processors[POOR];
+	struct entry_cpu cpu = world_processors[POOR];
 	struct entry_prediction prediction;
 	struct entry_scene scene;
 
 	(void)unused;
-	make_scene(&scene, POOR);
+	world_scene(&scene, POOR);
 	cpu.intel64 = false;
 	scene.in.cpu = &cpu;
 	entry_predict(&scene.in, &prediction);

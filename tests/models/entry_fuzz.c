@@ -1,0 +1,196 @@
+/*
+ * Searches for contradictions in the model of VM entry (lib/x86/vmx/entry_model.c), with libFuzzer.
+ *
+ * An input becomes a scene: one of the imagined processors, a base state, then fields that are written,
+ * bits that are flipped, memory, and the state of the processor. The model must then agree with itself:
+ * properties that hold whatever the rules are. An input that ends early leaves the rest as it is.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "entry_world.h"
+#include "vmx/entry_rules.h"
+#include "vmx/entry_words.h"
+
+struct input {
+	const u8 *data;
+	size_t size;
+};
+
+static u64 take(struct input *input, u32 bytes)
+{
+	u64 value = 0;
+
+	for (; bytes && input->size; bytes--, input->size--)
+		value = value << 8 | *input->data++;
+	return value;
+}
+
+static void change_field(struct input *input, struct entry_input *in)
+{
+	u64 *field = &in->field[take(input, 1) % VMCS_FIELDS];
+
+	switch (take(input, 1) % 6) {
+	case 0:
+		*field ^= BIT(take(input, 1) % 64);
+		break;
+	case 1:
+		*field = take(input, 8);
+		break;
+	case 2:
+		*field = take(input, 1);
+		break;
+	case 3:
+		*field = PAGE_AT + take(input, 2) % 0x2000;
+		break;
+	case 4:
+		*field = in->field[take(input, 1) % VMCS_FIELDS];
+		break;
+	case 5:
+		*field = ~*field;
+		break;
+	}
+}
+
+static void change_state(struct input *input, struct entry_state *state)
+{
+	u64 what = take(input, 2);
+
+	state->resume = what & BIT(0);
+	state->launch_state = what >> 1 & 3 ? (what >> 1 & 3) - 1 : LAUNCH_STATE_CLEAR;
+	state->vmx_operation = !(what & BIT(8)) || !(what & BIT(9));
+	state->non_root = (what & BITS(11, 10)) == BITS(11, 10);
+	state->mov_ss_blocking = (what & BITS(13, 12)) == BITS(13, 12);
+	state->smm = what & BIT(14);
+	state->rtit_ctl = what >> 15 & 1;
+}
+
+static void make_scene(struct input *input, struct entry_scene *scene)
+{
+	u32 processor = take(input, 1) % PROCESSORS, i, count;
+
+	world_scene(scene, processor);
+	if (entry_set_base(scene, take(input, 1) % ENTRY_BASES))
+		world_scene(scene, processor);
+	if (take(input, 1) & 1)
+		change_state(input, &scene->in.state);
+	count = take(input, 1) % 16;
+	for (i = 0; i < count && input->size; i++)
+		change_field(input, &scene->in);
+	for (i = 0; i < 16 && input->size; i++)
+		world_page[take(input, 1) % 32] = take(input, 8);
+}
+
+/* --- properties --------------------------------------------------------------------- */
+
+#define MUST(condition) do { if (!(condition)) contradiction(#condition, __LINE__); } while (0)
+
+static void contradiction(const char *what, int line)
+{
+	fprintf(stderr, "contradiction, entry_fuzz.c:%d: not (%s)\n", line, what);
+	abort();
+}
+
+static bool same(const struct entry_prediction *a, const struct entry_prediction *b)
+{
+	return a->stage == b->stage && a->may_enter == b->may_enter &&
+	       a->outcome_count == b->outcome_count && a->broken_count == b->broken_count &&
+	       !memcmp(a->outcomes, b->outcomes, a->outcome_count * sizeof(a->outcomes[0]));
+}
+
+/* A rule that is broken has its outcome among those accepted, and belongs to the stage. */
+static void check_rule(const struct entry_input *in, const struct entry_prediction *predicted, u32 rule)
+{
+	u8 result = entry_rules[rule].result;
+	bool allowed = false;
+	u32 i;
+
+	MUST(rule < ENTRY_RULES && entry_breaks(predicted, rule));
+	MUST(entry_result_stage(result) == predicted->stage);
+	for (i = 0; i < predicted->outcome_count; i++)
+		allowed |= entry_result_allows(result, in->state.resume, predicted->outcomes[i]);
+	MUST(allowed || predicted->outcome_count == ENTRY_MAX_OUTCOMES);
+}
+
+static void check_prediction(const struct entry_input *in, const struct entry_prediction *predicted)
+{
+	u32 i;
+
+	MUST(predicted->outcome_count <= ENTRY_MAX_OUTCOMES);
+	MUST(predicted->may_enter == !predicted->broken_count);
+	MUST(predicted->may_enter == (predicted->stage == ENTRY_STAGE_DONE));
+	MUST(predicted->may_enter || predicted->outcome_count);
+	MUST(predicted->may_enter == entry_accepts(predicted, OUTCOME_EXIT(EXIT_CPUID)));
+	MUST(predicted->stage != ENTRY_STAGE_BASIC || predicted->broken_count == 1);
+	for (i = 0; i < predicted->broken_count && i < ENTRY_MAX_BROKEN; i++)
+		check_rule(in, predicted, predicted->broken[i]);
+	for (i = 0; i < predicted->outcome_count; i++)
+		MUST(entry_accepts(predicted, predicted->outcomes[i]));
+}
+
+/* Exit information is no input of an entry. */
+static void check_independence(const struct entry_input *in, const struct entry_prediction *predicted)
+{
+	static const u16 information[] = {
+		INDEX_EXIT_REASON, INDEX_EXIT_QUALIFICATION, INDEX_VM_INSTRUCTION_ERROR,
+		INDEX_GUEST_LINEAR_ADDRESS, INDEX_GUEST_PHYSICAL_ADDRESS,
+	};
+	struct entry_input other = *in;
+	struct entry_prediction again;
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(information); i++)
+		other.field[information[i]] = ~other.field[information[i]];
+	entry_predict(&other, &again);
+	MUST(same(predicted, &again));
+}
+
+/* Without the rules that are broken the entry gets further, and at last succeeds. */
+static void check_waiving(const struct entry_input *in, const struct entry_prediction *first)
+{
+	static bool waived[ENTRY_RULES];
+	struct entry_prediction predicted = *first, next;
+	struct entry_input input = *in;
+	u32 rounds, i;
+
+	memset(waived, 0, sizeof(waived));
+	input.waived = waived;
+	for (rounds = 0; !predicted.may_enter; rounds++) {
+		MUST(rounds <= ENTRY_RULES);
+		for (i = 0; i < predicted.broken_count && i < ENTRY_MAX_BROKEN; i++) {
+			MUST(!waived[predicted.broken[i]]);
+			waived[predicted.broken[i]] = true;
+		}
+		entry_predict(&input, &next);
+		MUST(next.stage >= predicted.stage);
+		predicted = next;
+	}
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	(void)argc;
+	(void)argv;
+	world_make();
+	return 0;
+}
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+{
+	struct input input = { data, size };
+	struct entry_prediction predicted, again;
+	struct entry_scene scene;
+
+	make_scene(&input, &scene);
+	entry_predict(&scene.in, &predicted);
+	entry_predict(&scene.in, &again);
+	MUST(same(&predicted, &again));
+	check_prediction(&scene.in, &predicted);
+	check_independence(&scene.in, &predicted);
+	check_waiving(&scene.in, &predicted);
+	return 0;
+}
