@@ -63,13 +63,18 @@ static bool sleeps_long(const struct entry_input *in)
 	       (!IS(PIN, ACTIVATE_VMX_PREEMPTION_TIMER) || F(VMX_PREEMPTION_TIMER_VALUE) > 100000);
 }
 
+/* Bits of CR4 that matter to nobody here: all others change paging, or how exceptions are taken. */
+#define CR4_HARMLESS							\
+	(CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | \
+	 CR4_OSXMMEXCPT | CR4_UMIP | CR4_SMXE | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_KL | \
+	 CR4_PKE | CR4_CET | CR4_PKS | CR4_UINTR)
+
 #define HOST_HAZARDS(H)							\
 	H("the host would go on somewhere else", CHANGED(HOST_RIP))	\
 	H("the host would have other paging structures", CHANGES(HOST_CR3, BITS(60, 12))) \
+	H("the host could not go on with that CR4", CHANGES(HOST_CR4, ~CR4_HARMLESS)) \
 	H("the host could not use its pages",				\
-	  CHANGES(HOST_CR4, CR4_PAE | CR4_LA57 | CR4_SMEP | CR4_SMAP) || \
-	  (F(HOST_CR4) & CR4_PKS && CHANGED(HOST_IA32_PKRS)))		\
-	H("the host would take exceptions in another way", CHANGES(HOST_CR4, CR4_FRED)) \
+	  F(HOST_CR4) & CR4_PKS && CHANGED(HOST_IA32_PKRS))		\
 	H("the host would track its control flow", F(HOST_CR4) & CR4_CET && F(HOST_IA32_S_CET)) \
 	H("the exit would store or load other MSRs",			\
 	  ANOTHER_LIST(VM_EXIT_MSR_STORE) || ANOTHER_LIST(VM_EXIT_MSR_LOAD)) \

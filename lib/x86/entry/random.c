@@ -69,25 +69,45 @@ static bool still_differs(struct walk *walk, const struct entry_input *in, const
 	       same_way(in, outcome, way);
 }
 
-/* Takes fields back to what the base state has as long as the difference stays. */
+/* Takes a field back to `value`, unless the difference goes away. */
+static bool take_back(struct walk *walk, struct entry_input *in, const struct difference *way, u32 index,
+		      u64 value)
+{
+	u64 was = in->field[index];
+
+	if (was == value)
+		return false;
+	in->field[index] = value;
+	if (still_differs(walk, in, way))
+		return true;
+	in->field[index] = was;
+	return false;
+}
+
+static bool holds_controls(u32 index)
+{
+	u32 field;
+
+	for (field = 0; field < CONTROL_FIELDS; field++)
+		if (entry_control_field_index(field) == index)
+			return true;
+	return false;
+}
+
+/* Takes back what the base state has otherwise: whole fields, and single controls, as long as it goes. */
 static void shrink(struct walk *walk, struct entry_input *in, const struct difference *way)
 {
 	const u64 *plain = walk->plain.in.field;
 	bool changed;
-	u32 i;
+	u32 i, n;
 
 	do {
 		changed = false;
 		for (i = 0; i < VMCS_FIELDS; i++) {
-			u64 was = in->field[i];
-
-			if (was == plain[i])
-				continue;
-			in->field[i] = plain[i];
-			if (still_differs(walk, in, way))
-				changed = true;
-			else
-				in->field[i] = was;
+			changed |= take_back(walk, in, way, i, plain[i]);
+			for (n = 0; holds_controls(i) && n < 64; n++)
+				if ((in->field[i] ^ plain[i]) & BIT(n))
+					changed |= take_back(walk, in, way, i, in->field[i] ^ BIT(n));
 		}
 	} while (changed);
 }
@@ -101,6 +121,26 @@ static void say_fields(const struct walk *walk, const struct entry_input *in, ch
 	for (i = 0; i < VMCS_FIELDS; i++)
 		if (in->field[i] != walk->plain.in.field[i])
 			p += format(p, end - p, ", %s = 0x%lx", entry_field_name(i), in->field[i]);
+}
+
+/*
+ * The field that an entry is refused for: the one that the last step changed; of one of controls, which
+ * has only brought it into use, the first that still matters when all else is taken back.
+ */
+static u32 field_to_blame(struct walk *walk, outcome_t refused)
+{
+	static struct entry_input in;
+	struct difference way = { .rule = ENTRY_RULES, .refused = refused };
+	u32 i;
+
+	if (!holds_controls(walk->field))
+		return walk->field;
+	in = walk->scene.in;
+	shrink(walk, &in, &way);
+	for (i = 0; i < VMCS_FIELDS; i++)
+		if (in.field[i] != walk->plain.in.field[i] && !holds_controls(i))
+			return i;
+	return walk->field;
 }
 
 /* A difference that the run has not met before. */
@@ -163,7 +203,8 @@ static void step(struct walk *walk)
 	walk->differences.entries++;
 	if (!entry_accepts(&predicted, outcome)) {
 		differs = true;
-		way = differences_add(&walk->differences, in, &predicted, outcome, walk->field, "");
+		way = differences_add(&walk->differences, in, &predicted, outcome,
+				      field_to_blame(walk, outcome), "");
 		if (way)
 			tell(walk, way);
 	}
@@ -183,6 +224,8 @@ static void walk_from(struct walk *walk, u64 seed)
 	walk->scene = walk->plain;
 	if (draw(walk) % 2)
 		entry_session_dress(&walk->session, &walk->scene);
+	if (!entry_session_is_valid(&walk->scene))
+		return;
 	for (i = 0; i < RANDOM_STEPS; i++)
 		step(walk);
 }
@@ -200,7 +243,7 @@ void entry_random(u32 walks)
 		walks = platform->count;
 	for (i = 0; i < walks; i++) {
 		/* Should the machine die, its last words say where to look. */
-		if (i % 256 == 0)
+		if (i % 32 == 0)
 			tap_comment("walks from seed %lu on", platform->seed + i);
 		walk_from(&walk, platform->seed + i);
 	}

@@ -4,6 +4,7 @@
 #include "string.h"
 #include "vmx/control_rules.h"
 #include "vmx/entry_reader.h"
+#include "vmx/entry_rules.h"
 #include "vmx/entry_words.h"
 #include "vmx/vmx.h"
 
@@ -31,7 +32,7 @@ static void set_unused_fields(const struct entry_session *session, struct entry_
 
 	for (i = 0; i < ARRAY_SIZE(addresses); i++)
 		if (vmcs_has_index(addresses[i]))
-			in->field[addresses[i]] = physical(session->empty_page);
+			in->field[addresses[i]] = physical(session->structures);
 	for (i = 0; i < ARRAY_SIZE(apic); i++)
 		if (vmcs_has_index(apic[i]))
 			in->field[apic[i]] = physical(session->apic_page) + i * PAGE_SIZE;
@@ -79,6 +80,7 @@ void entry_session_start(struct entry_session *session)
 
 	session->page = page_alloc();
 	session->empty_page = page_alloc();
+	session->structures = page_alloc();
 	session->msr_list = page_alloc();
 	session->apic_page = pages_alloc(2 * PAGE_SIZE, PAGE_SIZE);
 	fill_msr_list(session->msr_list);
@@ -135,6 +137,18 @@ static bool accepted(const struct entry_input *in)
 
 	entry_predict(in, &prediction);
 	return prediction.may_enter && !prediction.outcome_count;
+}
+
+bool entry_session_is_valid(const struct entry_scene *scene)
+{
+	struct entry_prediction prediction;
+
+	entry_predict(&scene->in, &prediction);
+	if (prediction.may_enter && !prediction.outcome_count)
+		return true;
+	case_fail(NULL, 0, entry_base_words(scene->base), "a valid base state",
+		  prediction.broken_count ? entry_rules[prediction.broken[0]].id : "uncertain");
+	return false;
 }
 
 static void add_controls(struct entry_scene *scene)

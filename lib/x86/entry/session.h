@@ -22,6 +22,7 @@ struct entry_session {
 	struct entry_input clean;	/* to enter with when another host state has been loaded */
 	bool guest_unknown;		/* an exit has saved the guest since */
 	u64 *page, *empty_page;		/* of the scenes */
+	u64 *structures;		/* whatever else a VMCS points to; the processor may write there */
 	u64 *msr_list;			/* 256 entries that can be stored and loaded */
 	u64 *apic_page;			/* APIC-access page and virtual-APIC page, of their own */
 	u64 ept_pointer;		/* of tables that map nothing; 0: no EPT here */
@@ -47,6 +48,9 @@ void entry_session_dress(struct entry_session *session, struct entry_scene *scen
  * vmcs_set_defaults() asks for.
  */
 void entry_session_load_all(struct entry_session *session);
+
+/* Fails the case when the model sees anything wrong with a scene that should be valid. */
+bool entry_session_is_valid(const struct entry_scene *scene);
 
 /* Writes the fields that the VMCS does not hold yet. */
 void entry_session_write(struct entry_session *session, const struct entry_input *in);

@@ -140,6 +140,8 @@ static void sweep_base(struct sweeping *sweeping, enum entry_base base)
 	if (sweeping->rich)
 		entry_session_dress(&sweeping->session, &scene);
 	stay_out_of_memory(&scene, sweep->index);
+	if (!entry_session_is_valid(&scene))
+		return;
 	was = scene.in.field[sweep->index];
 	count = table_values(&scene, sweep->index, values);
 	for (i = 0; i < count; i++)
