@@ -155,11 +155,10 @@ void entry_sweep(const struct case_def *this_case)
 {
 	static struct sweeping sweeping;
 	enum entry_base base;
-	u64 value = 0;
 
 	sweeping.sweep = this_case->row;
 	memset(&sweeping.differences, 0, sizeof(sweeping.differences));
-	REQUIRE(vmread_outcome(sweeping.sweep->encoding, &value), OUTCOME_DONE);
+	REQUIRE(entry_probe_field(sweeping.sweep->encoding), OUTCOME_DONE);
 	entry_session_start(&sweeping.session);
 	entry_session_load_all(&sweeping.session);
 	for (base = 0; base < ENTRY_BASES; base++) {

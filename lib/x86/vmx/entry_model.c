@@ -9,18 +9,12 @@
 
 void entry_set_control(struct entry_input *in, enum control control, bool on)
 {
-	enum control_field field = control_field(control);
-	u16 activation = entry_control_fields[field].activation;
-	u64 *value = &in->field[entry_control_fields[field].index];
+	u32 activation = entry_activation(control);
+	u64 *value = &in->field[entry_control_field_index(control_field(control))];
 
-	if (on && activation)
+	if (on && activation != CONTROL_NONE)
 		entry_set_control(in, activation, true);
 	*value = on ? *value | control_bit(control) : *value & ~control_bit(control);
-}
-
-u32 entry_control_field_index(enum control_field field)
-{
-	return entry_control_fields[field].index;
 }
 
 u64 entry_reserved_efer(const struct entry_input *in)

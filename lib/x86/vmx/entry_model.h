@@ -131,41 +131,62 @@ bool entry_result_allows(enum entry_result result, bool resume, outcome_t outcom
 
 /* --- for rules ------------------------------------------------------------------ */
 
-/* The fields of controls, and the control that makes them count: 27.6 to 27.8. */
-static const struct {
-	u16 index;
-	u16 activation;			/* 0: none */
-} entry_control_fields[CONTROL_FIELDS] = {
-	[CONTROL_FIELD_PIN]	= { INDEX_PIN_BASED_VM_EXECUTION_CONTROLS, 0 },
-	[CONTROL_FIELD_PROC1]	= { INDEX_PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS, 0 },
-	[CONTROL_FIELD_PROC2]	= { INDEX_SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,
-				    CONTROL_PROC1_ACTIVATE_SECONDARY_CONTROLS },
-	[CONTROL_FIELD_PROC3]	= { INDEX_TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,
-				    CONTROL_PROC1_ACTIVATE_TERTIARY_CONTROLS },
-	[CONTROL_FIELD_EXIT]	= { INDEX_PRIMARY_VM_EXIT_CONTROLS, 0 },
-	[CONTROL_FIELD_EXIT2]	= { INDEX_SECONDARY_VM_EXIT_CONTROLS,
-				    CONTROL_EXIT_ACTIVATE_SECONDARY_CONTROLS },
-	[CONTROL_FIELD_ENTRY]	= { INDEX_VM_ENTRY_CONTROLS, 0 },
-	[CONTROL_FIELD_VMFUNC]	= { INDEX_VM_FUNCTION_CONTROLS, CONTROL_PROC2_ENABLE_VM_FUNCTIONS },
-};
+/*
+ * The fields of controls, and the control that makes each count: 27.6 to 27.8. Inline, like what follows,
+ * so that rules, which ask for little else, find constants here.
+ */
+#define ENTRY_CONTROL_FIELDS(FIELD)						\
+	FIELD(PIN, PIN_BASED_VM_EXECUTION_CONTROLS, CONTROL_NONE)		\
+	FIELD(PROC1, PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS, CONTROL_NONE) \
+	FIELD(PROC2, SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,		\
+	      CONTROL_PROC1_ACTIVATE_SECONDARY_CONTROLS)			\
+	FIELD(PROC3, TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,		\
+	      CONTROL_PROC1_ACTIVATE_TERTIARY_CONTROLS)				\
+	FIELD(EXIT, PRIMARY_VM_EXIT_CONTROLS, CONTROL_NONE)			\
+	FIELD(EXIT2, SECONDARY_VM_EXIT_CONTROLS, CONTROL_EXIT_ACTIVATE_SECONDARY_CONTROLS) \
+	FIELD(ENTRY, VM_ENTRY_CONTROLS, CONTROL_NONE)				\
+	FIELD(VMFUNC, VM_FUNCTION_CONTROLS, CONTROL_PROC2_ENABLE_VM_FUNCTIONS)
 
-/* A control as if its field were active. Inline, like the next: rules ask little else. */
+/* The index of the VMCS field that holds these controls. */
+static inline u32 entry_control_field_index(u32 field)
+{
+	switch (field) {
+#define ENTRY_FIELD(field, name, activation) case CONTROL_FIELD_##field: return INDEX_##name;
+	ENTRY_CONTROL_FIELDS(ENTRY_FIELD)
+#undef ENTRY_FIELD
+	}
+	return VMCS_FIELDS;
+}
+
+static inline u32 entry_activation(u32 control)
+{
+	switch (control_field(control)) {
+#define ENTRY_FIELD(field, name, activation) case CONTROL_FIELD_##field: return activation;
+	ENTRY_CONTROL_FIELDS(ENTRY_FIELD)
+#undef ENTRY_FIELD
+	default:
+		return CONTROL_NONE;
+	}
+}
+
+/* A control as if its field were active. */
 static inline bool entry_control_is_set(const struct entry_input *in, u32 control)
 {
-	return in->field[entry_control_fields[control_field(control)].index] & control_bit(control);
+	return in->field[entry_control_field_index(control_field(control))] & control_bit(control);
 }
 
 /* A control as the processor takes it: 0 while its field is not active. */
 static inline bool entry_control(const struct entry_input *in, u32 control)
 {
-	u32 first = entry_control_fields[control_field(control)].activation, second;
+	u32 first = entry_activation(control), second;
 
 	if (!entry_control_is_set(in, control))
 		return false;
-	if (!first)
+	if (first == CONTROL_NONE)
 		return true;
-	second = entry_control_fields[control_field(first)].activation;
-	return entry_control_is_set(in, first) && (!second || entry_control_is_set(in, second));
+	second = entry_activation(first);
+	return entry_control_is_set(in, first) &&
+	       (second == CONTROL_NONE || entry_control_is_set(in, second));
 }
 
 /* Bits at or above the width of physical addresses: 29.2.1. IA32_VMX_BASIC[48]: 32 bits. */

@@ -38,11 +38,11 @@ static u64 read_field(u64 encoding)
 	return value;
 }
 
-static bool probe_field(u64 encoding)
+outcome_t entry_probe_field(u64 encoding)
 {
 	u64 value = 0;
 
-	return vmread_outcome(encoding, &value) == OUTCOME_DONE;
+	return vmread_outcome(encoding, &value);
 }
 
 /* What an exit writes: 30.2, 30.3. LMA of the guest goes into the entry controls. */
@@ -65,7 +65,8 @@ static void find_fields(void)
 	for (i = 0; i < VMCS_FIELDS; i++) {
 		if (fields[i].type == VMCS_FIELD_EXIT_INFO)
 			continue;
-		if (vmcs_field_exists(fields[i].encoding) && probe_field(fields[i].encoding))
+		if (vmcs_field_exists(fields[i].encoding) &&
+		    entry_probe_field(fields[i].encoding) == OUTCOME_DONE)
 			use_field(i);
 	}
 }

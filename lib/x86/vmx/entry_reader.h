@@ -16,6 +16,9 @@ const struct entry_cpu *entry_this_cpu(void);
  */
 void entry_read_input(struct entry_input *in, bool resume, u64 vmcs);
 
+/* How VMREAD of a field ends. */
+outcome_t entry_probe_field(u64 encoding);
+
 /* Whether this processor has the field: an index, INDEX_... */
 bool vmcs_has_index(u32 index);
 

@@ -44,9 +44,6 @@ const char *entry_base_words(enum entry_base base);
 /* A control; setting one of a field that must be activated does that, too. */
 void entry_set_control(struct entry_input *in, enum control control, bool on);
 
-/* The index of the VMCS field that holds these controls. */
-u32 entry_control_field_index(enum control_field field);
-
 /* A segment register of the guest as a usable one; LDTR as an LDT. */
 void entry_make_usable(struct entry_input *in, u32 selector_index);
 
