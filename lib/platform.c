@@ -175,7 +175,7 @@ static const char *read_chosen(struct platform *platform, const struct tree *tre
 	read_cell(tree, node, "exitpath,first", &platform->first);
 	read_cell(tree, node, "exitpath,plan", &platform->plan);
 	read_cell(tree, node, "exitpath,sweep", &platform->sweep_percent);
-	if (fdt_getprop(tree, node, "exitpath,count", NULL) &&
+	if (tree_property(tree, node, "exitpath,count", &size) &&
 	    (!read_cell(tree, node, "exitpath,count", &platform->count) || !platform->count))
 		return "/chosen: exitpath,count is not one cell above 0";
 	if (!platform->sweep_percent || platform->sweep_percent > 100)
