@@ -12,8 +12,10 @@
 #include "boot/image_main.h"
 #include "core.h"
 #include "hv/hv.h"
+#include "mmu/pages.h"
 #include "platform.h"
 #include "report.h"
+#include "string.h"
 #include "vm.h"
 
 enum {
@@ -46,7 +48,9 @@ static struct blob read_blob(const void *tree, const char *name, struct text *co
 		text_print(console, REPORT_PREFIX "no property %s in /chosen\n", name);
 		die(console, "the tree brings nothing to run");
 	}
-	return (struct blob){ bytes, (size_t)length };
+	/* A tree needs a multiple of 8 as its address, a property has one of 4. */
+	return (struct blob){ memcpy(pages_alloc((length + PAGE_SIZE - 1) & PAGE_MASK, PAGE_SIZE),
+				     bytes, (size_t)length), (size_t)length };
 }
 
 /* libfdt wants a tree at a multiple of 8; a property is at one of 4. */

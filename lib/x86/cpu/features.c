@@ -18,6 +18,12 @@ static bool leaf_exists(u32 leaf, u32 subleaf)
 	return leaf <= cpuid(leaf & 0x80000000).eax && (leaf != 7 || subleaf <= cpuid(7).eax);
 }
 
+struct feature_place feature_place(enum feature f)
+{
+	return (struct feature_place){ features[f].leaf, features[f].subleaf, features[f].reg,
+				       features[f].bit };
+}
+
 bool feature(enum feature f)
 {
 	struct cpuid_result r;

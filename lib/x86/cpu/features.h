@@ -18,6 +18,12 @@ enum feature {
 /* Whether CPUID reports the feature now: some bits follow control registers. */
 bool feature(enum feature feature);
 
+/* Where CPUID reports it; `reg` 0 to 3: EAX to EDX. */
+struct feature_place {
+	u32 leaf, subleaf, reg, bit;
+};
+struct feature_place feature_place(enum feature feature);
+
 /* "SMEP (supervisor-mode execution prevention)". */
 const char *feature_words(char *to, size_t size, enum feature feature);
 

@@ -29,6 +29,16 @@ int hv_vcpu_set_cpuid(struct hv_vcpu *vcpu, const struct kvm_cpuid2 *table)
 	return 0;
 }
 
+bool hv_guest_has(const struct hv_vcpu *vcpu, enum feature feature)
+{
+	const struct feature_place place = feature_place(feature);
+	const struct kvm_cpuid_entry2 *entry = hv_cpuid_entry(vcpu, place.leaf, place.subleaf);
+
+	if (!entry)
+		return false;
+	return (&entry->eax)[place.reg] >> place.bit & 1;
+}
+
 static bool has_leaf(const struct hv_vcpu *vcpu, u32 leaf)
 {
 	u32 i;
@@ -69,8 +79,16 @@ static void set_flag(u32 *to, u32 bit, bool on)
 	*to = on ? *to | 1u << bit : *to & ~(1u << bit);
 }
 
+static u64 xss(struct hv_vcpu *vcpu)
+{
+	u64 value = 0;
+
+	hv_msr_get(vcpu, IA32_XSS, &value);
+	return value;
+}
+
 /* Answers that follow the state of the processor. */
-static void mirror_state(const struct hv_vcpu *vcpu, struct kvm_cpuid_entry2 *said)
+static void mirror_state(struct hv_vcpu *vcpu, struct kvm_cpuid_entry2 *said)
 {
 	switch (said->function) {
 	case 0x1:
@@ -88,7 +106,7 @@ static void mirror_state(const struct hv_vcpu *vcpu, struct kvm_cpuid_entry2 *sa
 		if (said->index == 0)
 			said->ecx = hv_xsave_size(vcpu, (u64)said->edx << 32 | said->eax, false);
 		if (said->index == 1)
-			said->ebx = hv_xsave_size(vcpu, vcpu->xcr0 | vcpu->xss, true);
+			said->ebx = hv_xsave_size(vcpu, vcpu->xcr0 | xss(vcpu), true);
 		break;
 	}
 }

@@ -1,6 +1,6 @@
 /*
  * Instruction decoding, volume 2, chapter 2 (Instruction Format): prefixes, opcode, ModRM, SIB,
- * displacement, immediate, for the opcodes in the table below. VEX and its kin are not known.
+ * displacement, immediate, for the opcodes in the tables below. Of VEX the opcodes of 0F are known.
  */
 #include "hv/internal.h"
 #include "string.h"
@@ -20,7 +20,7 @@
 	[(base) + 0] = KNOWN | MODRM | BYTE, [(base) + 1] = KNOWN | MODRM,	\
 	[(base) + 2] = KNOWN | MODRM | BYTE, [(base) + 3] = KNOWN | MODRM
 
-static const u8 one_byte[256] = {
+static const u16 one_byte[256] = {
 	ALU_ROW(0x00), ALU_ROW(0x08), ALU_ROW(0x10), ALU_ROW(0x18),
 	ALU_ROW(0x20), ALU_ROW(0x28), ALU_ROW(0x30), ALU_ROW(0x38),
 	[0x63] = KNOWN | MODRM,
@@ -37,16 +37,32 @@ static const u8 one_byte[256] = {
 	[0xa4] = KNOWN | STRING | BYTE, [0xa5] = KNOWN | STRING,
 	[0xaa] = KNOWN | STRING | BYTE, [0xab] = KNOWN | STRING,
 	[0xac] = KNOWN | STRING | BYTE, [0xad] = KNOWN | STRING,
+	[0x69] = KNOWN | MODRM | IMM, [0x6b] = KNOWN | MODRM | IMM8,
+	[0x8c] = KNOWN | MODRM, [0x8f] = KNOWN | MODRM,
+	[0xa6] = KNOWN | STRING | BYTE, [0xa7] = KNOWN | STRING,
+	[0xae] = KNOWN | STRING | BYTE, [0xaf] = KNOWN | STRING,
+	[0xc0] = KNOWN | MODRM | BYTE | IMM8, [0xc1] = KNOWN | MODRM | IMM8,
+	[0xd0] = KNOWN | MODRM | BYTE, [0xd1] = KNOWN | MODRM,
+	[0xd2] = KNOWN | MODRM | BYTE, [0xd3] = KNOWN | MODRM,
+	[0xd8] = KNOWN | MODRM, [0xd9] = KNOWN | MODRM, [0xda] = KNOWN | MODRM,
+	[0xdb] = KNOWN | MODRM, [0xdc] = KNOWN | MODRM, [0xdd] = KNOWN | MODRM,
+	[0xde] = KNOWN | MODRM, [0xdf] = KNOWN | MODRM,
 	[0xc6] = KNOWN | MODRM | BYTE | IMM8, [0xc7] = KNOWN | MODRM | IMM,
 	[0xf6] = KNOWN | MODRM | BYTE | TEST_IMM, [0xf7] = KNOWN | MODRM | TEST_IMM,
 	[0xfe] = KNOWN | MODRM | BYTE, [0xff] = KNOWN | MODRM,
 };
 
-static u8 two_byte(u8 opcode)
+static u16 two_byte(u8 opcode)
 {
 	switch (opcode) {
-	case 0xb0:
+	case 0xb0: case 0xc0: case 0x90 ... 0x9f:
 		return KNOWN | MODRM | BYTE;
+	case 0xa4: case 0xac: case 0xba:
+		return KNOWN | MODRM | IMM8;
+	case 0x10 ... 0x13: case 0x16: case 0x17: case 0x28: case 0x29: case 0x2b:
+	case 0x40 ... 0x4f: case 0x6e: case 0x6f: case 0x7e: case 0x7f:
+	case 0xa3: case 0xa5: case 0xab: case 0xad: case 0xaf: case 0xb3: case 0xb8: case 0xbb:
+	case 0xbc: case 0xbd: case 0xc1: case 0xc3: case 0xc7: case 0xd6: case 0xe7: case 0xf0:
 	case 0xb1: case 0xb6: case 0xb7: case 0xbe: case 0xbf:
 		return KNOWN | MODRM;
 	default:
@@ -122,6 +138,7 @@ static u8 take_prefixes(struct reader *reader, struct prefixes *prefixes, bool l
 			break;
 		case 0xf2: case 0xf3:
 			to->rep = true;
+			to->prefix = byte;
 			break;
 		default:
 			return byte;
@@ -129,6 +146,33 @@ static u8 take_prefixes(struct reader *reader, struct prefixes *prefixes, bool l
 		/* REX counts only right before the opcode. */
 		to->rex = 0;
 	}
+}
+
+/* LES and LDS, unless it is 64-bit mode or ModRM would name a register. */
+static bool is_vex(const struct reader *reader, bool long_mode)
+{
+	const struct hv_instruction *to = reader->to;
+
+	return (to->opcode == 0xc4 || to->opcode == 0xc5) && reader->at < to->available &&
+	       (long_mode || to->bytes[reader->at] >> 6 == 3);
+}
+
+/* 2.3.5 The VEX Prefix; the R, X and B bits are inverted. */
+static u16 take_vex(struct reader *reader)
+{
+	static const u8 prefixes[] = { 0, 0x66, 0xf3, 0xf2 };
+	struct hv_instruction *to = reader->to;
+	bool three = to->opcode == 0xc4;
+	u8 first = take(reader, 1), second = three ? take(reader, 1) : first;
+
+	to->vex = true;
+	to->wide_vector = second & 4;
+	to->prefix = prefixes[second & 3];
+	to->rex = 0x40 | (first & 0x80 ? 0 : 4);
+	if (three)
+		to->rex |= (first & 0x40 ? 0 : 2) | (first & 0x20 ? 0 : 1) | (second & 0x80 ? 8 : 0);
+	to->opcode = 0x0f00 | take(reader, 1);
+	return three && (first & 0x1f) != 1 ? 0 : two_byte(to->opcode);
 }
 
 static void decide_sizes(struct hv_instruction *to, const struct prefixes *prefixes, bool long_mode)
@@ -218,7 +262,7 @@ static void take_address_32(struct hv_vcpu *vcpu, struct reader *reader,
 		to->offset += take_signed(reader, mod == 1 ? 1 : 4);
 }
 
-static u32 immediate_size(const struct hv_instruction *to, u8 form)
+static u32 immediate_size(const struct hv_instruction *to, u16 form)
 {
 	bool test = form & TEST_IMM && !(to->modrm >> 4 & 3);
 
@@ -235,22 +279,32 @@ bool hv_decode(struct hv_vcpu *vcpu, struct hv_instruction *to)
 	struct reader reader = { .to = to };
 	struct prefixes prefixes = { 0 };
 	u32 size;
-	u8 form;
+	u16 form;
 
 	*to = (struct hv_instruction){ .segment = SEGMENT_DS };
 	to->available = hv_fetch(vcpu, to->bytes);
 	to->opcode = take_prefixes(&reader, &prefixes, long_mode);
 	form = one_byte[to->opcode];
+	to->opcode_at = reader.at - 1;
 	if (to->opcode == 0x0f) {
 		to->opcode = 0x0f00 | take(&reader, 1);
 		form = two_byte(to->opcode);
+		if (to->opcode == 0x0f38) {
+			to->opcode = 0x0f3800 | take(&reader, 1);
+			form = (to->opcode & 0xfe) == 0xf0 ? KNOWN | MODRM : 0;
+		}
+	} else if (is_vex(&reader, long_mode)) {
+		form = take_vex(&reader);
 	}
+	if (!to->prefix && prefixes.operand)
+		to->prefix = 0x66;
 	if (!(form & KNOWN) || (to->opcode == 0x63 && !long_mode))
 		return false;
 	decide_sizes(to, &prefixes, long_mode);
 	to->is_string = form & STRING;
 	if (form & MODRM) {
 		to->has_modrm = true;
+		to->modrm_at = reader.at;
 		to->modrm = take(&reader, 1);
 		if (to->modrm >> 6 == 3)
 			return false;	/* a register: no memory operand */
@@ -262,6 +316,7 @@ bool hv_decode(struct hv_vcpu *vcpu, struct hv_instruction *to)
 	if (form & MOFFS)
 		to->offset = take(&reader, to->address_size);
 	size = immediate_size(to, form);
+	to->immediate_size = size;
 	if (size)
 		to->immediate = take_signed(&reader, size);
 	if (form & BYTE)

@@ -36,7 +36,7 @@ static hv_handler *const handlers[] = {
 	[EXIT_VMX_PREEMPTION_TIMER_EXPIRED] = hv_exit_preemption_timer,
 	[EXIT_INVPCID]			= hv_exit_invpcid,
 	[EXIT_INVVPID]			= hv_exit_ud,
-	[EXIT_WBINVD_OR_WBNOINVD]		= hv_exit_nothing,
+	[EXIT_WBINVD_OR_WBNOINVD]	= hv_exit_nothing,
 	[EXIT_XSETBV]			= hv_exit_xsetbv,
 };
 

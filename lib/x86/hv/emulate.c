@@ -17,6 +17,8 @@ struct job {
 	struct hv_instruction insn;
 	struct hv_fault fault;
 	u64 flags;
+	u64 jump;		/* from the next instruction to the one that follows */
+	u64 hits;		/* breakpoints met: bits 3:0 as in DR6 */
 };
 
 /* --- accesses -------------------------------------------------------------------- */
@@ -88,25 +90,48 @@ static enum step access_piece(struct job *job, u64 gpa, u8 *bytes, u32 size, boo
 	return STEP_DONE;
 }
 
-/* `kind`: ACCESS_WRITE also for the read of an operand that will be written. */
-static enum step access_linear(struct job *job, u64 linear, u64 *value, u32 size, enum access kind,
-			       bool write)
+/* 20.2.5: a data breakpoint that the access meets is a trap behind the instruction. */
+static void note_breakpoints(struct job *job, u64 linear, u32 size, bool write)
 {
-	u8 bytes[8] = { 0 };
+	job->hits |= hv_breakpoints(job->vcpu, write ? HV_BREAK_WRITE : HV_BREAK_READ, linear, size);
+}
+
+/*
+ * Pieces of at most 8 bytes, as wide as user space can answer. `kind`: ACCESS_WRITE also for the
+ * read of an operand that will be written.
+ */
+static enum step access_bytes(struct job *job, u64 linear, u8 *bytes, u32 size, enum access kind,
+			      bool write)
+{
 	u32 done = 0, piece;
 
-	memcpy(bytes, value, size);
+	note_breakpoints(job, linear, size, write);
 	for (; done < size; done += piece) {
 		u64 at = linear + done, rest = PAGE_SIZE - (at & ~PAGE_MASK), gpa;
 		enum step step;
 
-		piece = size - done < rest ? size - done : rest;
+		piece = size - done < 8 ? size - done : 8;
+		if (piece > rest)
+			piece = rest;
 		if (!hv_translate(job->vcpu, at, kind, &gpa, &job->fault))
 			return STEP_FAULT;
 		step = access_piece(job, gpa, bytes + done, piece, write);
 		if (step != STEP_DONE)
 			return step;
 	}
+	return STEP_DONE;
+}
+
+static enum step access_linear(struct job *job, u64 linear, u64 *value, u32 size, enum access kind,
+			       bool write)
+{
+	u8 bytes[8] = { 0 };
+	enum step step;
+
+	memcpy(bytes, value, size);
+	step = access_bytes(job, linear, bytes, size, kind, write);
+	if (step != STEP_DONE)
+		return step;
 	*value = 0;
 	memcpy(value, bytes, size);
 	return STEP_DONE;
@@ -356,11 +381,193 @@ static enum step group_of_one(struct job *job)
 	}
 }
 
+/* CMPS and SCAS: RSI or the accumulator against RDI. ZF ends a repetition. */
+static enum step compare_element(struct job *job)
+{
+	struct hv_instruction *insn = &job->insn;
+	u32 size = insn->operand_size;
+	bool scas = insn->opcode >> 1 == 0xae >> 1;
+	u64 by = job->flags & RFLAGS_DF ? -(u64)size : size;
+	u64 left = get_register(job, GPR_RAX, size), right = 0, flags = job->flags;
+	enum step step = STEP_DONE;
+
+	if (!scas)
+		step = access_linear(job, hv_linear(job->vcpu, insn->segment,
+						    get_register(job, GPR_RSI, insn->address_size)),
+				     &left, size, ACCESS_READ, false);
+	if (step == STEP_DONE)
+		step = access_linear(job, hv_linear(job->vcpu, SEGMENT_ES,
+						    get_register(job, GPR_RDI, insn->address_size)),
+				     &right, size, ACCESS_READ, false);
+	if (step != STEP_DONE)
+		return step;
+	hv_alu(ALU_CMP, size, left, right, &flags);
+	job->flags = flags;
+	if (!scas)
+		move_register(job, GPR_RSI, by);
+	move_register(job, GPR_RDI, by);
+	return STEP_DONE;
+}
+
+static enum step compare_string(struct job *job)
+{
+	struct hv_instruction *insn = &job->insn;
+	bool while_equal = insn->prefix == 0xf3;
+	enum step step;
+
+	if (insn->rep && !get_register(job, GPR_RCX, insn->address_size))
+		return STEP_DONE;
+	step = compare_element(job);
+	if (step != STEP_DONE || !insn->rep)
+		return step;
+	move_register(job, GPR_RCX, -1ull);
+	if (get_register(job, GPR_RCX, insn->address_size) &&
+	    !(job->flags & RFLAGS_ZF) == !while_equal)
+		insn->length = 0;
+	return STEP_DONE;
+}
+
+/* --- the stack and instruction pointers -------------------------------------------------------- */
+
+static u32 stack_size(const struct job *job)
+{
+	if (hv_in_64_bit_mode(job->vcpu))
+		return 8;
+	return vmcs_get(GUEST_SS_ACCESS_RIGHTS) & HV_AR_DB ? 4 : 2;
+}
+
+/* Bytes that PUSH and POP move: in 64-bit mode 8 or 2. */
+static u32 push_size(const struct job *job)
+{
+	u32 size = job->insn.operand_size;
+
+	return hv_in_64_bit_mode(job->vcpu) && size == 4 ? 8 : size;
+}
+
+static void move_stack(struct job *job, u64 by)
+{
+	set_register(job, GPR_RSP, stack_size(job), hv_gpr(job->vcpu, GPR_RSP) + by);
+}
+
+static enum step push(struct job *job, u64 value, u32 size)
+{
+	u64 top = hv_gpr(job->vcpu, GPR_RSP) - size;
+	enum step step;
+
+	if (stack_size(job) < 8)
+		top &= BITS(8 * stack_size(job) - 1, 0);
+	step = access_linear(job, hv_linear(job->vcpu, SEGMENT_SS, top), &value, size, ACCESS_WRITE,
+			     true);
+	if (step == STEP_DONE)
+		move_stack(job, -(u64)size);
+	return step;
+}
+
+static enum step pop_to_memory(struct job *job)
+{
+	u64 top = hv_gpr(job->vcpu, GPR_RSP), value = 0;
+	u32 size = push_size(job);
+	enum step step;
+
+	if (stack_size(job) < 8)
+		top &= BITS(8 * stack_size(job) - 1, 0);
+	job->insn.operand_size = size;
+	/* Volume 2, POP: an address with RSP is computed with its value behind the pop. */
+	if (job->insn.modrm & 7 && (job->insn.modrm & 7) == 4)
+		return STEP_UNKNOWN;
+	step = access_linear(job, hv_linear(job->vcpu, SEGMENT_SS, top), &value, size, ACCESS_READ,
+			     false);
+	if (step == STEP_DONE)
+		step = write_operand(job, value);
+	if (step == STEP_DONE)
+		move_stack(job, size);
+	return step;
+}
+
+/* CALL, JMP and PUSH with a memory operand: FFH, ModRM.reg 2, 4, 6. */
+static enum step indirect(struct job *job, u32 reg)
+{
+	u32 size = job->insn.operand_size = push_size(job);
+	u64 value, next = vmcs_get(GUEST_RIP) + job->insn.length;
+	enum step step = read_operand(job, &value, false);
+
+	if (step == STEP_DONE && reg == 6)
+		return push(job, value, size);
+	if (step == STEP_DONE && size == 8 && !hv_is_canonical(value)) {
+		job->fault = HV_FAULT_GP;
+		return STEP_FAULT;
+	}
+	if (step == STEP_DONE && reg == 2)
+		step = push(job, next, size);
+	if (step == STEP_DONE)
+		job->jump = value - next;
+	return step;
+}
+
+/* Executed by the processor itself on a copy of the operand. */
+static enum step native(struct job *job)
+{
+	struct hv_instruction *insn = &job->insn;
+	u8 operand[HV_NATIVE_SIZE] = { 0 };
+	u32 size, reg = modrm_register(job);
+	enum hv_operand access = hv_native_operand(insn, &size);
+	u64 number = hv_gpr(job->vcpu, reg), linear;
+	bool by_bit_number = insn->opcode == 0x0fa3 || insn->opcode == 0x0fab ||
+			     insn->opcode == 0x0fb3 || insn->opcode == 0x0fbb;
+	enum step step = STEP_DONE;
+	bool done;
+
+	if (access == HV_OPERAND_UNKNOWN)
+		return STEP_UNKNOWN;
+	/* Volume 2, BT: a bit number in a register reaches beyond the operand. */
+	if (by_bit_number) {
+		u32 shift = 64 - 8 * size;
+
+		insn->offset += ((s64)(number << shift) >> shift >> (size == 8 ? 6 : size == 4 ? 5 : 4)) *
+				size;
+		if (insn->address_size < 8)
+			insn->offset &= BITS(8 * insn->address_size - 1, 0);
+	}
+	linear = operand_address(job);
+	if (access != HV_OPERAND_WRITE)
+		step = access_bytes(job, linear, operand, size,
+				    access == HV_OPERAND_MODIFY ? ACCESS_WRITE : ACCESS_READ, false);
+	if (step != STEP_DONE)
+		return step;
+	/* Only the last run counts: until then the registers stay as they are. */
+	if (access != HV_OPERAND_READ) {
+		const struct general_registers before = job->vcpu->state.regs;
+		u64 flags = job->flags;
+
+		if (by_bit_number)
+			hv_set_gpr(job->vcpu, reg, number & (8 * size - 1));
+		done = hv_native_run(job->vcpu, insn, operand, &job->flags, &job->fault);
+		if (by_bit_number)
+			hv_set_gpr(job->vcpu, reg, number);
+		step = done ? access_bytes(job, linear, operand, size, ACCESS_WRITE, true) : STEP_FAULT;
+		if (step != STEP_DONE) {
+			job->vcpu->state.regs = before;
+			job->flags = flags;
+		}
+		return step;
+	}
+	if (by_bit_number)
+		hv_set_gpr(job->vcpu, reg, number & (8 * size - 1));
+	done = hv_native_run(job->vcpu, insn, operand, &job->flags, &job->fault);
+	if (by_bit_number)
+		hv_set_gpr(job->vcpu, reg, number);
+	return done ? STEP_DONE : STEP_FAULT;
+}
+
 static enum step execute(struct job *job)
 {
 	struct hv_instruction *insn = &job->insn;
 	u32 size = insn->operand_size, reg = modrm_register(job);
 
+	if (insn->vex)
+		return native(job);
+	if (insn->is_string && (insn->opcode & ~9u) == 0xa6)
+		return compare_string(job);
 	if (insn->is_string)
 		return insn->opcode >= 0xa4 ? string(job) : STEP_UNKNOWN;
 	if (insn->opcode < 0x40 && insn->opcode & 2)
@@ -384,7 +591,18 @@ static enum step execute(struct job *job)
 		return store(job, get_register(job, GPR_RAX, size));
 	case 0xc6: case 0xc7:
 		return reg & 7 ? STEP_UNKNOWN : store(job, insn->immediate);
-	case 0xf6: case 0xf7: case 0xfe: case 0xff:
+	case 0x8c:
+		insn->operand_size = 2;
+		return reg < 6 ? store(job, vmcs_get(GUEST_ES_SELECTOR + 2 * reg)) : STEP_UNKNOWN;
+	case 0x8f:
+		return reg & 7 ? STEP_UNKNOWN : pop_to_memory(job);
+	case 0xf6: case 0xf7:
+		return (reg & 7) >= 4 ? native(job) : group_of_one(job);
+	case 0xff:
+		if ((reg & 7) == 2 || (reg & 7) == 4 || (reg & 7) == 6)
+			return indirect(job, reg & 7);
+		return group_of_one(job);
+	case 0xfe:
 		return group_of_one(job);
 	case 0x63:
 		return load(job, reg, size < 4 ? size : 4, true);
@@ -395,7 +613,7 @@ static enum step execute(struct job *job)
 	case 0x0fb7: case 0x0fbf:
 		return load(job, reg, 2, insn->opcode == 0x0fbf);
 	default:
-		return STEP_UNKNOWN;
+		return native(job);
 	}
 }
 
@@ -419,7 +637,8 @@ enum hv_next hv_emulate(struct hv_vcpu *vcpu)
 		vmcs_put(GUEST_RFLAGS, job.flags);
 		/* An instruction that repeats is not over. */
 		if (job.insn.length)
-			hv_skip(vcpu, job.insn.length);
+			hv_skip(vcpu, job.insn.length + job.jump);
+		hv_add_pending_debug(job.hits);
 		return HV_GUEST;
 	}
 }

@@ -35,7 +35,7 @@ enum hv_next hv_emulation_failure(struct hv_vcpu *vcpu)
 	return hv_user(vcpu, KVM_EXIT_INTERNAL_ERROR, NULL);
 }
 
-void hv_skip(struct hv_vcpu *vcpu, u32 length)
+void hv_skip(struct hv_vcpu *vcpu, u64 length)
 {
 	u64 rip = vmcs_get(GUEST_RIP) + length, flags = vmcs_get(GUEST_RFLAGS);
 	u64 state = vmcs_get(GUEST_INTERRUPTIBILITY_STATE);
@@ -94,11 +94,6 @@ enum hv_next hv_exit_exception_or_nmi(struct hv_vcpu *vcpu)
 		return hv_internal_error(vcpu, KVM_INTERNAL_ERROR_SIMUL_EX, &event, 1);
 	asm volatile("int $2" : : : "memory");
 	return HV_GUEST;
-}
-
-enum hv_next hv_exit_task_switch(struct hv_vcpu *vcpu)
-{
-	return hv_emulation_failure(vcpu);
 }
 
 /* VMX instructions, MONITOR, MWAIT, XSETBV ...: the guest does not have them. */
@@ -171,6 +166,9 @@ enum hv_next hv_exit_vmcall(struct hv_vcpu *vcpu)
 	struct kvm_run *run = vcpu->run;
 	u64 gpa = regs->rbx, size = regs->rcx * PAGE_SIZE;
 
+	/* A guest that knows of no hypervisor sees a processor without VMX operation. */
+	if (!hv_guest_has(vcpu, FEATURE_HYPERVISOR))
+		return hv_exit_ud(vcpu);
 	if (hv_cpl())
 		return hypercall_result(vcpu, -KVM_EPERM);
 	if (regs->rax != KVM_HC_MAP_GPA_RANGE ||

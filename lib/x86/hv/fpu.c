@@ -83,7 +83,6 @@ void hv_fpu_reset(struct hv_vcpu *vcpu)
 	memcpy(vcpu->fpu, &control, sizeof(control));
 	memcpy(vcpu->fpu + 24, &mxcsr, sizeof(mxcsr));
 	vcpu->xcr0 = 1;
-	vcpu->xss = 0;
 	if (vcpu->vm->fpu_owner == vcpu)
 		vcpu->vm->fpu_owner = NULL;
 }

@@ -37,6 +37,7 @@
 #define HV_SLICE	10000	/* cycles of the time-stamp counter */
 #define HV_PIO_OFFSET	3072	/* of the I/O data in the page of struct kvm_run; 1024 bytes */
 #define HV_PIO_SIZE	1024
+#define HV_MTRRS	28
 #define HV_XSAVE_SIZE	4096
 
 struct hv_slot {
@@ -82,7 +83,7 @@ struct hv_access {
 	u8 data[8];
 };
 
-#define HV_MAX_ACCESSES	4	/* MOVS with both operands across pages */
+#define HV_MAX_ACCESSES	18	/* 64 bytes across pages, read and written */
 
 /*
  * An access to MMIO ends the emulation of its instruction with an exit to user space. When user
@@ -96,7 +97,8 @@ struct hv_emulation {
 
 /* MSRs that the processor uses in the guest and no VMCS field holds. */
 enum { HV_MSR_STAR, HV_MSR_LSTAR, HV_MSR_CSTAR, HV_MSR_FMASK, HV_MSR_KERNEL_GS_BASE,
-       HV_MSR_TSC_AUX, HV_SWITCHED_MSRS };
+       HV_MSR_TSC_AUX, HV_MSR_XSS, HV_MSR_SPEC_CTRL, HV_MSR_U_CET, HV_MSR_PL0_SSP, HV_MSR_PL1_SSP,
+       HV_MSR_PL2_SSP, HV_MSR_PL3_SSP, HV_SWITCHED_MSRS };
 
 struct hv_vcpu {
 	struct hv_vm *vm;
@@ -107,11 +109,13 @@ struct hv_vcpu {
 	bool cannot_run;		/* the MMU has no way to run the mode that the guest is in */
 	struct vmx_switch state;	/* general registers but RSP */
 	u64 cr2, cr8, efer, dr[4], dr6, apic_base, misc_enable;
+	u64 signature, bank_control;	/* IA32_BIOS_SIGN_ID, IA32_MC0_CTL */
+	u64 mtrr[HV_MTRRS];
 	u64 cr3, pdpte[4];		/* where the MMU owns them: hv_cr3() */
 	void *mmu_data;			/* of the MMU */
 	u64 msr[HV_SWITCHED_MSRS];
 	u8 *fpu;			/* XSAVE area, HV_XSAVE_SIZE; FXSAVE area without XSAVE */
-	u64 xcr0, xss;
+	u64 xcr0;
 	u64 tsc_offset, tsc_adjust;
 	struct hv_lapic lapic;
 	u32 mp_state;			/* KVM_MP_STATE_...; without a local APIC always runnable */

@@ -20,6 +20,11 @@ static bool is_software(u32 type)
 	       type == HV_EVENT_PRIVILEGED_SOFTWARE_EXCEPTION;
 }
 
+bool hv_is_software_event(const struct hv_event *event)
+{
+	return event->id && is_software(type_of(event));
+}
+
 /* Table 7-4, Interrupt and Exception Classes. */
 enum class { BENIGN, CONTRIBUTORY, PAGE_FAULT, DOUBLE_FAULT };
 

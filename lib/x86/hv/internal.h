@@ -2,6 +2,7 @@
 #ifndef HV_INTERNAL_H
 #define HV_INTERNAL_H
 
+#include "cpu/features.h"
 #include "hv/hv.h"
 #include "mmu/walk.h"
 
@@ -73,8 +74,13 @@ enum hv_next hv_internal_error(struct hv_vcpu *vcpu, u32 suberror, const u64 *va
 /* Exit to user space for `reason` (KVM_EXIT_...), and what to do when it runs the vCPU again. */
 enum hv_next hv_user(struct hv_vcpu *vcpu, u32 reason, int (*complete)(struct hv_vcpu *vcpu));
 
+/* Breakpoints of DR7 that an access meets, bits 3:0; and what waits to be a debug exception. */
+enum hv_break { HV_BREAK_READ, HV_BREAK_WRITE, HV_BREAK_IO };
+u64 hv_breakpoints(const struct hv_vcpu *vcpu, enum hv_break kind, u64 address, u32 size);
+void hv_add_pending_debug(u64 hits);
+
 /* The instruction that exited, or was emulated, is done: RIP, interrupt shadow, single step. */
-void hv_skip(struct hv_vcpu *vcpu, u32 length);
+void hv_skip(struct hv_vcpu *vcpu, u64 length);
 void hv_skip_exiting(struct hv_vcpu *vcpu);
 
 /* --- FPU, SSE and XSAVE: fpu.c ------------------------------------------------------------- */
@@ -108,6 +114,9 @@ void hv_inject(struct hv_vcpu *vcpu, struct hv_fault fault);
 /* Before an entry: the event to deliver, the windows to watch. After an exit: what it broke off. */
 void hv_events_before_entry(struct hv_vcpu *vcpu);
 void hv_events_after_exit(struct hv_vcpu *vcpu);
+
+/* INT n, INT3, INTO, INT1: the instruction that raised it is over. */
+bool hv_is_software_event(const struct hv_event *event);
 
 /* The vector of the interrupt that comes next, from user space or the local APIC; -1: none. */
 int hv_next_interrupt(const struct hv_vcpu *vcpu);
@@ -163,6 +172,14 @@ enum hv_msr_result hv_msr_set(struct hv_vcpu *vcpu, u32 index, u64 value, bool b
 /* At the start and end of a run: swaps the guest's with the host's. */
 void hv_msrs_swap(struct hv_vcpu *vcpu);
 
+/* Whether the guest's CPUID reports a feature. */
+bool hv_guest_has(const struct hv_vcpu *vcpu, enum feature feature);
+
+/* Memory-type range registers; false from hv_mtrr_set(): #GP(0). */
+bool hv_is_mtrr(const struct hv_vcpu *vcpu, u32 msr);
+u64 hv_mtrr_get(const struct hv_vcpu *vcpu, u32 msr);
+bool hv_mtrr_set(struct hv_vcpu *vcpu, u32 msr, u64 value);
+
 /* Takes from an entry what the core cannot do. */
 void hv_cpuid_restrict(struct kvm_cpuid_entry2 *entry);
 /* The entry of the guest's CPUID table, NULL when there is none. */
@@ -205,19 +222,23 @@ enum hv_copy hv_copy(struct hv_vcpu *vcpu, u64 linear, void *bytes, u32 size, en
 /* The bytes of the instruction at RIP, as far as they are memory: at most 15. Returns how many. */
 u32 hv_fetch(struct hv_vcpu *vcpu, u8 bytes[15]);
 
-/* --- instructions: decode.c, emulate.c ------------------------------------------------------ */
+/* --- instructions: decode.c, emulate.c, native.c ------------------------------------------------------ */
 
 struct hv_instruction {
 	u8 bytes[15];
 	u32 available;		/* bytes that could be read */
 	u32 length;
-	u32 opcode;		/* 0F xx: 0x0fxx */
+	u32 opcode;		/* 0F xx: 0x0fxx; 0F 38 xx: 0x0f38xx */
+	u32 opcode_at, modrm_at;	/* offsets in `bytes` */
 	u8 rex, modrm;
+	u8 prefix;		/* F2H or F3H, else 66H, else 0 */
+	bool vex, wide_vector;	/* wide_vector: VEX.L */
 	u8 operand_size, address_size;	/* bytes: 2, 4, 8 */
 	u8 segment;		/* of the memory operand: SEGMENT_..., also by default */
 	bool rep, lock, has_modrm, is_string;
 	u64 offset;		/* of the memory operand in its segment */
 	u64 immediate;		/* sign-extended */
+	u32 immediate_size;
 };
 
 /* Decodes the instruction at RIP; false for one that the core does not know. */
@@ -228,6 +249,19 @@ u64 hv_linear(const struct hv_vcpu *vcpu, u8 segment, u64 offset);
 
 /* Emulates the instruction at RIP, which accesses MMIO. */
 enum hv_next hv_emulate(struct hv_vcpu *vcpu);
+
+/* How an instruction uses its memory operand. */
+enum hv_operand { HV_OPERAND_UNKNOWN, HV_OPERAND_READ, HV_OPERAND_WRITE, HV_OPERAND_MODIFY };
+
+/*
+ * Executes the instruction itself, on this processor and with the guest's registers, on a copy of
+ * its memory operand. hv_native_operand() says whether it can be, and how many bytes (at most
+ * HV_NATIVE_SIZE) the operand has. False: `fault`, with registers as they were.
+ */
+#define HV_NATIVE_SIZE	64
+enum hv_operand hv_native_operand(const struct hv_instruction *instruction, u32 *size);
+bool hv_native_run(struct hv_vcpu *vcpu, const struct hv_instruction *instruction, u8 *operand,
+		   u64 *flags, struct hv_fault *fault);
 
 /* `operation` 0 to 7: ADD OR ADC SBB AND SUB XOR CMP; flags in and out. `size`: bytes. */
 u64 hv_alu(u32 operation, u32 size, u64 to, u64 from, u64 *flags);

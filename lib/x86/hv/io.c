@@ -174,6 +174,7 @@ enum hv_next hv_exit_io(struct hv_vcpu *vcpu)
 {
 	const struct io_exit io = read_exit();
 
+	hv_add_pending_debug(hv_breakpoints(vcpu, HV_BREAK_IO, io.port, io.size));
 	if (io.string)
 		return string_io(vcpu, &io);
 	if (io.in)

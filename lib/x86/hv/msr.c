@@ -6,9 +6,10 @@
 #define FAST_STRINGS		BIT(0)		/* of IA32_MISC_ENABLE */
 
 /* Where the value is. */
-enum place { IN_VMCS, IN_SWITCHED, IN_VCPU, IS_EFER, IS_TSC, IS_TSC_ADJUST, IS_TSC_DEADLINE, IS_APIC_BASE };
+enum place { IN_VMCS, IN_SWITCHED, IN_VCPU, IS_EFER, IS_TSC, IS_TSC_ADJUST, IS_TSC_DEADLINE,
+	     IS_APIC_BASE, IS_CONSTANT, IS_COMMAND, OF_HOST };
 /* What may be written. */
-enum check { ANY, CANONICAL, PAT_TYPES, BITS_OF_MASK, READ_ONLY };
+enum check { ANY, CANONICAL, PAT_TYPES, BITS_OF_MASK, READ_ONLY, XSS_BITS, CET_BITS, STACK_POINTER };
 
 struct msr_row {
 	u32 index;
@@ -16,44 +17,88 @@ struct msr_row {
 	u32 where;		/* VMCS field, number in vcpu->msr, or offset in struct hv_vcpu */
 	enum check check;
 	u64 mask;		/* BITS_OF_MASK: others are #GP */
+	u32 has;		/* 1 + the feature of CPUID that brings it; 0: none needed */
 };
+
+#define IA32_SPEC_CTRL		0x48
+#define IA32_PRED_CMD		0x49
+#define IA32_ARCH_CAPABILITIES	0x10a
+#define IA32_MCG_CAP		0x179
+#define IA32_MCG_STATUS		0x17a
+#define IA32_MC0_CTL		0x400
+#define IA32_PL0_SSP		0x6a4
+#define IA32_INTERRUPT_SSP_TABLE 0x6a8
+
+#define HAS(name)	(FEATURE_##name + 1)
+#define HAS_CET		HAS(CET_SS)		/* or CET_IBT */
 
 #define VCPU(member)	IN_VCPU, offsetof(struct hv_vcpu, member)
 
 static const struct msr_row rows[] = {
-	{ IA32_TSC,		IS_TSC, 0,				ANY, 0 },
-	{ IA32_TSC_ADJUST,	IS_TSC_ADJUST, 0,			ANY, 0 },
-	{ IA32_TSC_DEADLINE,	IS_TSC_DEADLINE, 0,			ANY, 0 },
-	{ IA32_APIC_BASE,	IS_APIC_BASE, 0,			ANY, 0 },
-	{ IA32_SYSENTER_CS,	IN_VMCS, GUEST_IA32_SYSENTER_CS,	BITS_OF_MASK, BITS(31, 0) },
-	{ IA32_SYSENTER_ESP,	IN_VMCS, GUEST_IA32_SYSENTER_ESP,	CANONICAL, 0 },
-	{ IA32_SYSENTER_EIP,	IN_VMCS, GUEST_IA32_SYSENTER_EIP,	CANONICAL, 0 },
-	{ IA32_MISC_ENABLE,	VCPU(misc_enable),		BITS_OF_MASK, FAST_STRINGS },
-	{ IA32_PAT,		IN_VMCS, GUEST_IA32_PAT,		PAT_TYPES, 0 },
-	{ IA32_EFER,		IS_EFER, 0,				ANY, 0 },
-	{ IA32_STAR,		IN_SWITCHED, HV_MSR_STAR,		ANY, 0 },
-	{ IA32_LSTAR,		IN_SWITCHED, HV_MSR_LSTAR,		CANONICAL, 0 },
-	{ IA32_CSTAR,		IN_SWITCHED, HV_MSR_CSTAR,		CANONICAL, 0 },
-	{ IA32_FMASK,		IN_SWITCHED, HV_MSR_FMASK,		BITS_OF_MASK, BITS(31, 0) },
-	{ IA32_FS_BASE,		IN_VMCS, GUEST_FS_BASE,			CANONICAL, 0 },
-	{ IA32_GS_BASE,		IN_VMCS, GUEST_GS_BASE,			CANONICAL, 0 },
-	{ IA32_KERNEL_GS_BASE,	IN_SWITCHED, HV_MSR_KERNEL_GS_BASE,	CANONICAL, 0 },
-	{ IA32_TSC_AUX,		IN_SWITCHED, HV_MSR_TSC_AUX,		BITS_OF_MASK, BITS(31, 0) },
+	{ IA32_TSC,		IS_TSC, 0,				ANY, 0, 0 },
+	{ IA32_TSC_ADJUST,	IS_TSC_ADJUST, 0,			ANY, 0, HAS(TSC_ADJUST) },
+	{ IA32_TSC_DEADLINE,	IS_TSC_DEADLINE, 0,			ANY, 0, HAS(TSC_DEADLINE) },
+	{ IA32_APIC_BASE,	IS_APIC_BASE, 0,			ANY, 0, 0 },
+	{ IA32_SYSENTER_CS,	IN_VMCS, GUEST_IA32_SYSENTER_CS,	BITS_OF_MASK, BITS(31, 0), 0 },
+	{ IA32_SYSENTER_ESP,	IN_VMCS, GUEST_IA32_SYSENTER_ESP,	CANONICAL, 0, 0 },
+	{ IA32_SYSENTER_EIP,	IN_VMCS, GUEST_IA32_SYSENTER_EIP,	CANONICAL, 0, 0 },
+	{ IA32_MISC_ENABLE,	VCPU(misc_enable),		BITS_OF_MASK, FAST_STRINGS, 0 },
+	{ IA32_PAT,		IN_VMCS, GUEST_IA32_PAT,		PAT_TYPES, 0, 0 },
+	{ IA32_EFER,		IS_EFER, 0,				ANY, 0, 0 },
+	{ IA32_STAR,		IN_SWITCHED, HV_MSR_STAR,		ANY, 0, 0 },
+	{ IA32_LSTAR,		IN_SWITCHED, HV_MSR_LSTAR,		CANONICAL, 0, 0 },
+	{ IA32_CSTAR,		IN_SWITCHED, HV_MSR_CSTAR,		CANONICAL, 0, 0 },
+	{ IA32_FMASK,		IN_SWITCHED, HV_MSR_FMASK,		BITS_OF_MASK, BITS(31, 0), 0 },
+	{ IA32_FS_BASE,		IN_VMCS, GUEST_FS_BASE,			CANONICAL, 0, 0 },
+	{ IA32_GS_BASE,		IN_VMCS, GUEST_GS_BASE,			CANONICAL, 0, 0 },
+	{ IA32_KERNEL_GS_BASE,	IN_SWITCHED, HV_MSR_KERNEL_GS_BASE,	CANONICAL, 0, 0 },
+	{ IA32_TSC_AUX,		IN_SWITCHED, HV_MSR_TSC_AUX,		BITS_OF_MASK, BITS(31, 0), 0 },
+	{ IA32_BIOS_SIGN_ID,	VCPU(signature),			ANY, 0, 0 },
+	{ IA32_DEBUGCTL,	IN_VMCS, GUEST_IA32_DEBUGCTL,		BITS_OF_MASK, 0, 0 },
+	{ IA32_XSS,		IN_SWITCHED, HV_MSR_XSS,		XSS_BITS, 0, HAS(XSAVES) },
+	{ IA32_SPEC_CTRL,	IN_SWITCHED, HV_MSR_SPEC_CTRL,		BITS_OF_MASK, BITS(2, 0), HAS(IBRS) },
+	{ IA32_PRED_CMD,	IS_COMMAND, 0,				BITS_OF_MASK, BIT(0), HAS(IBRS) },
+	{ IA32_ARCH_CAPABILITIES, OF_HOST, 0,				READ_ONLY, 0, HAS(ARCH_CAPABILITIES) },
+	{ IA32_PKRS,		IN_VMCS, GUEST_IA32_PKRS,		BITS_OF_MASK, BITS(31, 0), HAS(PKS) },
+	{ IA32_U_CET,		IN_SWITCHED, HV_MSR_U_CET,		CET_BITS, 0, HAS_CET },
+	{ IA32_S_CET,		IN_VMCS, GUEST_IA32_S_CET,		CET_BITS, 0, HAS_CET },
+	{ IA32_PL0_SSP,		IN_SWITCHED, HV_MSR_PL0_SSP,		STACK_POINTER, 0, HAS(CET_SS) },
+	{ IA32_PL0_SSP + 1,	IN_SWITCHED, HV_MSR_PL1_SSP,		STACK_POINTER, 0, HAS(CET_SS) },
+	{ IA32_PL0_SSP + 2,	IN_SWITCHED, HV_MSR_PL2_SSP,		STACK_POINTER, 0, HAS(CET_SS) },
+	{ IA32_PL3_SSP,		IN_SWITCHED, HV_MSR_PL3_SSP,		STACK_POINTER, 0, HAS(CET_SS) },
+	{ IA32_INTERRUPT_SSP_TABLE, IN_VMCS, GUEST_IA32_INTERRUPT_SSP_TABLE_ADDR, CANONICAL, 0, HAS(CET_SS) },
+	/* Machine check: one bank, in which nothing is ever logged. */
+	{ IA32_MCG_CAP,		IS_CONSTANT, 1,				READ_ONLY, 0, HAS(MCA) },
+	{ IA32_MCG_STATUS,	IS_CONSTANT, 0,				BITS_OF_MASK, 0, HAS(MCA) },
+	{ IA32_MC0_CTL,		VCPU(bank_control),			ANY, 0, HAS(MCA) },
+	{ IA32_MC0_CTL + 1,	IS_CONSTANT, 0,				BITS_OF_MASK, 0, HAS(MCA) },
+	{ IA32_MC0_CTL + 2,	IS_CONSTANT, 0,				BITS_OF_MASK, 0, HAS(MCA) },
+	{ IA32_MC0_CTL + 3,	IS_CONSTANT, 0,				BITS_OF_MASK, 0, HAS(MCA) },
 };
 
 static const u32 switched[HV_SWITCHED_MSRS] = {
 	[HV_MSR_STAR] = IA32_STAR, [HV_MSR_LSTAR] = IA32_LSTAR, [HV_MSR_CSTAR] = IA32_CSTAR,
 	[HV_MSR_FMASK] = IA32_FMASK, [HV_MSR_KERNEL_GS_BASE] = IA32_KERNEL_GS_BASE,
-	[HV_MSR_TSC_AUX] = IA32_TSC_AUX,
+	[HV_MSR_TSC_AUX] = IA32_TSC_AUX, [HV_MSR_XSS] = IA32_XSS,
+	[HV_MSR_SPEC_CTRL] = IA32_SPEC_CTRL, [HV_MSR_U_CET] = IA32_U_CET,
+	[HV_MSR_PL0_SSP] = IA32_PL0_SSP, [HV_MSR_PL1_SSP] = IA32_PL0_SSP + 1,
+	[HV_MSR_PL2_SSP] = IA32_PL0_SSP + 2, [HV_MSR_PL3_SSP] = IA32_PL3_SSP,
 };
 
-static const struct msr_row *find(u32 index)
+static bool is_there(const struct hv_vcpu *vcpu, const struct msr_row *row)
+{
+	return !row->has || hv_guest_has(vcpu, row->has - 1) ||
+	       (row->has == HAS_CET && row->check == CET_BITS &&
+		hv_guest_has(vcpu, FEATURE_CET_IBT));
+}
+
+static const struct msr_row *find(const struct hv_vcpu *vcpu, u32 index)
 {
 	u32 i;
 
 	for (i = 0; i < ARRAY_SIZE(rows); i++)
 		if (rows[i].index == index)
-			return &rows[i];
+			return is_there(vcpu, &rows[i]) ? &rows[i] : NULL;
 	return NULL;
 }
 
@@ -130,7 +175,28 @@ static bool is_pat(u64 value)
 	return true;
 }
 
-static bool may_be(const struct msr_row *row, u64 value)
+/* Volume 1, 13.3: the supervisor components that CPUID reports. */
+static bool are_xss_bits(const struct hv_vcpu *vcpu, u64 value)
+{
+	const struct kvm_cpuid_entry2 *entry = hv_cpuid_entry(vcpu, 0xd, 1);
+
+	return !(value & ~((u64)entry->edx << 32 | entry->ecx));
+}
+
+/* Volume 1, 18: bits 1:0 shadow stacks; 5:2, 10, 11 and the bitmap indirect branch tracking. */
+static bool are_cet_bits(const struct hv_vcpu *vcpu, u64 value)
+{
+	u64 known = 0;
+
+	if (hv_guest_has(vcpu, FEATURE_CET_SS))
+		known |= BITS(1, 0);
+	if (hv_guest_has(vcpu, FEATURE_CET_IBT))
+		known |= BITS(5, 2) | BITS(63, 10);
+	return !(value & ~known) && hv_is_canonical(value & PAGE_MASK) &&
+	       (value & BITS(11, 10)) != BITS(11, 10);
+}
+
+static bool may_be(const struct hv_vcpu *vcpu, const struct msr_row *row, u64 value)
 {
 	switch (row->check) {
 	case CANONICAL:
@@ -141,6 +207,12 @@ static bool may_be(const struct msr_row *row, u64 value)
 		return !(value & ~row->mask);
 	case READ_ONLY:
 		return false;
+	case XSS_BITS:
+		return are_xss_bits(vcpu, value);
+	case CET_BITS:
+		return are_cet_bits(vcpu, value);
+	case STACK_POINTER:
+		return hv_is_canonical(value) && !(value & 3);
 	default:
 		return true;
 	}
@@ -148,10 +220,14 @@ static bool may_be(const struct msr_row *row, u64 value)
 
 enum hv_msr_result hv_msr_get(struct hv_vcpu *vcpu, u32 index, u64 *value)
 {
-	const struct msr_row *row = find(index);
+	const struct msr_row *row = find(vcpu, index);
 
 	if (is_x2apic(index))
 		return hv_lapic_msr_read(vcpu, index, value) ? HV_MSR_DONE : HV_MSR_INVALID;
+	if (hv_is_mtrr(vcpu, index)) {
+		*value = hv_mtrr_get(vcpu, index);
+		return HV_MSR_DONE;
+	}
 	if (!row)
 		return HV_MSR_UNKNOWN;
 	switch (row->place) {
@@ -182,19 +258,28 @@ enum hv_msr_result hv_msr_get(struct hv_vcpu *vcpu, u32 index, u64 *value)
 	case IS_APIC_BASE:
 		*value = vcpu->apic_base;
 		break;
+	case IS_CONSTANT:
+		*value = row->where;
+		break;
+	case IS_COMMAND:
+		return HV_MSR_INVALID;
+	case OF_HOST:
+		return rdmsr_safe(index, value) == OUTCOME_DONE ? HV_MSR_DONE : HV_MSR_UNKNOWN;
 	}
 	return HV_MSR_DONE;
 }
 
 enum hv_msr_result hv_msr_set(struct hv_vcpu *vcpu, u32 index, u64 value, bool by_user_space)
 {
-	const struct msr_row *row = find(index);
+	const struct msr_row *row = find(vcpu, index);
 
 	if (is_x2apic(index))
 		return hv_lapic_msr_write(vcpu, index, value) ? HV_MSR_DONE : HV_MSR_INVALID;
+	if (hv_is_mtrr(vcpu, index))
+		return hv_mtrr_set(vcpu, index, value) ? HV_MSR_DONE : HV_MSR_INVALID;
 	if (!row)
 		return HV_MSR_UNKNOWN;
-	if (!may_be(row, value))
+	if (!may_be(vcpu, row, value))
 		return HV_MSR_INVALID;
 	switch (row->place) {
 	case IN_VMCS:
@@ -220,6 +305,14 @@ enum hv_msr_result hv_msr_set(struct hv_vcpu *vcpu, u32 index, u64 value, bool b
 	case IS_TSC_DEADLINE:
 		hv_lapic_set_tsc_deadline(vcpu, value);
 		break;
+	case IS_CONSTANT:
+		break;
+	case IS_COMMAND:
+		if (value && wrmsr_safe(index, value) != OUTCOME_DONE)
+			return HV_MSR_INVALID;
+		break;
+	case OF_HOST:
+		return HV_MSR_INVALID;
 	case IS_APIC_BASE:
 		if (by_user_space)
 			vcpu->apic_base = value;

@@ -18,6 +18,8 @@ static const enum control wanted[] = {
 	CONTROL_PROC2_ENABLE_RDTSCP, CONTROL_PROC2_WBINVD_EXITING,
 	CONTROL_PROC2_ENABLE_INVPCID, CONTROL_PROC2_ENABLE_XSAVES_XRSTORS,
 	CONTROL_PROC2_ENABLE_USER_WAIT_AND_PAUSE,
+	CONTROL_ENTRY_LOAD_CET_STATE, CONTROL_EXIT_LOAD_CET_STATE,
+	CONTROL_ENTRY_LOAD_PKRS, CONTROL_EXIT_LOAD_PKRS,
 	CONTROL_EXIT_SAVE_DEBUG_CONTROLS, CONTROL_ENTRY_LOAD_DEBUG_CONTROLS,
 };
 
@@ -38,6 +40,18 @@ static int fill_vmcs(struct hv_vcpu *vcpu)
 	vmcs_set_host_defaults();
 	vmcs_put(VMCS_LINK_POINTER, ~0ull);
 	vmcs_put(TSC_OFFSET, 0);
+	if (control_allowed(CONTROL_ENTRY_LOAD_CET_STATE)) {
+		vmcs_put(HOST_IA32_S_CET, 0);
+		vmcs_put(HOST_SSP, 0);
+		vmcs_put(HOST_IA32_INTERRUPT_SSP_TABLE_ADDR, 0);
+		vmcs_put(GUEST_IA32_S_CET, 0);
+		vmcs_put(GUEST_SSP, 0);
+		vmcs_put(GUEST_IA32_INTERRUPT_SSP_TABLE_ADDR, 0);
+	}
+	if (control_allowed(CONTROL_ENTRY_LOAD_PKRS)) {
+		vmcs_put(HOST_IA32_PKRS, 0);
+		vmcs_put(GUEST_IA32_PKRS, 0);
+	}
 	if (vcpu->vm->irqchip)
 		vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
 	vmcs_put(GUEST_IA32_DEBUGCTL, 0);

@@ -16,7 +16,8 @@ void hv_start(void *page)
 	u32 revision;
 
 	vmx_prepare();
-	/* For XSAVE and XSETBV on behalf of guests. */
+	/* For instructions on behalf of guests: native.c, fpu.c. */
+	write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT);
 	if (CPUID_BIT(1, 0, ecx, 26))
 		write_cr4(read_cr4() | CR4_OSXSAVE);
 	revision = vmcs_revision();

@@ -1,0 +1,66 @@
+/* Debug registers: which breakpoints an access of the core on the guest's behalf meets. */
+#include "hv/internal.h"
+
+#define DR7_ENABLED(dr7, n)	((dr7) >> 2 * (n) & 3)
+#define DR7_KIND(dr7, n)	((dr7) >> (16 + 4 * (n)) & 3)
+#define DR7_LENGTH(dr7, n)	((dr7) >> (18 + 4 * (n)) & 3)
+enum { KIND_EXECUTE, KIND_WRITE, KIND_IO, KIND_READ_WRITE };
+
+/* GUEST_PENDING_DEBUG_EXCEPTIONS: Table 27-4. */
+#define PENDING_ENABLED		BIT(12)
+
+/* While the vCPU runs, its DR0 to DR3 are in the processor. */
+static u64 address_of(const struct hv_vcpu *vcpu, u32 number)
+{
+	if (!vcpu->running)
+		return vcpu->dr[number];
+	switch (number) {
+	case 0:
+		return read_dr0();
+	case 1:
+		return read_dr1();
+	case 2:
+		return read_dr2();
+	default:
+		return read_dr3();
+	}
+}
+
+/* 20.2.4 Debug Control Register (DR7). */
+static bool is_kind(u32 kind, enum hv_break access)
+{
+	switch (access) {
+	case HV_BREAK_IO:
+		return kind == KIND_IO && hv_cr4() & CR4_DE;
+	case HV_BREAK_WRITE:
+		return kind == KIND_WRITE || kind == KIND_READ_WRITE;
+	default:
+		return kind == KIND_READ_WRITE;
+	}
+}
+
+u64 hv_breakpoints(const struct hv_vcpu *vcpu, enum hv_break access, u64 address, u32 size)
+{
+	static const u8 lengths[] = { 1, 2, 8, 4 };
+	u64 dr7 = vmcs_get(GUEST_DR7), hits = 0;
+	u32 i;
+
+	if (!(dr7 & 0xff))
+		return 0;
+	for (i = 0; i < 4; i++) {
+		u32 length = lengths[DR7_LENGTH(dr7, i)];
+		u64 start = address_of(vcpu, i) & ~(u64)(length - 1);
+
+		if (DR7_ENABLED(dr7, i) && is_kind(DR7_KIND(dr7, i), access) &&
+		    address < start + length && start < address + size)
+			hits |= BIT(i);
+	}
+	return hits;
+}
+
+void hv_add_pending_debug(u64 hits)
+{
+	if (hits)
+		vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS,
+			 vmcs_get(GUEST_PENDING_DEBUG_EXCEPTIONS) | hits | PENDING_ENABLED);
+}
