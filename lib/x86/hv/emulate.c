@@ -638,6 +638,8 @@ enum hv_next hv_emulate(struct hv_vcpu *vcpu)
 		/* An instruction that repeats is not over. */
 		if (job.insn.length)
 			hv_skip(vcpu, job.insn.length + job.jump);
+		else
+			vmcs_put(GUEST_RFLAGS, job.flags | RFLAGS_RF);
 		hv_add_pending_debug(job.hits);
 		return HV_GUEST;
 	}

@@ -9,8 +9,8 @@
  *	hv_vcpu_run(&vcpu);					KVM_RUN
  *	switch (vcpu.run->exit_reason) { ...
  *
- * Structures, numbers, errors and what happens are KVM's (without an in-kernel interrupt
- * controller), where KVM leaves a choice the choice is said here. Functions return 0 or a negative
+ * Structures, numbers, errors and what happens are KVM's (local APICs, but no I/O APIC and no PIC),
+ * where KVM leaves a choice the choice is said here. Functions return 0 or a negative
  * errno value. "Host address" (userspace_addr) is a linear address below 4 GBytes, which equals the
  * physical one.
  *
@@ -18,9 +18,8 @@
  * writes only inside of them on its behalf.
  *
  * Limits: with hv_mmu_ept, guests without paging need "unrestricted guest"; with hv_mmu_shadow, real
- * mode does not run. The
- * registers of the FPU and of SSE are shared by the guest and whoever calls hv_vcpu_run(). One
- * processor at a time.
+ * mode does not run. Whoever calls hv_vcpu_run() must not use the registers of FPU and SSE, which
+ * stay the guest's. One processor.
  */
 #ifndef HV_HV_H
 #define HV_HV_H

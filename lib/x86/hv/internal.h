@@ -247,6 +247,13 @@ bool hv_decode(struct hv_vcpu *vcpu, struct hv_instruction *instruction);
 /* Segment base plus offset, cut to the width of the mode. */
 u64 hv_linear(const struct hv_vcpu *vcpu, u8 segment, u64 offset);
 
+/*
+ * Volume 1, 3.3, and volume 3, 6.3 Limit Checking, 6.4 Type Checking: whether `size` bytes at
+ * `offset` are in the segment and may be accessed so. False: `fault`. 64-bit mode checks nothing here.
+ */
+bool hv_check_segment(const struct hv_vcpu *vcpu, u8 segment, u64 offset, u32 size, bool write,
+		      struct hv_fault *fault);
+
 /* Emulates the instruction at RIP, which accesses MMIO. */
 enum hv_next hv_emulate(struct hv_vcpu *vcpu);
 

@@ -113,6 +113,8 @@ static void finish_string(struct hv_vcpu *vcpu, const struct hv_instruction *ins
 		advance(vcpu, insn, GPR_RCX, -(u64)count);
 	if (!io->rep || !cut(insn, hv_gpr(vcpu, GPR_RCX)))
 		hv_skip(vcpu, insn->length);
+	else
+		vmcs_put(GUEST_RFLAGS, vmcs_get(GUEST_RFLAGS) | RFLAGS_RF);
 }
 
 static enum hv_next copy_failed(struct hv_vcpu *vcpu, enum hv_copy result, struct hv_fault fault)
@@ -146,6 +148,15 @@ static int complete_string(struct hv_vcpu *vcpu)
 	return 0;
 }
 
+static bool is_in_segment(struct hv_vcpu *vcpu, const struct hv_instruction *insn,
+			  const struct io_exit *io, u32 count, struct hv_fault *fault)
+{
+	u8 segment = io->in ? SEGMENT_ES : insn->segment;
+	u64 offset = cut(insn, hv_gpr(vcpu, io->in ? GPR_RDI : GPR_RSI));
+
+	return hv_check_segment(vcpu, segment, offset, count * io->size, io->in, fault);
+}
+
 static enum hv_next string_io(struct hv_vcpu *vcpu, const struct io_exit *io)
 {
 	struct hv_instruction insn;
@@ -162,6 +173,13 @@ static enum hv_next string_io(struct hv_vcpu *vcpu, const struct io_exit *io)
 	}
 	linear = string_address(vcpu, &insn, io->in);
 	count = elements(vcpu, &insn, io, linear);
+	/* The exit comes before the checks of the memory operand. */
+	if (count > 1 && !is_in_segment(vcpu, &insn, io, count, &fault))
+		count = 1;
+	if (!is_in_segment(vcpu, &insn, io, count, &fault)) {
+		hv_inject(vcpu, fault);
+		return HV_GUEST;
+	}
 	/* A port is not read when the memory for what comes is not there. */
 	result = hv_copy(vcpu, linear, io->in ? NULL : io_data(vcpu), count * io->size,
 			 io->in ? ACCESS_WRITE : ACCESS_READ, &fault);

@@ -87,18 +87,27 @@ static void forget_all(struct hv_vm *vm)
 	flush(vm);
 }
 
-/* The largest page that can map `gpa` as the slot has it: 2 MBytes where both sides fit. */
-static enum paging_level page_level(const struct hv_slot *slot, u64 gpa)
+/* Whether a page of `level` can map `gpa` as the slot has it: both sides must fit. */
+static bool fits(const struct hv_slot *slot, u64 gpa, enum paging_level level)
 {
-	const u64 size = level_size(LEVEL_PDE);
+	const u64 size = level_size(level);
 	u64 start = gpa & ~(size - 1), offset = start - slot->region.guest_phys_addr;
 
 	/* A page that begins before the slot has an offset beyond all sizes. */
-	if (slot->dirty || !(capabilities()->ept_vpid_cap & EPT_CAP_2M) ||
-	    (slot->region.userspace_addr + offset) % size ||
-	    slot->region.memory_size < size || offset > slot->region.memory_size - size)
+	return !((slot->region.userspace_addr + offset) % size) &&
+	       slot->region.memory_size >= size && offset <= slot->region.memory_size - size;
+}
+
+/* The largest page for `gpa`: 1 GByte, 2 MBytes; 4 KBytes while writes are logged. */
+static enum paging_level page_level(const struct hv_slot *slot, u64 gpa)
+{
+	const u64 cap = capabilities()->ept_vpid_cap;
+
+	if (slot->dirty)
 		return LEVEL_PTE;
-	return LEVEL_PDE;
+	if (cap & EPT_CAP_1G && fits(slot, gpa, LEVEL_PDPTE))
+		return LEVEL_PDPTE;
+	return cap & EPT_CAP_2M && fits(slot, gpa, LEVEL_PDE) ? LEVEL_PDE : LEVEL_PTE;
 }
 
 /* The entry for `gpa` at `level`, with the tables above it; NULL when the pool is empty. */
@@ -142,7 +151,7 @@ static bool fill(struct hv_vm *vm, u64 gpa, bool write)
 	gpa &= ~(level_size(level) - 1);
 	host = slot->region.userspace_addr + (gpa - slot->region.guest_phys_addr);
 	*(volatile u64 *)entry = host | rights | EPT_MEMORY_TYPE(EPT_WB) |
-				 (level == LEVEL_PDE ? EPT_PAGE : 0);
+				 (level > LEVEL_PTE ? EPT_PAGE : 0);
 	vm->fills++;
 	return true;
 }
@@ -177,20 +186,32 @@ static void zap(struct hv_vm *vm, u64 gpa, u64 size, bool write_only)
 #define VIOLATION_LINEAR	BIT(7)	/* GUEST_LINEAR_ADDRESS is valid */
 #define VIOLATION_FINAL		BIT(8)	/* of the access itself, not of a paging structure */
 
+/*
+ * A paging structure where no memory is: what hv_walk_read() gives for its entries decides. Whether
+ * the access was a read or a write the processor does not tell. Where the bus happens to be a legal
+ * entry the guest has its fault all the same: the processor cannot be made to use it.
+ */
+static void table_without_memory(struct hv_vcpu *vcpu, u64 qualification)
+{
+	u64 linear = vmcs_get(GUEST_LINEAR_ADDRESS), gpa;
+	struct hv_fault fault;
+
+	if (hv_translate(vcpu, linear, ACCESS_READ, &gpa, &fault))
+		fault = (struct hv_fault){ .vector = VECTOR_PF, .has_error = true, .cr2 = linear,
+					   .error = hv_cpl() == 3 ? PF_US : 0 };
+	if (qualification & VIOLATION_WRITE && fault.vector == VECTOR_PF)
+		fault.error |= PF_WR;
+	hv_inject(vcpu, fault);
+}
+
 static enum hv_mmu_fault fault(struct hv_vcpu *vcpu)
 {
 	u64 qualification = vmcs_get(EXIT_QUALIFICATION), gpa = vmcs_get(GUEST_PHYSICAL_ADDRESS);
 
 	if (fill(vcpu->vm, gpa, qualification & VIOLATION_WRITE))
 		return HV_MMU_AGAIN;
-	/* Paging structures outside of memory: their entries are as if not present. */
 	if (qualification & VIOLATION_LINEAR && !(qualification & VIOLATION_FINAL)) {
-		hv_inject(vcpu, (struct hv_fault){
-			.vector = VECTOR_PF, .has_error = true,
-			.error = (qualification & VIOLATION_WRITE ? PF_WR : 0) |
-				 (hv_cpl() == 3 ? PF_US : 0),
-			.cr2 = vmcs_get(GUEST_LINEAR_ADDRESS),
-		});
+		table_without_memory(vcpu, qualification);
 		return HV_MMU_AGAIN;
 	}
 	return qualification & VIOLATION_FETCH ? HV_MMU_DEVICE_CODE : HV_MMU_DEVICE;

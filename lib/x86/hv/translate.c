@@ -3,11 +3,11 @@
 #include "string.h"
 #include "vmx/guest.h"
 
-/* What is outside the slots, or not readable, is an entry that is not present. */
+/* What is outside the slots reads as a bus does that nobody answers on: all ones. */
 u64 hv_walk_read(void *vcpu, u64 gpa, u32 size)
 {
 	u8 *memory = hv_memory(((struct hv_vcpu *)vcpu)->vm, gpa, size, false);
-	u64 entry = 0;
+	u64 entry = BITS(8 * size - 1, 0);
 
 	if (memory)
 		memcpy(&entry, memory, size);
