@@ -63,7 +63,7 @@ trees: $(TREES)
 # --- images -----------------------------------------------------------------
 
 # The core shares an image with a guest and its cases: small before fast.
-$(B)/obj/lib/x86/hv/%.o $(B)/obj/x86/hv/%.o: IMAGE_CFLAGS += -Os
+$(B)/obj/lib/x86/hv/%.o $(B)/obj/x86/hv/%.o $(B)/obj/lib/x86/vmx/fields.o: IMAGE_CFLAGS += -Os
 # Many small rules, in every image of x86/vmx: likewise.
 $(B)/obj/lib/x86/vmx/exit_model.o $(B)/obj/lib/x86/vmx/entry_rules.o: IMAGE_CFLAGS += -Os
 

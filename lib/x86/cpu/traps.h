@@ -12,11 +12,15 @@
 
 #include "cpu/cpu.h"
 
-/* One entry of the table of instructions that may fault: where, and where to go on. */
+/*
+ * One entry of the table of instructions that may fault: where, and where to go on. The linker keeps it
+ * with the code that it is about ("o"), and no longer.
+ */
 #define FIXUP(from, to)							\
-	".pushsection .fixups, \"a\"\n\t.quad " from ", " to "\n\t.popsection\n\t"
+	".pushsection .fixups, \"ao\", @progbits, " from "\n\t.quad " from ", " to "\n\t.popsection\n\t"
 
-#define ATTEMPT_ASM(insn) "771: " insn "\n772:\n\t" FIXUP("771b", "772b")
+#define ATTEMPT_ASM(insn)							\
+	".Lattempt%=: " insn "\n.Lattempted%=:\n\t" FIXUP(".Lattempt%=", ".Lattempted%=")
 
 /*
  * ATTEMPT("mov %0, %%cr4", : "r" (value)): the operands as in asm after the template, at least ":".

@@ -329,7 +329,7 @@ void paged_start(struct paged *paged, const struct paged_mode *mode, const struc
 static u64 read_table(void *paged, u64 gpa, u32 size)
 {
 	const u8 *bytes = paged_bytes(paged, gpa);
-	u64 entry = 0;
+	u64 entry = BITS(8 * size - 1, 0);	/* as hv_walk_read() has it */
 
 	if (bytes)
 		memcpy(&entry, bytes, size);

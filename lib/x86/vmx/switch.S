@@ -50,7 +50,7 @@ vmx_switch:
 	btsq $63, %rax
 	popq %rdi
 	jmp out
-	.pushsection .fixups, "a"
+	.pushsection .fixups, "ao", @progbits, vmx_switch
 	.quad 3b, 2b
 	.quad 4b, 2b
 	.popsection
