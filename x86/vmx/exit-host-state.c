@@ -287,11 +287,11 @@ static u32 word_in_memory __used, read_in_compatibility_mode __used;
 		read_in_compatibility_mode = 0;					\
 		trap_expect();							\
 		asm volatile("pushq $0x18; pushq $1f; lretq\n\t.code32\n"	\
-			     "1: movl %%" #reg ":word_in_memory, %%eax\n\t"	\
+			     "1: .Lread%=: movl %%" #reg ":word_in_memory, %%eax\n\t" \
 			     "movl %%eax, %%" #reg ":word_in_memory\n"		\
 			     "2: ljmp $8, $3f\n\t.code64\n"			\
 			     "3: movl %%eax, read_in_compatibility_mode\n\t"	\
-			     FIXUP("1b", "2b")					\
+			     FIXUP(".Lread%=", "2b")				\
 			     : : "a" (0) : "memory", "cc");			\
 		trap_outcome();							\
 	})
