@@ -414,6 +414,43 @@ CASE(free_bits_of_cr4, PROVES("vmx-capabilities:cr4_fixed0", "vmx-capabilities:c
 	space_restore(&space);
 }
 
+/*
+ * What IA32_VMX_CR4_FIXED1 lets be 1 belongs to a feature that CPUID reports: the bit is reserved
+ * elsewhere (2.5). The other way round the MSR may keep a feature out of VMX operation.
+ */
+static const struct {
+	u64 bit;
+	enum feature feature;
+} cr4_features[] = {
+	{ CR4_VME, FEATURE_VME }, { CR4_PVI, FEATURE_VME }, { CR4_TSD, FEATURE_TSC },
+	{ CR4_DE, FEATURE_DE }, { CR4_PSE, FEATURE_PSE }, { CR4_PAE, FEATURE_PAE },
+	{ CR4_MCE, FEATURE_MCE }, { CR4_PGE, FEATURE_PGE }, { CR4_OSFXSR, FEATURE_FXSR },
+	{ CR4_OSXMMEXCPT, FEATURE_SSE }, { CR4_UMIP, FEATURE_UMIP }, { CR4_LA57, FEATURE_LA57 },
+	{ CR4_VMXE, FEATURE_VMX }, { CR4_SMXE, FEATURE_SMX }, { CR4_FSGSBASE, FEATURE_FSGSBASE },
+	{ CR4_PCIDE, FEATURE_PCID }, { CR4_OSXSAVE, FEATURE_XSAVE }, { CR4_KL, FEATURE_KL },
+	{ CR4_SMEP, FEATURE_SMEP }, { CR4_SMAP, FEATURE_SMAP }, { CR4_PKE, FEATURE_PKU },
+	{ CR4_PKS, FEATURE_PKS }, { CR4_UINTR, FEATURE_UINTR }, { CR4_LASS, FEATURE_LASS },
+	{ CR4_LAM_SUP, FEATURE_LAM }, { CR4_FRED, FEATURE_FRED },
+};
+
+CASE(cr4_fixed1_agrees_with_cpuid, PROVES("vmx-capabilities:cr4_fixed1"), NEEDS(VMX))
+{
+	u64 fixed1 = capabilities()->cr4_fixed1;
+	char words[80];
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(cr4_features); i++)
+		if (!feature(cr4_features[i].feature) &&
+		    !EXPECT_EQ(fixed1 & cr4_features[i].bit, 0))
+			case_note("lacks", "%s", feature_words(words, sizeof(words),
+							       cr4_features[i].feature));
+	/* Either of its two parts. */
+	if (!feature(FEATURE_CET_SS) && !feature(FEATURE_CET_IBT))
+		EXPECT_EQ(fixed1 & CR4_CET, 0);
+	/* Without these no image would run. */
+	EXPECT_EQ(fixed1 & (CR4_PAE | CR4_VMXE), CR4_PAE | CR4_VMXE);
+}
+
 /* --- CPUID ---------------------------------------------------------------------------- */
 
 struct cpuid_bit {
@@ -461,6 +498,12 @@ FEATURE_CASE(EXIT_CTL, CLEAR_UINV, clear_uinv, "exit.27", 7, 0, edx, 5);
 FEATURE_CASE(EXIT_CTL, LOAD_PKRS, load_pkrs, "exit.29", 7, 0, ecx, 31);
 FEATURE_CASE(ENTRY_CTL, LOAD_IA32_BNDCFGS, load_ia32_bndcfgs, "entry.16", 7, 0, ebx, 14);
 FEATURE_CASE(ENTRY_CTL, LOAD_IA32_RTIT_CTL, load_ia32_rtit_ctl, "entry.18", 7, 0, ebx, 25);
+FEATURE_CASE(EXIT_CTL, SAVE_IA32_PAT, save_ia32_pat, "exit.18", 1, 0, edx, 16);
+FEATURE_CASE(ENTRY_CTL, LOAD_IA32_PAT, entry_load_ia32_pat, "entry.14", 1, 0, edx, 16);
+FEATURE_CASE(ENTRY_CTL, LOAD_UINV, load_uinv, "entry.19", 7, 0, edx, 5);
+FEATURE_CASE(ENTRY_CTL, LOAD_GUEST_IA32_LBR_CTL, load_guest_ia32_lbr_ctl, "entry.21",
+	     7, 0, edx, 19);
+FEATURE_CASE(ENTRY_CTL, LOAD_PKRS, entry_load_pkrs, "entry.22", 7, 0, ecx, 31);
 FEATURE_CASE(ENTRY_CTL, LOAD_FRED, load_fred, "entry.23", 7, 1, eax, 17);
 
 /* Either of its two parts. */

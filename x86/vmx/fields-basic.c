@@ -11,6 +11,8 @@
  * what concerns several fields follows.
  */
 #include "cpu/safe.h"
+#include "mmu/build.h"
+#include "mmu/legacy.h"
 #include "mmu/pages.h"
 #include "string.h"
 #include "vmx/vmx.h"
@@ -229,6 +231,8 @@ CASE(vmclear_writes_the_data_to_memory, PROVES("vmx-instructions:vmclear.success
 	REQUIRE(vmclear((u64)vmx->vmcs_region), OUTCOME_DONE);
 	memcpy(copy, vmx->vmcs_region, PAGE_SIZE);
 	memset(vmx->vmcs_region, 0, PAGE_SIZE);
+	/* 27.11.3: so begins every VMCS whose region is new. */
+	REQUIRE(vmclear(physical(copy)), OUTCOME_DONE);
 	REQUIRE(vmptrld(physical(copy)), OUTCOME_DONE);
 	expect_filled(3);
 }
@@ -242,6 +246,64 @@ CASE(full_access_writes_both_halves, PROVES("vmx-instructions:vmwrite.success"),
 	vmwrite(TSC_OFFSET, 0x12345678);
 	EXPECT_EQ(vmread(TSC_OFFSET | VMCS_FIELD_HIGH), 0);
 	EXPECT_EQ(vmread(TSC_OFFSET), 0x12345678);
+}
+
+/*
+ * Outside 64-bit mode the operands have 32 bits: VMREAD then gives the lower half of a wider field,
+ * and VMWRITE clears the upper one, which only the high access type reaches.
+ */
+CODE32(vmxon_32, "vmxon (%eax)");
+CODE32(vmptrld_32, "vmptrld (%eax)");
+CODE32(vmclear_32, "vmclear (%eax)");
+CODE32(vmread_32, "vmread %eax, %eax");
+CODE32(vmwrite_32, "vmwrite %edx, %eax");
+CODE32(vmxoff_32, "vmxoff");
+
+#define POINTER_32(insn, pointer)	LEGACY_STEP(#insn " by", insn##_32, (u32)(u64)&(pointer), 0)
+#define VMREAD_32(field)		LEGACY_STEP("VMREAD of", vmread_32, field, 0)
+#define VMWRITE_32(field, value)	LEGACY_STEP("VMWRITE of", vmwrite_32, field, value)
+
+#define VALUE_64	0x0123456789abcdefull
+
+CASE(operands_of_32_bits, PROVES("vmx-instructions:vmread.success",
+     "vmx-instructions:vmwrite.success"), NEEDS(VMX))
+{
+	static u64 vmxon_pointer, vmcs_pointer;
+	struct legacy_step script[] = {
+		{ POINTER_32(vmxon, vmxon_pointer) },
+		{ POINTER_32(vmptrld, vmcs_pointer) },
+		{ VMREAD_32(GUEST_RIP), .gives = (u32)VALUE_64 },
+		{ VMREAD_32(TSC_OFFSET), .gives = (u32)VALUE_64 },
+		{ VMREAD_32(TSC_OFFSET | VMCS_FIELD_HIGH), .gives = VALUE_64 >> 32 },
+		{ VMWRITE_32(GUEST_RIP, 0x76543210) },
+		{ VMWRITE_32(VMCS_LINK_POINTER, 0x76543210) },
+		{ VMWRITE_32(TSC_OFFSET, 0x76543210) },
+		{ VMWRITE_32(TSC_OFFSET | VMCS_FIELD_HIGH, 0xfedcba98) },
+		{ POINTER_32(vmclear, vmcs_pointer) },
+		{ LEGACY_STEP("VMXOFF,", vmxoff_32, 0, 0) },
+	};
+	struct vmx *vmx = this_vmx();
+	u32 *directory = page_alloc();
+	struct legacy_start start = {
+		.mode = PAGING_32_BIT, .cr3 = physical(directory), .cr4 = CR4_PSE,
+	};
+	u32 i;
+
+	for (i = 0; i < 1024; i++)
+		directory[i] = i << 22 | PTE_P | PTE_RW | PTE_PS;
+	vmwrite(GUEST_RIP, VALUE_64);
+	vmwrite(VMCS_LINK_POINTER, VALUE_64);
+	vmwrite(TSC_OFFSET, VALUE_64);
+	vmxon_pointer = (u64)vmx->vmxon_region;
+	vmcs_pointer = (u64)vmx->vmcs_region;
+	REQUIRE(vmclear(vmcs_pointer), OUTCOME_DONE);
+	REQUIRE(vmxoff(), OUTCOME_DONE);
+	LEGACY_RUN(&start, script);
+	REQUIRE(vmxon(vmxon_pointer), OUTCOME_DONE);
+	REQUIRE(vmptrld(vmcs_pointer), OUTCOME_DONE);
+	EXPECT_EQ(vmread(GUEST_RIP), 0x76543210);
+	EXPECT_EQ(vmread(VMCS_LINK_POINTER), 0x76543210);
+	EXPECT_EQ(vmread(TSC_OFFSET), 0xfedcba9876543210);
 }
 
 /* --- encodings that are none ------------------------------------------------------ */
@@ -358,4 +420,50 @@ CASE(gap_of_appendix_b, PROVES("vmx-instructions:vmread.unsupported_field",
 {
 	check_absent(0x482c);
 	check_absent(0x482c | VMCS_FIELD_HIGH);
+}
+
+/* Bit 12 of every encoding is reserved, whatever the rest of it names. */
+CASE(no_field_has_bit_12, PROVES("vmx-instructions:vmread.unsupported_field"), NEEDS(VMX))
+{
+	u64 value = 0;
+	u32 encoding;
+
+	for (encoding = BIT(12); encoding < ENCODINGS && !case_failed(); encoding++)
+		if (encoding & BIT(12) && !EXPECT(vmread_outcome(encoding, &value), UNSUPPORTED))
+			case_note("encoding", "%#x", encoding);
+}
+
+/*
+ * Of the other encodings a later manual may name more than Appendix B does. Whatever they are,
+ * VMREAD and VMWRITE know the same ones, only exit information can be read-only, and only 64-bit
+ * fields have a high half.
+ */
+static void check_encoding(u32 encoding)
+{
+	bool has_half = VMCS_FIELD_WIDTH(encoding) == VMCS_FIELD_WIDTH_64;
+	u64 value = 0;
+	outcome_t reading = vmread_outcome(encoding, &value);
+	outcome_t writing = vmwrite_outcome(encoding, value);
+
+	if (reading != OUTCOME_DONE || (encoding & VMCS_FIELD_HIGH && !has_half)) {
+		EXPECT(reading, UNSUPPORTED);
+		EXPECT(writing, UNSUPPORTED);
+	} else {
+		EXPECT(writing, is_writable(encoding) ? OUTCOME_DONE : READ_ONLY);
+	}
+}
+
+CASE(vmread_and_vmwrite_know_the_same_encodings,
+     PROVES("vmx-instructions:vmread.unsupported_field",
+	    "vmx-instructions:vmwrite.unsupported_field"), NEEDS(VMX))
+{
+	u32 encoding;
+
+	for (encoding = 0; encoding < ENCODINGS && !case_failed(); encoding++) {
+		if (encoding & BIT(12))
+			continue;
+		check_encoding(encoding);
+		if (case_failed())
+			case_note("encoding", "%#x", encoding);
+	}
 }

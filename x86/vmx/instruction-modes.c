@@ -207,6 +207,30 @@ MODE_CASES(vmcall, "ud", "cpl", NEEDS(VMX));
 CASE_RUN(vmcall_exits_in_compatibility_mode, check_exit_in_compatibility_mode,
 	 FACT(vmcall, "nonroot"), NEEDS(VMX), ROW(&vmcall_row));
 
+/* --- a guest's memory operand -------------------------------------------------------------- */
+
+/* A linear address that is not mapped: behind the first 4 GBytes. */
+#define NOT_MAPPED	0x500000000ull
+
+/* 28.1.1: the VM exit comes before what is wrong with the operand. */
+#define OPERAND_CASE(id, reason, text, ...)					\
+	static void id##_of_no_page(void)					\
+	{									\
+		asm volatile(text : : "a" (NOT_MAPPED), "c" (0) : "cc", "memory"); \
+	}									\
+	static const struct instruction id##_of_no_page_row = {			\
+		id##_of_no_page, NULL, EXIT_##reason };				\
+	CASE_RUN(id##_exits_before_its_operand, check_nonroot, FACT(id, "nonroot"), __VA_ARGS__, \
+		 ROW(&id##_of_no_page_row))
+OPERAND_CASE(vmxon, VMXON, "vmxon (%%rax)", NEEDS(VMX));
+OPERAND_CASE(vmclear, VMCLEAR, "vmclear (%%rax)", NEEDS(VMX));
+OPERAND_CASE(vmptrld, VMPTRLD, "vmptrld (%%rax)", NEEDS(VMX));
+OPERAND_CASE(vmptrst, VMPTRST, "vmptrst (%%rax)", NEEDS(VMX));
+OPERAND_CASE(vmread, VMREAD, "vmread %%rcx, (%%rax)", NEEDS(VMX));
+OPERAND_CASE(vmwrite, VMWRITE, "vmwrite (%%rax), %%rcx", NEEDS(VMX));
+OPERAND_CASE(invept, INVEPT, "invept (%%rax), %%rcx", NEEDS(VMX, EPT_CAP(INVEPT)));
+OPERAND_CASE(invvpid, INVVPID, "invvpid (%%rax), %%rcx", NEEDS(VMX, VPID_CAP(INVVPID)));
+
 /* --- a register as the operand --------------------------------------------------------- */
 
 /*

@@ -4,11 +4,14 @@
  * In 64-bit mode a noncanonical address is #GP(0), or #SS(0) where the address is relative to RSP
  * or RBP; what paging refuses is #PF: 33.3 VMX Instructions, "64-Bit Mode Exceptions" of each.
  * The order is fixed there too: VMREAD stores only after it knows the field, VMWRITE loads before
- * it looks for one, INVEPT and INVVPID load only for a type that exists.
+ * it looks for one, INVEPT and INVVPID load only for a type that exists. What the address leads to
+ * is the operand, also across two pages, by an address of 32 bits, or with a segment base.
  */
 #include "cpu/safe.h"
+#include "cpu/user.h"
 #include "mmu/build.h"
 #include "mmu/pages.h"
+#include "string.h"
 #include "vmx/vmx.h"
 
 BEFORE_EACH_CASE(vmx_start);
@@ -26,6 +29,9 @@ struct instruction {
 	const char *name;
 	outcome_t (*by_rax)(u64 address, u64 rcx);	/* operand in the segment DS */
 	outcome_t (*by_rbp)(u64 address, u64 rcx);	/* operand in the segment SS */
+	outcome_t (*by_eax)(u64 address, u64 rcx);	/* an address of 32 bits */
+	outcome_t (*by_fs)(u64 address, u64 rcx);	/* operand in the segment FS */
+	void (*bare)(void *address);			/* for other privilege levels */
 	u64 rcx;		/* field or type */
 	u32 bytes;		/* of the operand */
 	bool stores;		/* to the operand */
@@ -52,8 +58,24 @@ struct instruction {
 	{									\
 		return ATTEMPT_BY_RBP(before "(%%rbp)" after, address, rcx);	\
 	}									\
+	static outcome_t id##_by_eax(u64 address, u64 rcx)			\
+	{									\
+		return VMX_ATTEMPT(before "(%%eax)" after,			\
+				   : "a" (address), "c" (rcx) : "cc", "memory"); \
+	}									\
+	static outcome_t id##_by_fs(u64 address, u64 rcx)			\
+	{									\
+		return VMX_ATTEMPT(before "%%fs:(%%rax)" after,			\
+				   : "a" (address), "c" (rcx) : "cc", "memory"); \
+	}									\
+	static void id##_bare(void *address)					\
+	{									\
+		asm volatile(before "(%%rax)" after				\
+			     : : "a" (address), "c" (0) : "cc", "memory");	\
+	}									\
 	static const struct instruction id##_row = {				\
-		.name = #id, .by_rax = id##_by_rax, .by_rbp = id##_by_rbp, __VA_ARGS__ }
+		.name = #id, .by_rax = id##_by_rax, .by_rbp = id##_by_rbp,	\
+		.by_eax = id##_by_eax, .by_fs = id##_by_fs, .bare = id##_bare, __VA_ARGS__ }
 
 INSTRUCTION(vmxon, "vmxon ", "", .bytes = 8, .outside = true);
 INSTRUCTION(vmclear, "vmclear ", "", .bytes = 8);
@@ -227,3 +249,184 @@ CASE(fault_keeps_the_error_number, PROVES("vmx-instructions:vmread.operand_fault
 	EXPECT(vmread_by_rax(not_present(), GUEST_RIP), OUTCOME_FAULT(VECTOR_PF, PF_WR));
 	EXPECT_EQ(vmread(VM_INSTRUCTION_ERROR), VMFAIL_UNSUPPORTED_VMCS_COMPONENT);
 }
+
+/* 33.3: who may not execute the instruction at all does not get so far as its operand. */
+static void check_privilege_comes_first(const struct case_def *this_case)
+{
+	const struct instruction *insn = this_case->row;
+	u64 address = not_present();
+	u32 cpl;
+
+	prepare(insn);
+	for (cpl = 1; cpl <= 3; cpl++)
+		EXPECT(run_at_cpl(cpl, insn->bare, (void *)address), OUTCOME_GP0);
+}
+
+#define PRIVILEGE_CASE(id, ...)							\
+	CASE_RUN(id##_privilege_comes_before_the_operand, check_privilege_comes_first, \
+		 PROVES("vmx-instructions:" #id ".cpl"), __VA_ARGS__, ROW(&id##_row))
+PRIVILEGE_CASE(vmxon, NEEDS(VMX));
+PRIVILEGE_CASE(vmclear, NEEDS(VMX));
+PRIVILEGE_CASE(vmptrld, NEEDS(VMX));
+PRIVILEGE_CASE(vmptrst, NEEDS(VMX));
+PRIVILEGE_CASE(vmread, NEEDS(VMX));
+PRIVILEGE_CASE(vmwrite, NEEDS(VMX));
+PRIVILEGE_CASE(invept, EPT_NEEDS);
+PRIVILEGE_CASE(invvpid, VPID_NEEDS);
+
+/* --- which bytes are the operand ------------------------------------------------------- */
+
+/* An operand that the instruction takes, and two bits of it, far apart, that make it refuse. */
+struct use {
+	const struct instruction *insn;
+	u64 rcx;
+	u64 (*operand)(void);		/* what a store stores */
+	u64 first, last;
+	outcome_t refusal;		/* OUTCOME_DONE: it takes every operand */
+};
+
+static u64 vmxon_pointer(void)
+{
+	return (u64)this_vmx()->vmxon_region;
+}
+
+static u64 current_vmcs(void)
+{
+	return (u64)this_vmx()->vmcs_region;
+}
+
+static u64 another_vmcs(void)
+{
+	static u8 region[PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
+	u32 revision = vmcs_revision();
+
+	memcpy(region, &revision, sizeof(revision));
+	return physical(region);
+}
+
+#define FIELD_VALUE	0x0123456789abcdefull
+
+static u64 field_value(void)
+{
+	return FIELD_VALUE;
+}
+
+static u64 eptp(void)
+{
+	u64 cap = capabilities()->ept_vpid_cap;
+
+	return 0x12345000 | (cap & EPT_CAP_WALK_4 ? 3 : 4) << 3 | (cap & EPT_CAP_WB ? 6 : 0);
+}
+
+static u64 vpid(void)
+{
+	return 0xffff;
+}
+
+#define POINTER_USE(id, operand, refusal)	{ &id##_row, 0, operand, BIT(0), BIT(63), refusal }
+static const struct use vmxon_use = POINTER_USE(vmxon, vmxon_pointer, OUTCOME_VMFAIL_INVALID);
+static const struct use vmclear_use = POINTER_USE(vmclear, another_vmcs,
+	OUTCOME_VMFAIL_VALID(VMFAIL_VMCLEAR_INVALID_ADDRESS));
+static const struct use vmptrld_use = POINTER_USE(vmptrld, current_vmcs,
+	OUTCOME_VMFAIL_VALID(VMFAIL_VMPTRLD_INVALID_ADDRESS));
+static const struct use vmptrst_use = { &vmptrst_row, 0, current_vmcs, 0, 0, OUTCOME_DONE };
+static const struct use vmread_use = { &vmread_row, GUEST_RIP, field_value, 0, 0, OUTCOME_DONE };
+static const struct use vmwrite_use = { &vmwrite_row, GUEST_RIP, field_value, 0, 0, OUTCOME_DONE };
+/* Bit 0 makes a memory type that does not exist; bits 63:16 of an INVVPID descriptor are 0. */
+static const struct use invept_use = { &invept_row, 1, eptp, BIT(0), BIT(63), BAD_TYPE };
+static const struct use invvpid_use = {
+	&invvpid_row, ALL_CONTEXTS, vpid, BIT(16), BIT(63), BAD_TYPE
+};
+
+static void put_operand(const struct use *use, u64 linear, u64 value)
+{
+	u64 operand[2] = { value, 0 };
+
+	memcpy((void *)linear, operand, use->insn->bytes);
+}
+
+/* Executes `form` with `address`, which must lead to the operand at `linear`. */
+static void expect_used(const struct use *use, u64 linear, outcome_t (*form)(u64, u64), u64 address)
+{
+	u64 operand = use->operand(), got = 0;
+
+	vmwrite_outcome(GUEST_RIP, use->insn->stores ? FIELD_VALUE : 0);
+	put_operand(use, linear, use->insn->stores ? ~operand : operand);
+	EXPECT(form(address, use->rcx), OUTCOME_DONE);
+	if (use->insn->outside)
+		vmxoff();
+	if (use->insn->stores) {
+		memcpy(&got, (void *)linear, sizeof(got));
+		EXPECT_EQ(got, operand);
+	} else if (use->refusal != OUTCOME_DONE) {
+		put_operand(use, linear, operand ^ use->first);
+		EXPECT(form(address, use->rcx), use->refusal);
+		put_operand(use, linear, operand ^ use->last);
+		EXPECT(form(address, use->rcx), use->refusal);
+	} else {
+		EXPECT_EQ(vmread(GUEST_RIP), operand);
+	}
+}
+
+/* Two pages that are neighbours by their linear addresses alone. */
+static u64 map_two_pages(void)
+{
+	struct window window;
+	u64 behind = physical(page_alloc());
+
+	page_alloc();
+	map_window(&window, PTE_P | PTE_RW);
+	space_map(&window.space, window.linear + PAGE_SIZE, behind, PTE_P | PTE_RW, LEVEL_PTE);
+	return window.linear + PAGE_SIZE;
+}
+
+static void check_crossing(const struct case_def *this_case)
+{
+	const struct use *use = this_case->row;
+	u64 second_page = map_two_pages(), linear;
+	u32 split;
+
+	prepare(use->insn);
+	for (split = 1; split < use->insn->bytes && !case_failed(); split++) {
+		linear = second_page - split;
+		expect_used(use, linear, use->insn->by_rax, linear);
+	}
+}
+
+/* 64-bit mode has addresses of 32 bits, too: bits 63:32 of the register do not count. */
+static void check_32_bit_address(const struct case_def *this_case)
+{
+	const struct use *use = this_case->row;
+	static u64 place[2];
+
+	prepare(use->insn);
+	expect_used(use, (u64)place, use->insn->by_eax, 0xdeadbeef00000000 | (u64)place);
+}
+
+/* FS and GS have bases there. */
+static void check_segment_base(const struct case_def *this_case)
+{
+	const struct use *use = this_case->row;
+	static u64 place[2];
+
+	prepare(use->insn);
+	wrmsr(IA32_FS_BASE, 0x123456789000);
+	expect_used(use, (u64)place, use->insn->by_fs, (u64)place - 0x123456789000);
+	wrmsr(IA32_FS_BASE, 0);
+}
+
+#define USE_CASES(id, ...)							\
+	CASE_RUN(id##_crosses_a_page, check_crossing,				\
+		 PROVES("vmx-instructions:" #id ".success"), __VA_ARGS__, ROW(&id##_use)); \
+	CASE_RUN(id##_by_32_bit_address, check_32_bit_address,			\
+		 PROVES("vmx-instructions:" #id ".success"), __VA_ARGS__, ROW(&id##_use)); \
+	CASE_RUN(id##_by_segment_base, check_segment_base,			\
+		 PROVES("vmx-instructions:" #id ".success"), __VA_ARGS__, ROW(&id##_use))
+USE_CASES(vmxon, NEEDS(VMX));
+USE_CASES(vmclear, NEEDS(VMX));
+USE_CASES(vmptrld, NEEDS(VMX));
+USE_CASES(vmptrst, NEEDS(VMX));
+USE_CASES(vmread, NEEDS(VMX));
+USE_CASES(vmwrite, NEEDS(VMX));
+USE_CASES(invept, NEEDS(VMX, EPT_CAP(INVEPT), EPT_CAP(INVEPT_SINGLE)));
+USE_CASES(invvpid, VPID_NEEDS);

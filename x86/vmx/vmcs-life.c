@@ -310,3 +310,41 @@ CASE(vmxon_is_for_one_processor, PROVES("vmx-instructions:vmxon.success",
 	EXPECT(smp_call(1, check_outside, NULL), OUTCOME_DONE);
 	expect_current(first_region());
 }
+
+/* --- INIT and the end of VMX operation ------------------------------------------------ */
+
+/* How far the other processor has come. */
+static volatile u32 in_vmx_operation, init_sent, still_in_vmx_operation, behind_vmxoff;
+
+static void pause_for_a_while(void)
+{
+	u32 i;
+
+	for (i = 0; i < 100000; i++)
+		pause();
+}
+
+static void leave_vmx_operation_after_init(void *vmxon_region)
+{
+	enter_vmx_operation_here((u64)vmxon_region);
+	in_vmx_operation = 1;
+	smp_wait_for(&init_sent);
+	pause_for_a_while();
+	still_in_vmx_operation = 1;
+	vmxoff();
+	pause_for_a_while();
+	behind_vmxoff = 1;
+}
+
+/* 26.8: VMX operation blocks INIT. It is not lost: VMXOFF lets it through. */
+CASE(vmxoff_unblocks_init, PROVES("vmx-instructions:vmxoff.success",
+     "vmx-instructions:vmxon.success"), TWO_PROCESSORS)
+{
+	in_vmx_operation = init_sent = still_in_vmx_operation = behind_vmxoff = 0;
+	smp_begin(1, leave_vmx_operation_after_init, (void *)new_region());
+	REQUIRE_TRUE(smp_wait_for(&in_vmx_operation));
+	smp_init(1);
+	init_sent = 1;
+	EXPECT_TRUE(smp_wait_for(&still_in_vmx_operation));
+	EXPECT_FALSE(smp_wait_for(&behind_vmxoff));
+}

@@ -152,6 +152,29 @@ CASE(eptp_switching, PROVES("vmx-instructions:vmfunc.eptp_switching"), NEEDS(VMX
 		EXPECT_EQ(vmread(EPTP_INDEX), 511);
 }
 
+/* 28.5.7.3: VMFUNC is no instruction of VMX root operation, and leaves all six flags alone. */
+GUEST_CODE(vmfunc_with_all_flags, "movl guest_value2, %ecx\n\txorl %eax, %eax\n\t"
+	   "pushfq\n\torl $0x8d5, (%rsp)\n\tpopfq", "vmfunc");
+GUEST_CODE(vmfunc_with_no_flags, "movl guest_value2, %ecx\n\txorl %eax, %eax\n\t"
+	   "pushfq\n\tandl $~0x8d5, (%rsp)\n\tpopfq", "vmfunc");
+
+CASE(eptp_switching_changes_no_flag, PROVES("vmx-instructions:vmfunc.eptp_switching"),
+     NEEDS(VMX, EPTP_SWITCHING))
+{
+	struct ept ept;
+	u64 *list = enable_eptp_switching(&ept);
+
+	list[0] = ept_pointer(&ept, 0);
+	guest_value2 = 0;
+	/* Nothing but a RET is between the instruction and the VMCALL. */
+	EXPECT(enter(guest_vmfunc_with_all_flags.run), GUEST_DONE);
+	EXPECT(guest_outcome(), OUTCOME_DONE);
+	EXPECT_EQ(vmread(GUEST_RFLAGS) & RFLAGS_STATUS, RFLAGS_STATUS);
+	EXPECT(enter(guest_vmfunc_with_no_flags.run), GUEST_DONE);
+	EXPECT(guest_outcome(), OUTCOME_DONE);
+	EXPECT_EQ(vmread(GUEST_RFLAGS) & RFLAGS_STATUS, 0);
+}
+
 CASE(eptp_index_above_511, PROVES("vmx-instructions:vmfunc.eptp_index_above_511"),
      NEEDS(VMX, EPTP_SWITCHING))
 {

@@ -8,7 +8,11 @@
  * IA32_FEATURE_CONTROL forbids it is the subject of vmxon-unlocked and vmxon-disabled; CPL and
  * modes, of instruction-modes.
  */
+#include "cpu/features.h"
 #include "cpu/safe.h"
+#include "mmu/build.h"
+#include "mmu/legacy.h"
+#include "mmu/pages.h"
 #include "string.h"
 #include "vmx/vmx.h"
 
@@ -74,6 +78,37 @@ CASE(vmxon_again_without_a_current_vmcs, PROVES("vmx-instructions:vmxon.success"
 	REQUIRE(vmxon(vmxon_region()), OUTCOME_DONE);
 	EXPECT(vmptrst(&pointer), OUTCOME_DONE);
 	EXPECT_EQ(pointer, NO_VMCS);
+}
+
+/* --- address-range monitoring ------------------------------------------------------ */
+
+/*
+ * Both instructions clear what MONITOR has established: MWAIT then does not wait. With interrupts
+ * disabled nothing would end the wait, so the failure is a case that hangs.
+ */
+static void monitor(const void *address)
+{
+	asm volatile("monitor" : : "a" (address), "c" (0), "d" (0) : "memory");
+}
+
+static outcome_t mwait(void)
+{
+	return ATTEMPT("mwait", : "a" (0), "c" (0) : "memory");
+}
+
+CASE(vmxon_clears_monitoring, PROVES("vmx-instructions:vmxon.success"), NEEDS(VMX, CPU(MONITOR)))
+{
+	monitor(page_alloc());
+	REQUIRE(vmxon(vmxon_region()), OUTCOME_DONE);
+	EXPECT(mwait(), OUTCOME_DONE);
+}
+
+CASE(vmxoff_clears_monitoring, PROVES("vmx-instructions:vmxoff.success"), NEEDS(VMX, CPU(MONITOR)))
+{
+	REQUIRE(vmxon(vmxon_region()), OUTCOME_DONE);
+	monitor(page_alloc());
+	REQUIRE(vmxoff(), OUTCOME_DONE);
+	EXPECT(mwait(), OUTCOME_DONE);
 }
 
 /* --- CR4.VMXE --------------------------------------------------------------------- */
@@ -173,6 +208,54 @@ CASE_RUN(mov_of_wrong_cr0_in_vmx_operation, check_mov_of_wrong_bits,
 CASE_RUN(mov_of_wrong_cr4_in_vmx_operation, check_mov_of_wrong_bits,
 	 PROVES("vmx-capabilities:cr4_fixed0", "vmx-capabilities:cr4_fixed1"),
 	 NEEDS(VMX), ROW(&cr4));
+
+/* 32-bit code without paging has CR0.PG as VMX operation does not want it; all else is good. */
+#define VMX_SUCCEEDED	0x10000u
+
+CODE32(vmxon_outside_64_bit_mode, "vmxon (%eax)\n\tpushfl\n\tpopl %eax\n\tandl $0x8d5, %eax\n\t"
+       "orl $0x10000, %eax");
+CODE32(vmxoff_outside_64_bit_mode, "vmxoff");
+
+#define VMXON_STEP(pointer) \
+	LEGACY_STEP("VMXON by", vmxon_outside_64_bit_mode, (u32)(u64)(pointer), 0)
+#define VMXOFF_STEP \
+	LEGACY_STEP("VMXOFF,", vmxoff_outside_64_bit_mode, 0, 0)
+
+static u64 pointer_for_32_bit_code;
+
+CASE(vmxon_without_paging, PROVES("vmx-instructions:vmxon.fixed_bits",
+     "vmx-capabilities:cr0_fixed0"), NEEDS(VMX))
+{
+	struct legacy_step script[] = {
+		{ VMXON_STEP(&pointer_for_32_bit_code), .ends = OUTCOME_GP0 },
+		{ VMXOFF_STEP, .ends = OUTCOME_UD },
+	};
+
+	if (!(capabilities()->cr0_fixed0 & CR0_PG))
+		case_skip("CR0.PG fixed to 1");
+	pointer_for_32_bit_code = vmxon_region();
+	LEGACY_RUN(&(struct legacy_start){ .mode = PAGING_OFF }, script);
+}
+
+/* With paging they are good, and 64-bit mode is not asked for. */
+CASE(vmxon_with_32_bit_paging, PROVES("vmx-instructions:vmxon.success"), NEEDS(VMX))
+{
+	struct legacy_step script[] = {
+		{ VMXON_STEP(&pointer_for_32_bit_code), .gives = VMX_SUCCEEDED },
+		{ VMXOFF_STEP },
+		{ VMXOFF_STEP, .ends = OUTCOME_UD },
+	};
+	u32 *directory = page_alloc();
+	struct legacy_start start = {
+		.mode = PAGING_32_BIT, .cr3 = physical(directory), .cr4 = CR4_PSE,
+	};
+	u32 i;
+
+	for (i = 0; i < 1024; i++)
+		directory[i] = i << 22 | PTE_P | PTE_RW | PTE_PS;
+	pointer_for_32_bit_code = vmxon_region();
+	LEGACY_RUN(&start, script);
+}
 
 /* The control registers are checked before the operand is read. */
 CASE(fixed_bits_come_before_the_operand, PROVES("vmx-instructions:vmxon.fixed_bits"), NEEDS(VMX))
