@@ -1,5 +1,5 @@
 #!/bin/sh
-# exitpath bench boot: what one boot of an image costs on each platform.
+# exitpath bench boot: what one boot of an image costs on each platform; bench entry: what a VM entry costs.
 
 set -u
 . "${0%/*}/common.sh"
@@ -9,11 +9,14 @@ usage()
 {
 	cat <<END
 usage: exitpath bench boot [--on PLATFORM]... [--runs N] [AREA/IMAGE]
+       exitpath bench entry [--on PLATFORM]... [--runs N]
 
 Boots one image (default: guest/cpuid-basic) with its first case alone so many times on each platform that can run here,
 from the start of the process to its end, and prints the CPU time (user and system, of all
 processes) beside the bar that is set for it. Where a platform can tell, the guest's own share is a column
 of its own and not in the others.
+
+With "entry": how many VM entries, each with its exit, it makes in a CPU second, with the audit of every one and without.
 
   --on PLATFORM   only there; here: $(platforms | tr '\n' ' ')
   --runs N        how often (default: 11)
@@ -67,15 +70,58 @@ while [ $# -gt 0 ]; do
 		;;
 	esac
 done
-[ "$what" = boot ] || die "there is no benchmark '$what'; there is: exitpath bench boot"
+case $what in
+boot) ;;
+entry) image=vmx/entry-speed ;;
+*) die "there is no benchmark '$what'; there are: exitpath bench boot, exitpath bench entry" ;;
+esac
+
+# measure PLATFORM CASE: boots the image with that case alone so many times; sets median, least, most, guest, clock.
+measure()
+{
+	tree=$(mktemp "${TMPDIR:-/tmp}/exitpath-bench.XXXXXX") || exit 2
+	cp "$EXITPATH_BUILD/runners/$1/machine.dtb" "$tree" || exit 2
+	fdtput -t u "$tree" /chosen exitpath,cases "$2" || exit 2
+	# The output of run_child's child, through a file: a substitution would be a shell of its own.
+	out=$(mktemp "${TMPDIR:-/tmp}/exitpath-bench.XXXXXX") || exit 2
+	run_child timeout -k 5 300 "$EXITPATH_BUILD/tools/cputime" "$runs" "$EXITPATH_RUNNERS/$1/boot" "$elf" "$tree" >"$out"
+	measured=$?
+	read -r median least most guest clock <"$out"
+	rm -f "$out" "$tree"
+	[ "$measured" -ne 124 ] || die "platform $1 does not end $runs boots of $image in 300 s"
+	[ "$measured" -eq 0 ] || die "platform $1 does not boot $image"
+}
+
+# bench_entry PLATFORM: the cases of vmx/entry-speed are: no entries, with the audit, without.
+bench_entry()
+{
+	measure "$1" 1
+	none=$median
+	measure "$1" 2
+	audited=$median
+	measure "$1" 3
+	awk -v name="$1" -v none="$none" -v audited="$audited" -v plain="$median" '
+		BEGIN {
+			audited = (audited - none) / 2000
+			plain = (plain - none) / 50000
+			if (audited <= 0 || plain <= 0) {
+				print name ": too noisy; take more --runs"
+				exit 1
+			}
+			printf "%-10s with the audit of every entry: %8d entries/s, %8.3f ms each\n", name, 1 / audited, audited * 1000
+			printf "%-10s without:                       %8d entries/s, %8.3f ms each\n", name, 1 / plain, plain * 1000
+		}'
+}
 
 run_child "$EXITPATH_TOP/scripts/setup.sh" --for list || exit 2
 elf=$EXITPATH_BUILD/images/$image
 [ -f "$elf.tsv" ] || no_match "$image"
 
-printf 'one boot of %s, %d runs\n' "$image" "$runs"
-printf '%-10s %-28s %9s %9s %9s %9s %9s %9s\n' platform identity \
-	'CPU ms' smallest largest guest clock bar
+if [ "$what" = boot ]; then
+	printf 'one boot of %s, %d runs\n' "$image" "$runs"
+	printf '%-10s %-28s %9s %9s %9s %9s %9s %9s\n' platform identity \
+		'CPU ms' smallest largest guest clock bar
+fi
 status=0
 for platform in ${on:-$(platforms)}; do
 	boot=$EXITPATH_RUNNERS/$platform/boot
@@ -86,18 +132,12 @@ for platform in ${on:-$(platforms)}; do
 		continue
 	fi
 	identity=$("$boot" --identify) || exit 2
+	if [ "$what" = entry ]; then
+		bench_entry "$platform" || status=1
+		continue
+	fi
 	# The first case alone: a boot is measured here, and some machines hang in some case.
-	tree=$(mktemp "${TMPDIR:-/tmp}/exitpath-bench.XXXXXX") || exit 2
-	cp "$EXITPATH_BUILD/runners/$platform/machine.dtb" "$tree" || exit 2
-	fdtput -t u "$tree" /chosen exitpath,cases 1 || exit 2
-	# The output of run_child's child, through a file: a substitution would be a shell of its own.
-	out=$(mktemp "${TMPDIR:-/tmp}/exitpath-bench.XXXXXX") || exit 2
-	run_child timeout -k 5 300 "$EXITPATH_BUILD/tools/cputime" "$runs" "$boot" "$elf" "$tree" >"$out"
-	measured=$?
-	read -r median least most guest clock <"$out"
-	rm -f "$out" "$tree"
-	[ "$measured" -ne 124 ] || die "platform $platform does not end $runs boots of $image in 300 s"
-	[ "$measured" -eq 0 ] || die "platform $platform does not boot $image"
+	measure "$platform" 1
 	awk -v name="$platform" -v identity="$identity" -v median="$median" \
 		-v least="$least" -v most="$most" -v guest="$guest" -v clock="$clock" -v bar="$(bar "$platform")" '
 		BEGIN {

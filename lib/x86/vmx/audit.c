@@ -35,6 +35,11 @@ void audit_whole(void)
 	this_vmx()->audit.whole = true;
 }
 
+void audit_none(void)
+{
+	this_vmx()->audit.none = true;
+}
+
 /* --- how much --------------------------------------------------------------------- */
 
 /* What the platform is known to do otherwise: names of rules, one after another. */
@@ -83,6 +88,8 @@ static bool draw_whole(struct audit *audit)
 
 void audit_before_entry(struct audit *audit, bool resume, u64 vmcs)
 {
+	if (audit->none)
+		return;
 	audit->exit.host_only = !draw_whole(audit);
 	if (!audit->exit.host_only) {
 		entry_read_input(&audit->entry, resume, vmcs);
@@ -144,6 +151,8 @@ static void judge(void *context, const struct exit_claim *claim)
 
 void audit_after_entry(struct audit *audit, outcome_t outcome, u64 rflags, u64 rsp)
 {
+	if (audit->none)
+		return;
 	if (!audit->exit.host_only)
 		audit_entry_outcome(audit, outcome);
 	exit_read_after(&audit->exit, outcome, rflags, rsp);

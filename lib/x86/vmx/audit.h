@@ -22,6 +22,7 @@
 struct audit {
 	u64 off[(EXIT_RULES + 63) / 64];	/* bit = enum exit_rule_number */
 	bool whole;			/* every entry of this case in full */
+	bool none;			/* nothing of this case */
 	u32 entries;			/* of this case */
 	u64 random;
 	struct entry_input entry;	/* the VMCS as the entry finds it */
@@ -41,6 +42,9 @@ void audit_guest_changes_segments(void);
 
 /* All entries of the case in full, whatever the platform's level: the case itself uses the models. */
 void audit_whole(void);
+
+/* No audit of the rest of the case: for an image that measures what an entry costs. */
+void audit_none(void);
 
 /* `resume`: by VMRESUME; `vmcs`: the current-VMCS pointer. */
 void audit_before_entry(struct audit *audit, bool resume, u64 vmcs);
