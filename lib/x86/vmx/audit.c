@@ -42,17 +42,22 @@ void audit_none(void)
 
 /* --- how much --------------------------------------------------------------------- */
 
-/* What the platform is known to do otherwise: names of rules, one after another. */
-static void waive_deviations(struct audit *audit)
+/* What the platform is known to do otherwise: names of rules, one after another. `say`: names them. */
+static void waive_deviations(struct audit *audit, bool say)
 {
 	const struct platform *platform = this_platform();
 	const char *name = platform->audit_waived, *end = name + platform->audit_waived_size;
 	u32 rule;
 
-	for (; name < end; name += strlen(name) + 1)
-		for (rule = 0; rule < EXIT_RULES; rule++)
-			if (!strcmp(name, exit_rules[rule].name))
-				audit->off[rule / 64] |= BIT(rule % 64);
+	for (; name < end; name += strlen(name) + 1) {
+		for (rule = 0; rule < EXIT_RULES && strcmp(name, exit_rules[rule].name); rule++)
+			;
+		if (rule < EXIT_RULES)
+			audit->off[rule / 64] |= BIT(rule % 64);
+		if (say)
+			tap_comment(rule < EXIT_RULES ? "audit without %s: a known deviation" :
+				    "exitpath,audit-waived: the audit has no rule %s", name);
+	}
 }
 
 /* A generator of its own: case_random() is for the case. */
@@ -67,13 +72,12 @@ static void start_case(struct audit *audit)
 	const struct platform *platform = this_platform();
 	static bool said;
 
-	waive_deviations(audit);
+	waive_deviations(audit, !said);
 	audit->random = platform->seed;
-	if (said || platform->audit_percent == 100)
-		return;
+	if (!said && platform->audit_percent < 100)
+		tap_comment("exitpath,audit = <%u>: the first entry of each case and %u percent of the others audited in full, else the host state",
+			    platform->audit_percent, platform->audit_percent);
 	said = true;
-	tap_comment("exitpath,audit = <%u>: the first entry of each case and %u percent of the others audited in full, else the host state",
-		    platform->audit_percent, platform->audit_percent);
 }
 
 static bool draw_whole(struct audit *audit)
