@@ -99,6 +99,21 @@ static const char *read_palette(struct platform *platform, const struct tree *tr
 	return NULL;
 }
 
+static const char *read_a20_gate(struct platform *platform, const struct tree *tree)
+{
+	int node = tree_find(tree, TREE_ROOT, "a20-gate");
+	u32 port;
+
+	if (node == TREE_NONE)
+		return NULL;
+	if (!is_compatible(tree, node, "exitpath,fast-a20"))
+		return "/a20-gate: compatible is not exitpath,fast-a20";
+	if (!read_cell(tree, node, "exitpath,port", &port) || !port || port > 0xffff)
+		return "/a20-gate: no number from 1 to 65535 in exitpath,port";
+	platform->a20_port = port;
+	return NULL;
+}
+
 static const char *read_memory(struct platform *platform, const struct tree *tree)
 {
 	const u32 *cell;
@@ -205,7 +220,8 @@ static const char *read_chosen(struct platform *platform, const struct tree *tre
 const char *platform_read(struct platform *platform, const void *blob)
 {
 	static const char *(*const readers[])(struct platform *, const struct tree *) = {
-		read_console, read_poweroff, read_palette, read_memory, read_cpus, read_chosen,
+		read_console, read_poweroff, read_palette, read_a20_gate, read_memory, read_cpus,
+		read_chosen,
 	};
 	static struct tree tree;
 	const char *problem;

@@ -31,6 +31,7 @@ struct platform {
 	char poweroff_text[32];
 
 	u16 palette_port;		/* 0: the tree has none */
+	u16 a20_port;			/* likewise; bit 1 there lets address bit 20 through */
 
 	struct platform_memory memory[PLATFORM_MAX_MEMORY];
 	u32 memory_count;

@@ -60,6 +60,8 @@ without /poweroff
 judge 'no power-off' 'no node /poweroff'
 without /poweroff:exitpath,text
 judge 'power-off without text' '/poweroff: no text'
+without /a20-gate:exitpath,port
+judge 'A20 gate without a port' '/a20-gate: no number from 1 to 65535'
 without /cpus
 judge 'no processors' 'no node /cpus'
 without /cpus/cpu@1:reg
