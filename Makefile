@@ -21,6 +21,9 @@ DTC     = dtc
 PREFIX  = /usr/local
 -include $(B)/config.mk
 
+# What every built file depends on besides its sources.
+CONFIG := $(wildcard $(B)/config.mk) $(SRC)/Makefile
+
 LIBFDT_A ?= $(shell $(CC) -print-file-name=libfdt.a)
 
 # `make V=1` prints the commands.
@@ -67,13 +70,13 @@ $(B)/obj/lib/x86/hv/%.o $(B)/obj/x86/hv/%.o $(B)/obj/lib/x86/vmx/fields.o: IMAGE
 # Many small rules, in every image of x86/vmx: likewise.
 $(B)/obj/lib/x86/vmx/exit_model.o $(B)/obj/lib/x86/vmx/entry_rules.o: IMAGE_CFLAGS += -Os
 
-$(B)/obj/lib/%.o: $(SRC)/lib/%.c
+$(B)/obj/lib/%.o: $(SRC)/lib/%.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(IMAGE_CFLAGS) -ffunction-sections -MMD -MP -c -o $@ $<
-$(B)/obj/lib/%.S.o: $(SRC)/lib/%.S
+$(B)/obj/lib/%.S.o: $(SRC)/lib/%.S $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(IMAGE_CFLAGS) -MMD -MP -c -o $@ $<
-$(B)/obj/x86/%.o: $(SRC)/x86/%.c
+$(B)/obj/x86/%.o: $(SRC)/x86/%.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(IMAGE_CFLAGS) -MMD -MP -c -o $@ $<
 
@@ -83,7 +86,7 @@ $(B)/obj/images/%.pass1: $(B)/obj/x86/%.o $(LIB_OBJ) $(LDS)
 	$(Q)$(CC) $(IMAGE_LDFLAGS) -T $(LDS) -o $@ $< $(LIB_OBJ) $(LIBFDT_A)
 $(B)/obj/images/%.sections.c: $(B)/obj/images/%.pass1 $(B)/tools/imageinfo $(wildcard $(SRC)/spec/*.csv)
 	$(Q)$(B)/tools/imageinfo --spec $(SRC)/spec --sections $< > $@
-$(B)/obj/images/%.sections.o: $(B)/obj/images/%.sections.c
+$(B)/obj/images/%.sections.o: $(B)/obj/images/%.sections.c $(CONFIG)
 	$(Q)$(CC) $(IMAGE_CFLAGS) -c -o $@ $<
 # imageinfo needs two symbols; the pass before has them all, for a debugger.
 $(B)/images/%: $(B)/obj/x86/%.o $(B)/obj/images/%.sections.o $(LIB_OBJ) $(LDS)
@@ -94,23 +97,24 @@ $(B)/images/%: $(B)/obj/x86/%.o $(B)/obj/images/%.sections.o $(LIB_OBJ) $(LDS)
 $(B)/images/%.tsv: $(B)/images/% $(B)/tools/imageinfo
 	$(Q)$(B)/tools/imageinfo --spec $(SRC)/spec --image $* $< > $@
 
-$(B)/boot/rom.bin: $(SRC)/lib/x86/boot/rom.S
+$(B)/boot/rom.bin: $(SRC)/lib/x86/boot/rom.S $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -m32 -c -o $(B)/boot/rom.o $<
 	$(Q)$(OBJCOPY) -O binary -j .text $(B)/boot/rom.o $@
 
 # --- host -------------------------------------------------------------------
 
-$(B)/tools/%: $(SRC)/tools/%.c
+$(B)/tools/%: $(SRC)/tools/%.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) $(HOST_CFLAGS) -MMD -MP -MF $@.d -o $@ $< -lfdt
 # A tool of several files has a folder of its own.
 .SECONDEXPANSION:
-$(B)/tools/%: $$(wildcard $(SRC)/tools/%/*.c) $$(wildcard $(SRC)/tools/%/*.h)
+$(sort $(patsubst $(SRC)/%/,$(B)/%,$(dir $(wildcard $(SRC)/tools/*/*.c)))): \
+		$(B)/tools/%: $$(wildcard $(SRC)/tools/%/*.c) $$(wildcard $(SRC)/tools/%/*.h) $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) $(HOST_CFLAGS) -o $@ $(filter %.c,$^) -lfdt
 
-$(B)/obj/runners/%.o: $(SRC)/runners/%.c
+$(B)/obj/runners/%.o: $(SRC)/runners/%.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) $(HOST_CFLAGS) -pthread -MMD -MP -c -o $@ $<
 $(B)/runners/kvm/vmm: $(VMM_OBJ)
@@ -119,17 +123,17 @@ $(B)/runners/kvm/vmm: $(VMM_OBJ)
 
 # The core as a platform: the VMM's front end once more, freestanding, with the core as its back end.
 CORE_CFLAGS = $(IMAGE_CFLAGS) -Os -I$(SRC)/runners/kvm -I$(SRC)/runners/core -ffunction-sections -MMD -MP
-$(B)/obj/core/%.o: $(SRC)/runners/core/%.c
+$(B)/obj/core/%.o: $(SRC)/runners/core/%.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CORE_CFLAGS) -c -o $@ $<
-$(B)/obj/core/%.o: $(SRC)/runners/kvm/%.c
+$(B)/obj/core/%.o: $(SRC)/runners/kvm/%.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CORE_CFLAGS) -c -o $@ $<
 $(B)/runners/core/core: $(CORE_OBJ) $(LIB_OBJ) $(LDS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(IMAGE_LDFLAGS) -T $(LDS) -Wl,-s -o $@ $(CORE_OBJ) $(LIB_OBJ) $(LIBFDT_A)
 
-$(B)/runners/%.dtb: $(SRC)/runners/%.dts
+$(B)/runners/%.dtb: $(SRC)/runners/%.dts $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(DTC) -q -I dts -O dtb -o $@ $<
 
@@ -143,10 +147,10 @@ FUZZ_CFLAGS  = -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 .PHONY: models
 models: $(addprefix $(B)/tests/,walk_test walk_fuzz entry_test entry_fuzz exit_test)
 
-$(B)/obj/host/%.o: $(SRC)/%.c
+$(B)/obj/host/%.o: $(SRC)/%.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) $(MODEL_CFLAGS) -MMD -MP -c -o $@ $<
-$(B)/obj/fuzz/%.o: $(SRC)/%.c
+$(B)/obj/fuzz/%.o: $(SRC)/%.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) $(MODEL_CFLAGS) $(FUZZ_CFLAGS) -MMD -MP -c -o $@ $<
 

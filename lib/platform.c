@@ -155,15 +155,54 @@ static const char *read_cpus(struct platform *platform, const struct tree *tree)
 	return platform->cpu_count ? NULL : "/cpus: no processor";
 }
 
-/* How much the VM entries are audited, and what is known to be wrong: vmx/audit.h. */
-static const char *read_audit(struct platform *platform, const struct tree *tree, int node)
+/* What a tree may leave out: nothing is said then, and *value stays. */
+static const char *read_optional(const struct tree *tree, int node, const char *name,
+				 u32 least, u32 most, const char *problem, u32 *value)
+{
+	u32 size, cell;
+
+	if (!tree_property(tree, node, name, &size))
+		return NULL;
+	if (!read_cell(tree, node, name, &cell) || cell < least || cell > most)
+		return problem;
+	*value = cell;
+	return NULL;
+}
+
+static const char *read_numbers(struct platform *platform, const struct tree *tree, int node)
+{
+	const struct {
+		const char *name;
+		u32 least, most;
+		const char *problem;
+		u32 *value;
+	} numbers[] = {
+		{ "exitpath,first", 1, PLATFORM_MAX_CASES,
+		  "/chosen: exitpath,first is not one cell of 1 to 8192", &platform->first },
+		{ "exitpath,plan", 0, PLATFORM_MAX_CASES,
+		  "/chosen: exitpath,plan is not one cell of 0 to 8192", &platform->plan },
+		{ "exitpath,sweep", 1, 100,
+		  "/chosen: exitpath,sweep is not one cell of 1 to 100", &platform->sweep_percent },
+		{ "exitpath,count", 1, ~0u,
+		  "/chosen: exitpath,count is not one cell above 0", &platform->count },
+		{ "exitpath,audit", 0, 100,
+		  "/chosen: exitpath,audit is not one cell of 0 to 100", &platform->audit_percent },
+	};
+	const char *problem = NULL;
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(numbers) && !problem; i++)
+		problem = read_optional(tree, node, numbers[i].name, numbers[i].least,
+					numbers[i].most, numbers[i].problem, numbers[i].value);
+	return problem;
+}
+
+/* Which rules of the audit are known to be wrong here: vmx/audit.h. */
+static const char *read_waived(struct platform *platform, const struct tree *tree, int node)
 {
 	const char *names;
 	u32 size;
 
-	read_cell(tree, node, "exitpath,audit", &platform->audit_percent);
-	if (platform->audit_percent > 100)
-		return "/chosen: exitpath,audit is not 0 to 100";
 	names = tree_property(tree, node, "exitpath,audit-waived", &size);
 	if (!names)
 		return NULL;
@@ -187,15 +226,9 @@ static const char *read_chosen(struct platform *platform, const struct tree *tre
 	platform->audit_percent = 100;
 	if (node == TREE_NONE)
 		return NULL;
-	read_cell(tree, node, "exitpath,first", &platform->first);
-	read_cell(tree, node, "exitpath,plan", &platform->plan);
-	read_cell(tree, node, "exitpath,sweep", &platform->sweep_percent);
-	if (tree_property(tree, node, "exitpath,count", &size) &&
-	    (!read_cell(tree, node, "exitpath,count", &platform->count) || !platform->count))
-		return "/chosen: exitpath,count is not one cell above 0";
-	if (!platform->sweep_percent || platform->sweep_percent > 100)
-		return "/chosen: exitpath,sweep is not 1 to 100";
-	problem = read_audit(platform, tree, node);
+	problem = read_numbers(platform, tree, node);
+	if (!problem)
+		problem = read_waived(platform, tree, node);
 	if (problem)
 		return problem;
 	read_text(tree, node, "exitpath,image", platform->image, sizeof(platform->image));

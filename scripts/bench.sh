@@ -36,7 +36,7 @@ bar()
 
 on=
 runs=11
-image=guest/cpuid-basic
+image=
 what=
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -44,18 +44,16 @@ while [ $# -gt 0 ]; do
 		usage
 		exit 0
 		;;
-	--on)
+	--on | --runs)
 		need_value "$1" $#
-		need_platform "$2"
-		on="$on $2"
+		option=$1
+		value=$2
 		shift 2
 		;;
-	--runs)
-		need_value "$1" $#
-		need_number "$1" "$2"
-		[ "$2" -le 1000 ] || die "--runs: at most 1000"
-		runs=$2
-		shift 2
+	--on=* | --runs=*)
+		option=${1%%=*}
+		value=${1#*=}
+		shift
 		;;
 	-*)
 		die "bench: unknown option '$1' (see exitpath bench --help)"
@@ -63,31 +61,47 @@ while [ $# -gt 0 ]; do
 	*)
 		if [ -z "$what" ]; then
 			what=$1
-		else
+		elif [ -z "$image" ]; then
 			image=$1
+		else
+			die "bench: one image at a time, not $image and $1"
 		fi
 		shift
+		continue
+		;;
+	esac
+	case $option in
+	--on)
+		need_platform "$value"
+		on="$on $value"
+		;;
+	--runs)
+		need_number --runs "$value"
+		[ "$value" -le 1000 ] || die "--runs: at most 1000"
+		runs=$value
 		;;
 	esac
 done
 case $what in
-boot) ;;
-entry) image=vmx/entry-speed ;;
+boot) : "${image:=guest/cpuid-basic}" ;;
+entry)
+	[ -z "$image" ] || die "bench entry takes no image; it boots vmx/entry-speed"
+	image=vmx/entry-speed
+	;;
 *) die "there is no benchmark '$what'; there are: exitpath bench boot, exitpath bench entry" ;;
 esac
 
 # measure PLATFORM CASE: boots the image with that case alone so many times; sets median, least, most, guest, clock.
 measure()
 {
-	tree=$(mktemp "${TMPDIR:-/tmp}/exitpath-bench.XXXXXX") || exit 2
+	tree=$folder/tree
 	cp "$EXITPATH_BUILD/runners/$1/machine.dtb" "$tree" || exit 2
 	fdtput -t u "$tree" /chosen exitpath,cases "$2" || exit 2
 	# The output of run_child's child, through a file: a substitution would be a shell of its own.
-	out=$(mktemp "${TMPDIR:-/tmp}/exitpath-bench.XXXXXX") || exit 2
+	out=$folder/out
 	run_child timeout -k 5 300 "$EXITPATH_BUILD/tools/cputime" "$runs" "$EXITPATH_RUNNERS/$1/boot" "$elf" "$tree" >"$out"
 	measured=$?
 	read -r median least most guest clock <"$out"
-	rm -f "$out" "$tree"
 	[ "$measured" -ne 124 ] || die "platform $1 does not end $runs boots of $image in 300 s"
 	[ "$measured" -eq 0 ] || die "platform $1 does not boot $image"
 }
@@ -113,7 +127,9 @@ bench_entry()
 		}'
 }
 
-run_child "$EXITPATH_TOP/scripts/setup.sh" --for list || exit 2
+run_child "$EXITPATH_TOP/scripts/setup.sh" --for bench || exit 2
+folder=$(mktemp -d "${TMPDIR:-/tmp}/exitpath-bench.XXXXXX") || exit 2
+trap 'rm -rf "$folder"' EXIT
 elf=$EXITPATH_BUILD/images/$image
 [ -f "$elf.tsv" ] || no_match "$image"
 
@@ -124,21 +140,23 @@ if [ "$what" = boot ]; then
 fi
 status=0
 for platform in ${on:-$(platforms)}; do
-	boot=$EXITPATH_RUNNERS/$platform/boot
-	if ! why=$("$boot" --probe 2>&1); then
+	if ! ask_platform "$platform" --probe; then
 		# Asked for by name, it must run.
-		[ -z "$on" ] || die "$why"
-		printf '%-10s cannot run here: %s\n' "$platform" "$why"
+		[ -z "$on" ] || die "$answer"
+		printf '%-10s cannot run here: %s\n' "$platform" "$answer"
 		continue
 	fi
-	identity=$("$boot" --identify) || exit 2
+	ask_platform "$platform" --identify || die "$answer"
+	# As exitpath run does: a boot need not ask again.
+	EXITPATH_IDENTITY=$answer
+	export EXITPATH_IDENTITY
 	if [ "$what" = entry ]; then
 		bench_entry "$platform" || status=1
 		continue
 	fi
 	# The first case alone: a boot is measured here, and some machines hang in some case.
 	measure "$platform" 1
-	awk -v name="$platform" -v identity="$identity" -v median="$median" \
+	awk -v name="$platform" -v identity="$answer" -v median="$median" \
 		-v least="$least" -v most="$most" -v guest="$guest" -v clock="$clock" -v bar="$(bar "$platform")" '
 		BEGIN {
 			printf "%-10s %-28s %9.1f %9.1f %9.1f %9.1f %9.1f ", name, identity,

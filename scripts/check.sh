@@ -111,10 +111,10 @@ phase_run()
 {
 	run_status=0
 	run_child "$EXITPATH_TOP/scripts/run.sh" --on bochs || run_status=1
-	if run_why=$("$EXITPATH_RUNNERS/kvm/boot" --probe 2>&1); then
+	if ask_platform kvm --probe; then
 		run_child "$EXITPATH_TOP/scripts/run.sh" --on kvm || run_status=1
 	else
-		echo "kvm cannot run here: $run_why"
+		echo "kvm cannot run here: $answer"
 	fi
 	return "$run_status"
 }

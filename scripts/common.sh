@@ -53,6 +53,12 @@ need_value()
 	[ "$2" -ge 2 ] || die "$1 needs a value"
 }
 
+# need_text OPTION TEXT: dies when TEXT is empty.
+need_text()
+{
+	[ -n "$2" ] || die "$1 needs a value"
+}
+
 # need_number OPTION TEXT: dies unless TEXT is a whole number above 0.
 need_number()
 {
@@ -96,6 +102,29 @@ need_platform()
 	esac
 	# shellcheck disable=SC2046	# one word per platform
 	die "there is no platform '$1'; the platforms are:" $(platforms)
+}
+
+# ask_platform PLATFORM --probe|--identify: sets $answer to what its boot script says; when that fails,
+# or does not end in time, fails and sets $answer to the reason.
+ask_platform()
+{
+	ask_folder=$(mktemp -d "${TMPDIR:-/tmp}/exitpath-ask.XXXXXX") || exit 2
+	ask_status=0
+	run_child timeout -k 1 30 "$EXITPATH_RUNNERS/$1/boot" "$2" \
+		>"$ask_folder/out" 2>"$ask_folder/err" || ask_status=$?
+	answer=$(cat "$ask_folder/out")
+	ask_why=$(cat "$ask_folder/err")
+	rm -rf "$ask_folder"
+	[ "$ask_status" -ne 0 ] || return 0
+	case $ask_status in
+	124 | 137) ask_why="no answer within 30 s" ;;
+	esac
+	answer=${ask_why:-"it ends with status $ask_status and says nothing"}
+	case $answer in
+	"$1: "*) ;;
+	*) answer="platform $1: $answer ($EXITPATH_RUNNERS/$1/boot $2)" ;;
+	esac
+	return 1
 }
 
 # processors: how many CPUs there are.

@@ -45,6 +45,7 @@ while [ $# -gt 0 ]; do
 		die "list: unknown option '$1' (see exitpath list --help)"
 		;;
 	*)
+		need_glob "$1"
 		globs=$globs$1$newline
 		shift
 		;;

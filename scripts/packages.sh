@@ -73,9 +73,8 @@ add_missing()
 	esac
 }
 
-# find_missing BUILD CHECK PLATFORM: sets $missing (packages, separated by spaces) and $reasons
-# (one line each). BUILD and CHECK: yes or no, whether something is to be built, and whether
-# exitpath itself is to be tested. PLATFORM may be empty.
+# find_missing BUILD PURPOSE: sets $missing (packages, separated by spaces) and $reasons (one line
+# each). BUILD: yes or no, whether something is to be built. PURPOSE: as for setup --for.
 find_missing()
 {
 	missing=
@@ -92,7 +91,8 @@ find_missing()
 		need library libfdt.a libfdt-dev "the images read a device tree with it"
 		need command dtc device-tree-compiler "to compile the machine descriptions"
 	fi
-	if [ "$2" = yes ]; then
+	[ "$2" != bench ] || need command fdtput device-tree-compiler "it chooses the case with it"
+	if [ "$2" = check ]; then
 		need command clang clang "exitpath must build with it, too"
 		need command shellcheck shellcheck "to check the shell scripts"
 		need command checkbashisms devscripts "to check the shell scripts"
@@ -102,14 +102,16 @@ find_missing()
 		need header cmocka.h libcmocka-dev "the tests of the models use it"
 		need fuzzer libFuzzer libclang-rt-dev "the models are fuzzed with it"
 	fi
-	[ -z "$3" ] || find_missing_platform "$3"
 }
 
-# find_missing_platform PLATFORM: the same for a platform that says that it cannot run here.
+# find_missing_platform PLATFORM: the same for a platform that says that it cannot run here; such a one
+# is added to $unready.
+unready=
 find_missing_platform()
 {
 	find_boot=$EXITPATH_RUNNERS/$1/boot
-	! "$find_boot" --probe >/dev/null 2>&1 || return 0
+	! ask_platform "$1" --probe || return 0
+	unready="$unready $1"
 	for find_package in $("$find_boot" --packages); do
 		if command -v dpkg-query >/dev/null; then
 			# shellcheck disable=SC2016	# the format is dpkg's
@@ -139,7 +141,10 @@ install_missing()
 	else
 		say "these packages are missing, and installing them needs root:"
 		printf '%s' "$reasons" >&2
-		die "type this, then try again: sudo $install_command"
+		install_command="apt-get update && $install_command"
+		! command -v sudo >/dev/null ||
+			die "type this, then try again: sudo sh -c '$install_command'"
+		die "type this as root, then try again: $install_command"
 	fi
 	say "installing with apt-get:"
 	printf '%s' "$reasons" >&2

@@ -64,8 +64,11 @@ new_run()
 	run=$EXITPATH_STATE/results/$(date +%Y%m%d-%H%M%S)-$on-$$
 	mkdir -p "$run" || die "cannot make $run"
 	printf '%s %s\n' "$on" "$identity" >"$run/platform" || exit 2
-	rm -f "$EXITPATH_STATE/results/latest"
-	ln -s "${run##*/}" "$EXITPATH_STATE/results/latest"
+	# In one step: another run may be doing the same.
+	if ! ln -s "${run##*/}" "$run/latest" ||
+		! mv -fT "$run/latest" "$EXITPATH_STATE/results/latest"; then
+		die "cannot write $EXITPATH_STATE/results/latest"
+	fi
 }
 
 on=bochs
@@ -116,6 +119,7 @@ while [ $# -gt 0 ]; do
 		die "run: unknown option '$1' (see exitpath run --help)"
 		;;
 	*)
+		need_glob "$1"
 		globs=$globs$1$newline
 		shift
 		continue
@@ -123,8 +127,8 @@ while [ $# -gt 0 ]; do
 	esac
 	case $option in
 	--on) on=$value ;;
-	--cpu) EXITPATH_CPU=$value ;;
-	--bochs) bochs=$value ;;
+	--cpu) need_text --cpu "$value" && EXITPATH_CPU=$value ;;
+	--bochs) need_text --bochs "$value" && bochs=$value ;;
 	-j) need_number -j "$value" && jobs=$value ;;
 	--silence) need_number --silence "$value" && EXITPATH_SILENCE=$value ;;
 	--limit) need_number --limit "$value" && EXITPATH_LIMIT=$value ;;
@@ -161,7 +165,8 @@ if [ -n "$EXITPATH_SHUFFLE" ]; then
 	images=$(printf '%s\n' "$images" | shuffled "$EXITPATH_SHUFFLE")
 	say "shuffled; to repeat the order: --shuffle=$EXITPATH_SHUFFLE"
 fi
-identity=$("$platform/boot" --identify) || die "platform $on does not say what it is"
+ask_platform "$on" --identify || die "$answer"
+identity=$answer
 new_run
 EXITPATH_RESULTS=$run
 EXITPATH_IDENTITY=$identity

@@ -6,11 +6,14 @@
 # case_ids: all cases, as "AREA/IMAGE:CASE", one per line, in the order of images and sources.
 case_ids()
 {
-	for ids_file in "$EXITPATH_BUILD"/images/*/*.tsv; do
-		[ -f "$ids_file" ] || continue
-		ids_image=${ids_file#"$EXITPATH_BUILD/images/"}
-		awk -F '\t' -v image="${ids_image%.tsv}" '{ print image ":" $2 }' "$ids_file"
-	done
+	set -- "$EXITPATH_BUILD"/images/*/*.tsv
+	[ -f "$1" ] || return 0
+	awk -F '\t' '
+		FNR == 1 {
+			n = split(FILENAME, part, "/")
+			image = part[n - 1] "/" substr(part[n], 1, length(part[n]) - 4)
+		}
+		{ print image ":" $2 }' "$@"
 }
 
 # image_names: all images, one per line.
@@ -21,6 +24,16 @@ image_names()
 		names_file=${names_file#"$EXITPATH_BUILD/images/"}
 		printf '%s\n' "${names_file%.tsv}"
 	done
+}
+
+# need_glob GLOB: dies when it cannot be one.
+need_glob()
+{
+	case $1 in
+	*"
+"*) die "a GLOB is one line, not '$1'" ;;
+	esac
+	[ -n "$1" ] || die "an empty GLOB matches nothing; leave it out to take all"
 }
 
 # id_globs GLOBS: the same globs, one per line, over the ids of cases.

@@ -20,20 +20,20 @@ exitpath check do this by themselves.
   --bochs SUITE   fetch the Bochs of Debian trixie or sid, and the libraries that it needs,
                   into $EXITPATH_STATE/bochs-SUITE; nothing on the system
                   changes. exitpath run --bochs SUITE uses it.
-  --for PURPOSE   what for: run (default), check, list
+  --for PURPOSE   what for: run (default), check, list, bench
 
 Exit status: 0 ready, 2 not ready (a message says why and what to do).
 END
 }
 
-# configure: (re)configures unless there is a config.mk that is newer than configure, for compilers
+# configure: (re)configures unless there is a config.mk that this configure has written, for compilers
 # that are still there. The options of the last time stay.
 configure()
 {
 	configure_arguments=
 	if [ -f "$EXITPATH_BUILD/config.mk" ]; then
 		[ "$(configured CC)" != "$(compiler)" ] ||
-			[ -n "$(find "$EXITPATH_TOP/configure" -newer "$EXITPATH_BUILD/config.mk")" ] ||
+			[ "$(configured CONFIGURE_SUM)" != "$(cksum <"$EXITPATH_TOP/configure")" ] ||
 			return 0
 		configure_arguments=$(configured CONFIGURE_ARGUMENTS)
 	fi
@@ -48,7 +48,8 @@ configure()
 	) >&2 || die "configure failed"
 }
 
-# build: makes what is not up to date. Quiet when there is nothing to do.
+# build: makes what is not up to date, and then sets $built to yes. Quiet when there is nothing to do.
+built=no
 build()
 {
 	make_log=$EXITPATH_BUILD/make.log
@@ -61,6 +62,7 @@ build()
 	# An up-to-date tree must not cost a message, nor a log.
 	! make -q "$@" >/dev/null 2>&1 || return 0
 	say "building in $EXITPATH_BUILD"
+	built=yes
 	make_jobs=$(processors)
 	make -j "$make_jobs" "$@" >"$make_log" 2>&1 || {
 		# A file that a dependency names may be gone since the last build.
@@ -70,6 +72,17 @@ build()
 		tail -n 40 "$make_log" >&2
 		die "the build failed (all of its output: $make_log)"
 	}
+}
+
+# lock: waits until nobody else configures or builds here. What this shell has open keeps the lock.
+lock()
+{
+	command -v flock >/dev/null || return 0
+	mkdir -p "$EXITPATH_BUILD" || exit 2
+	exec 9>"$EXITPATH_BUILD/.lock" || exit 2
+	flock -n 9 && return
+	say "waiting for another exitpath that builds in $EXITPATH_BUILD"
+	flock 9
 }
 
 # need_installed_images: the installed copy has no sources to build from.
@@ -87,25 +100,29 @@ while [ $# -gt 0 ]; do
 		usage
 		exit 0
 		;;
-	--on)
+	--on | --bochs | --for)
 		need_value "$1" $#
-		need_platform "$2"
-		on="$on $2"
+		option=$1
+		value=$2
 		shift 2
 		;;
-	--bochs)
-		need_value "$1" $#
-		bochs=$2
-		shift 2
-		;;
-	--for)
-		need_value "$1" $#
-		purpose=$2
-		shift 2
+	--on=* | --bochs=* | --for=*)
+		option=${1%%=*}
+		value=${1#*=}
+		shift
 		;;
 	*)
 		die "setup: unknown argument '$1' (see exitpath setup --help)"
 		;;
+	esac
+	need_text "$option" "$value"
+	case $option in
+	--on)
+		need_platform "$value"
+		on="$on $value"
+		;;
+	--bochs) bochs=$value ;;
+	--for) purpose=$value ;;
 	esac
 done
 
@@ -115,35 +132,39 @@ trixie | sid) exec "$EXITPATH_TOP/scripts/fetch-bochs.sh" "$bochs" ;;
 *) die "setup --bochs takes trixie or sid, not '$bochs'" ;;
 esac
 
-check=no
 case $purpose in
-run) ;;
-check) check=yes ;;
-list) [ -n "$on" ] || on=none ;;
-*) die "setup --for takes run, check or list, not '$purpose'" ;;
+run | check) ;;
+list | bench) [ -n "$on" ] || on=none ;;
+*) die "setup --for takes run, check, list or bench, not '$purpose'" ;;
 esac
 : "${on:=bochs}"
 [ "$on" != none ] || on=
 building=yes
 [ ! -e "$EXITPATH_TOP/installed" ] || building=no
 
-find_missing "$building" "$check" ""
+find_missing "$building" "$purpose"
 for platform in $on; do
 	find_missing_platform "$platform"
 done
 if [ -n "$missing" ]; then
 	install_missing
 	wanted=$missing
-	find_missing "$building" "$check" ""
+	find_missing "$building" "$purpose"
 	[ -z "$missing" ] || die "after installing $wanted, this is still missing: $missing"
 fi
 if [ "$building" = yes ]; then
+	lock
 	configure
 	build
 else
 	need_installed_images
 fi
-for platform in $on; do
+# A platform may have needed what was built, or may ask more once it is there: kvm does.
+[ "$built" = no ] || unready=$on
+for platform in $unready; do
 	# Its message says what to do.
-	"$EXITPATH_RUNNERS/$platform/boot" --probe >/dev/null || exit 2
+	ask_platform "$platform" --probe || {
+		printf '%s\n' "$answer" >&2
+		exit 2
+	}
 done

@@ -13,6 +13,27 @@ is "--help: exit status 0" "$status" 0
 like "--help: says what to start with" "$out" 'Start with: exitpath run'
 run_cmd "$exitpath" --version
 is "--version" "$out" "exitpath $(cat "$top/VERSION")"
+run_cmd "$exitpath" --version extra
+is "--version with an argument: exit status 2" "$status" 2
+for option in --cpu --bochs; do
+	run_cmd "$exitpath" run --on fake "$option" ''
+	is "$option '': exit status 2" "$status" 2
+	like "$option '': says so" "$err" "^exitpath: $option needs a value"
+done
+for command in run list; do
+	run_cmd "$exitpath" "$command" "vmx/good
+mmu/good"
+	is "$command with a newline in a glob: exit status 2" "$status" 2
+	run_cmd "$exitpath" "$command" ''
+	is "$command with an empty glob: exit status 2" "$status" 2
+done
+run_cmd "$exitpath" bench boot vmx/good mmu/good
+is "bench boot with two images: exit status 2" "$status" 2
+run_cmd "$exitpath" bench entry vmx/good
+is "bench entry with an image: exit status 2" "$status" 2
+run_cmd "$exitpath" bench boot --on=mars
+is "bench --on=PLATFORM: exit status 2" "$status" 2
+like "bench --on=PLATFORM: lists the platforms" "$err" "'mars'.*broken fake"
 run_cmd "$exitpath"
 is "no command: exit status 2" "$status" 2
 like "no command: usage on standard error" "$err" '^usage: exitpath'

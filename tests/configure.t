@@ -32,6 +32,7 @@ run_cmd "$configure" --prefix relative
 is "a relative prefix: exit status 2" "$status" 2
 run_cmd "$configure" --cross-prefix no-such-target-
 is "no such cross-compiler: exit status 2" "$status" 2
+like "no such cross-compiler: its package" "$err" 'apt-get install gcc-no-such-target$'
 is "after all these: nothing is written" "$(ls)" ""
 
 run_cmd "$configure" --prefix=/opt/exitpath --qemu /bin/true
@@ -56,6 +57,14 @@ chmod +x "$tmp"/bin/my-*
 run_cmd "$configure" --cc "$tmp/bin/my-gcc -m64"
 is "--cc with an option: exit status 0" "$status" 0
 is "--cc with an option" "$(value CC)" "$tmp/bin/my-gcc -m64"
+# What is built depends on config.mk: another compiler builds anew, the same one does not.
+make -s "$tmp/a/tools/mkrom" >/dev/null 2>&1
+ok "built: up to date" make -q "$tmp/a/tools/mkrom"
+run_cmd "$configure" --cc "$tmp/bin/my-gcc -m64"
+ok "the same compiler: still up to date" make -q "$tmp/a/tools/mkrom"
+run_cmd "$configure" --cc "$tmp/bin/my-gcc"
+not_ok "another compiler: not up to date" make -q "$tmp/a/tools/mkrom"
+run_cmd "$configure" --cc "$tmp/bin/my-gcc -m64"
 is "flags are probed: taken" "$(value CASE_ORDER_CFLAGS)" -fno-toplevel-reorder
 run_cmd "$configure" "--cc=$tmp/bin/my-clang"
 is "flags are probed: not taken" "$(value CASE_ORDER_CFLAGS)" ""

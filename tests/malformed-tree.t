@@ -80,6 +80,14 @@ judge 'a count of 0' '/chosen: exitpath,count is not one cell above 0'
 without
 fdtput -t x "$tmp/dtb" /chosen exitpath,count 0 1
 judge 'a count of two cells' '/chosen: exitpath,count is not one cell above 0'
+for property in first plan sweep audit; do
+	without
+	fdtput -t x "$tmp/dtb" /chosen "exitpath,$property" 1 1
+	judge "$property of two cells" "/chosen: exitpath,$property is not one cell"
+	without
+	fdtput -t u "$tmp/dtb" /chosen "exitpath,$property" 8193
+	judge "$property out of range" "/chosen: exitpath,$property is not one cell"
+done
 without
 fdtput -t x "$tmp/dtb" /chosen exitpath,cases 10000
 judge 'case number out of range' '/chosen: exitpath,cases holds a number above'

@@ -15,7 +15,7 @@ fake_image vmx/good ''
 
 # What every Debian has.
 essential="sh env sed awk cat mkdir rm ls ln tail head tr cut sort uniq find mktemp date getconf setsid
-	sleep uname wc cp mv chmod grep readlink dirname basename touch"
+	sleep uname wc cp mv chmod grep readlink dirname basename touch timeout cksum cmp flock"
 
 # fresh_machine UID: makes $bin anew: only what every Debian has, and a user with that number.
 fresh_machine()
@@ -90,14 +90,14 @@ wanted='apt-get install -y --no-install-recommends perl gcc make binutils libc6-
 fresh_machine 1000
 setup FAKE_APT=
 is "no root, no sudo: exit status 2" "$status" 2
-like "no root, no sudo: the exact command" "$err" ": sudo $wanted\$"
+like "no root, no sudo: the exact command" "$err" "as root, then try again: apt-get update && $wanted\$"
 like "no root, no sudo: why, one line each" "$err" '^  make: to build$'
 is "no root, no sudo: nothing is done" "$(cat "$FAKE_LOG")" ""
 
 fake_command sudo
 setup FAKE_SUDO=no
 is "sudo asks for a password: exit status 2" "$status" 2
-like "sudo asks for a password: the exact command" "$err" ": sudo $wanted\$"
+like "sudo asks for a password: the exact command" "$err" ": sudo sh -c 'apt-get update && $wanted'\$"
 is "sudo asks for a password: it was only asked" "$(cat "$FAKE_LOG")" "sudo -n true"
 
 : >"$FAKE_LOG"
@@ -159,8 +159,31 @@ setup FAKE_APT=empty
 is "a platform that still cannot run: exit status 2" "$status" 2
 like "a platform that still cannot run: its own words" "$err" '^fake: no machine$'
 
+# A platform that never answers: nobody waits for ever.
+# shellcheck disable=SC2016	# the scripts that are made expand them
+printf '#!/bin/sh\ncase $1 in --packages) ;; *) exec sleep 1000 ;; esac\n' >"$tmp/runners/broken/boot"
+# shellcheck disable=SC2016	# likewise
+printf '#!/bin/sh\nwhile [ "$1" != 30 ]; do shift; done\nshift\nexec "%s" -k 1 1 "$@"\n' "$(command -v timeout)" >"$tmp/timeout"
+rm "$bin/timeout"
+cp "$tmp/timeout" "$bin/timeout"
+chmod +x "$bin/timeout"
+run_cmd env "PATH=$bin" "$exitpath" setup --on broken
+is "a platform that does not answer: exit status 2" "$status" 2
+like "a platform that does not answer: says so" "$err" 'no answer within 30 s'
+
+# One build at a time.
+setup FAKE_APT=
+flock "$tmp/build/.lock" sleep 2 &
+sleep 0.5
+setup FAKE_APT=
+wait
+is "another exitpath is building: exit status 0" "$status" 0
+like "another exitpath is building: waits for it" "$err" 'waiting for another exitpath'
+
 run_cmd "$exitpath" setup --bochs potato
 is "setup --bochs, unknown suite: exit status 2" "$status" 2
+run_cmd env "PATH=$bin" "$exitpath" setup --on=fake
+is "setup --on=PLATFORM: exit status 0" "$status" 0
 run_cmd env "PATH=$bin" "$exitpath" setup --bochs sid
 is "setup --bochs without dpkg: exit status 2" "$status" 2
 like "setup --bochs without dpkg: says so" "$err" 'is missing'

@@ -22,6 +22,7 @@ ln -s "$build/tools/supervise" "$tmp/build/tools/supervise"
 dtc -q -I dts -O dtb -o "$tmp/build/runners/fake/machine.dtb" "$top/tests/fake/machine.dts" || exit 1
 echo "CC = $(sed -n 's/^CC = *//p' "$build/config.mk" 2>/dev/null)" >"$tmp/build/config.mk"
 grep -q 'CC = .' "$tmp/build/config.mk" || echo "CC = gcc" >"$tmp/build/config.mk"
+echo "CONFIGURE_SUM = $(cksum <"$top/configure")" >>"$tmp/build/config.mk"
 echo 'all:;' >"$tmp/build/Makefile"
 cp "$top/runners/bochs/run" "$tmp/runners/fake/run"
 
