@@ -322,3 +322,62 @@ static void check_bits(const struct case_def *this_case)
 #define CONTROL_RESERVED_BITS(field, high, low)					\
 	BITS_CASE(JOIN(LOWER_##field, reserved), #high ":" #low, field, high, low, DEFAULT0, false)
 #include "sdm/controls.def"
+
+/* --- controls and something else ------------------------------------------------------ */
+
+/* 27.6.1 Pin-Based VM-Execution Controls: some bits are always 1, and are 0 then. */
+static void spoil_controls(void)
+{
+	vmwrite(PIN_BASED_VM_EXECUTION_CONTROLS, 0);
+}
+
+/* 29.2.3 Checks on Host Segment and Descriptor-Table Registers: the selector of CS is not 0. */
+static void spoil_host_state(void)
+{
+	vmwrite(HOST_CS_SELECTOR, 0);
+}
+
+/* 29.3.1.4 Checks on Guest RIP, RFLAGS, and SSP: bit 1 of RFLAGS is 1. */
+static void spoil_guest_state(void)
+{
+	vmwrite(GUEST_RFLAGS, 0);
+}
+
+/*
+ * 29.2: the checks of controls and of the host-state area may be made in any order, so either number
+ * is right. It is a failure of the instruction also where the guest state is wrong: that is looked at
+ * only behind both.
+ */
+CASE(controls_and_host_state_wrong, PROVES("vmx-instructions:vmlaunch.controls",
+     "vmx-instructions:vmlaunch.host_state", "vmx-instructions:vmresume.controls",
+     "vmx-instructions:vmresume.host_state"), NEEDS(VMX))
+{
+	spoil_controls();
+	spoil_host_state();
+	EXPECT(vmlaunch(), BAD_CONTROLS, BAD_HOST_STATE);
+	spoil_guest_state();
+	EXPECT(vmlaunch(), BAD_CONTROLS, BAD_HOST_STATE);
+	vmcs_set_defaults();
+	REQUIRE(enter(guest), GUEST_DONE);
+	spoil_controls();
+	spoil_host_state();
+	EXPECT(vmresume(), BAD_CONTROLS, BAD_HOST_STATE);
+	spoil_guest_state();
+	EXPECT(vmresume(), BAD_CONTROLS, BAD_HOST_STATE);
+}
+
+CASE(controls_come_before_the_guest_state, PROVES("vmx-instructions:vmlaunch.controls",
+     "vmx-instructions:vmlaunch.guest_state"), NEEDS(VMX))
+{
+	spoil_controls();
+	spoil_guest_state();
+	EXPECT(vmlaunch(), BAD_CONTROLS);
+}
+
+CASE(host_state_comes_before_the_guest_state, PROVES("vmx-instructions:vmlaunch.host_state",
+     "vmx-instructions:vmlaunch.guest_state"), NEEDS(VMX))
+{
+	spoil_host_state();
+	spoil_guest_state();
+	EXPECT(vmlaunch(), BAD_HOST_STATE);
+}
