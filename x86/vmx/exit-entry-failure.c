@@ -232,21 +232,24 @@ static void spoil_host(void)
 	vmwrite(HOST_CS_SELECTOR, 0);
 }
 
-CASE(controls_before_guest_state, PROVES("host-and-exit:entry.order.1"), NEEDS(VMX))
+CASE(controls_before_guest_state, PROVES("host-and-exit:entry.order.1",
+     "vm-entry-checks:basic.order.controls_before_guest"), NEEDS(VMX))
 {
 	spoil_guest();
 	spoil_control();
 	EXPECT(resume(), OUTCOME_VMFAIL_VALID(VMFAIL_ENTRY_INVALID_CONTROL_FIELDS));
 }
 
-CASE(host_state_before_guest_state, PROVES("host-and-exit:entry.order.1"), NEEDS(VMX))
+CASE(host_state_before_guest_state, PROVES("host-and-exit:entry.order.1",
+     "vm-entry-checks:basic.order.controls_before_guest"), NEEDS(VMX))
 {
 	spoil_guest();
 	spoil_host();
 	EXPECT(resume(), OUTCOME_VMFAIL_VALID(VMFAIL_ENTRY_INVALID_HOST_STATE));
 }
 
-CASE(guest_state_before_msrs, PROVES("host-and-exit:entry.order.1"), NEEDS(VMX))
+CASE(guest_state_before_msrs, PROVES("host-and-exit:entry.order.1",
+     "vm-entry-checks:basic.order.guest_before_msr"), NEEDS(VMX))
 {
 	spoil_msr_list(0);
 	spoil_guest();

@@ -65,7 +65,8 @@ CASE(entry_loads_in_order, PROVES("host-and-exit:entry.msr.order"), NEEDS(BITMAP
 }
 
 /* A field of the guest state is loaded first. */
-CASE(entry_loads_after_guest_state, PROVES("host-and-exit:entry.msr.order"), NEEDS(BITMAPS))
+CASE(entry_loads_after_guest_state, PROVES("host-and-exit:entry.msr.order",
+     "vm-entry-checks:msrload.overrides_fields"), NEEDS(BITMAPS))
 {
 	vmwrite(GUEST_IA32_SYSENTER_ESP, 0x1111);
 	LIST(ENTRY_MSR_LOAD, { IA32_SYSENTER_ESP, 0x2222 });
@@ -75,7 +76,8 @@ CASE(entry_loads_after_guest_state, PROVES("host-and-exit:entry.msr.order"), NEE
 }
 
 /* As WRMSR would write it: an MSR that the guest state has a field for, and a control that loads it. */
-CASE(entry_loads_efer_again, PROVES("host-and-exit:entry.msr.order"),
+CASE(entry_loads_efer_again, PROVES("host-and-exit:entry.msr.order",
+     "vm-entry-checks:msrload.overrides_fields"),
      NEEDS(BITMAPS, ENTRY_CTL(LOAD_IA32_EFER)))
 {
 	u64 efer = rdmsr(IA32_EFER);

@@ -147,6 +147,12 @@ INSTRUCTION(vmfunc, VMFUNC, "vmfunc");
 		 ROW(&name##_row));						\
 	CASE_RUN(name##_in_v86_mode, check_v86_mode,				\
 		 PROVES("vmx-instructions:" #name "." v86_fact), NEEDS(VMX), ROW(&name##_row))
+/* Of the two that enter, 29.1 Basic VM-Entry Checks says the same. */
+#define ENTRY_CASES(name)							\
+	CASE_RUN(name##_in_real_mode, check_real_mode, PROVES("vmx-instructions:" #name ".ud",	\
+		 "vm-entry-checks:basic.real_mode.ud"), NEEDS(VMX, REAL_MODE), ROW(&name##_row)); \
+	CASE_RUN(name##_in_v86_mode, check_v86_mode, PROVES("vmx-instructions:" #name ".ud",	\
+		 "vm-entry-checks:basic.v86.ud"), NEEDS(VMX), ROW(&name##_row))
 UD_CASES(vmxon, "real_mode", "v86");
 UD_CASES(vmxoff, "ud", "ud");
 UD_CASES(vmclear, "ud", "ud");
@@ -154,8 +160,8 @@ UD_CASES(vmptrld, "ud", "ud");
 UD_CASES(vmptrst, "ud", "ud");
 UD_CASES(vmread, "ud", "ud");
 UD_CASES(vmwrite, "ud", "ud");
-UD_CASES(vmlaunch, "ud", "ud");
-UD_CASES(vmresume, "ud", "ud");
+ENTRY_CASES(vmlaunch);
+ENTRY_CASES(vmresume);
 UD_CASES(invept, "ud", "ud");
 UD_CASES(invvpid, "ud", "ud");
 /* As long as the control "enable VM functions" is 0, in every mode. */

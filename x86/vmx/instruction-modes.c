@@ -186,13 +186,25 @@ INSTRUCTION(invvpid, INVVPID, "invvpid instruction_operand(%%rip), %%rax",
 	MODE_CASES(id, "ud", "cpl", __VA_ARGS__);				\
 	GUEST_UD_CASE(id, "ud", __VA_ARGS__)
 
+/* Of the two that enter, 29.1 Basic VM-Entry Checks says the same. */
+#define ENTRY_CASE(name, check, id, key, basic)					\
+	CASE_RUN(id##_##name, check, PROVES("vmx-instructions:" #id "." key,	\
+		 "vm-entry-checks:basic." basic), NEEDS(VMX), ROW(&id##_row))
+#define ENTRY_CASES(id)								\
+	ENTRY_CASE(outside_vmx_operation, check_outside, id, "ud", "outside_vmx.ud");	\
+	ENTRY_CASE(at_cpl_1_to_3, check_root_at_cpl, id, "cpl", "cpl.gp");	\
+	ENTRY_CASE(in_compatibility_mode, check_compatibility_mode, id, "ud", "compat.ud"); \
+	ENTRY_CASE(exits, check_nonroot, id, "nonroot", "nonroot.exit");	\
+	ENTRY_CASE(exits_at_cpl_1_to_3, check_nonroot_at_cpl, id, "nonroot", "nonroot.exit"); \
+	GUEST_UD_CASE(id, "ud", NEEDS(VMX))
+
 INSTRUCTION_CASES(vmclear, NEEDS(VMX));
 INSTRUCTION_CASES(vmptrld, NEEDS(VMX));
 INSTRUCTION_CASES(vmptrst, NEEDS(VMX));
 INSTRUCTION_CASES(vmread, NEEDS(VMX));
 INSTRUCTION_CASES(vmwrite, NEEDS(VMX));
-INSTRUCTION_CASES(vmlaunch, NEEDS(VMX));
-INSTRUCTION_CASES(vmresume, NEEDS(VMX));
+ENTRY_CASES(vmlaunch);
+ENTRY_CASES(vmresume);
 INSTRUCTION_CASES(vmxoff, NEEDS(VMX));
 INSTRUCTION_CASES(invept, NEEDS(VMX, EPT_CAP(INVEPT)));
 INSTRUCTION_CASES(invvpid, NEEDS(VMX, VPID_CAP(INVVPID)));

@@ -5,8 +5,12 @@
  * VMLAUNCH wants a VMCS whose launch state is "clear", VMRESUME one that is "launched". Only a VM
  * entry that succeeds makes it launched, and only VMCLEAR makes it clear again: 27.1 Overview. Of
  * the checks on controls, host state and guest state (chapter 29) each has one example here.
+ *
+ * vmlaunch() and vmresume() set the six status flags before the instruction, and judge all of them
+ * after it: 33.2 Conventions.
  */
 #include "cpu/safe.h"
+#include "cpu/user.h"
 #include "mmu/pages.h"
 #include "string.h"
 #include "vmx/vmx.h"
@@ -43,14 +47,16 @@ CASE(vmlaunch_then_vmresume, PROVES("vmx-instructions:vmlaunch.success"), NEEDS(
 }
 
 CASE(vmlaunch_of_a_launched_vmcs, PROVES("vmx-instructions:vmlaunch.not_clear",
-     "vm-instruction-errors:4"), NEEDS(VMX))
+     "vm-instruction-errors:4", "vm-entry-checks:basic.vmlaunch_not_clear",
+     "vm-entry-checks:basic.fail.flags"), NEEDS(VMX))
 {
 	launch();
 	EXPECT(vmlaunch(), NOT_CLEAR);
 }
 
 CASE(vmresume_of_a_clear_vmcs, PROVES("vmx-instructions:vmresume.not_launched",
-     "vm-instruction-errors:5"), NEEDS(VMX))
+     "vm-instruction-errors:5", "vm-entry-checks:basic.vmresume_not_launched",
+     "vm-entry-checks:basic.fail.flags"), NEEDS(VMX))
 {
 	EXPECT(vmresume(), NOT_LAUNCHED);
 }
@@ -99,7 +105,8 @@ CASE(vmcleared_vmcs_outlives_vmxoff, PROVES("vmx-instructions:vmresume.not_launc
 /* --- no VMCS for a guest --------------------------------------------------------------- */
 
 CASE(entry_without_current_vmcs, PROVES("vmx-instructions:vmlaunch.no_vmcs",
-     "vmx-instructions:vmresume.no_vmcs"), NEEDS(VMX))
+     "vmx-instructions:vmresume.no_vmcs", "vm-entry-checks:basic.no_current_vmcs",
+     "vm-entry-checks:basic.failinvalid.flags"), NEEDS(VMX))
 {
 	REQUIRE(vmclear(region()), OUTCOME_DONE);
 	EXPECT(vmlaunch(), OUTCOME_VMFAIL_INVALID);
@@ -108,7 +115,8 @@ CASE(entry_without_current_vmcs, PROVES("vmx-instructions:vmlaunch.no_vmcs",
 
 /* 29.1 Basic VM-Entry Checks: a shadow VMCS is for VMREAD and VMWRITE only. */
 CASE(entry_with_a_shadow_vmcs, PROVES("vmx-instructions:vmlaunch.shadow_vmcs",
-     "vmx-instructions:vmresume.shadow_vmcs", "vmx-result-flags:vmfailinvalid"),
+     "vmx-instructions:vmresume.shadow_vmcs", "vmx-result-flags:vmfailinvalid",
+     "vm-entry-checks:basic.shadow_current_vmcs"),
      NEEDS(VMX, PROC2(VMCS_SHADOWING)))
 {
 	u32 shadow = vmcs_revision() | BIT(31);
@@ -128,12 +136,12 @@ CASE(entry_with_a_shadow_vmcs, PROVES("vmx-instructions:vmlaunch.shadow_vmcs",
 /* --- blocking by MOV SS ---------------------------------------------------------------- */
 
 /*
- * An entry right behind an instruction that loads SS. Should the guest start all the same, it
- * comes back to the end of this code by its first exit. HOST_RIP is restored for later entries.
+ * An entry right behind other instructions. Should the guest start, it comes back to the end of
+ * this code by its first exit. HOST_RIP is restored for later entries.
  */
 #define ENTERED	0	/* instead of RFLAGS, of which bit 1 is 1 */
 
-#define ENTRY_BEHIND(name, load_ss, entry)					\
+#define ENTRY_WITH(name, before, entry)					\
 	static outcome_t name(void)						\
 	{									\
 		u64 flags, host_rip = 0;					\
@@ -145,7 +153,7 @@ CASE(entry_with_a_shadow_vmcs, PROVES("vmx-instructions:vmlaunch.shadow_vmcs",
 			     "vmwrite %%rcx, %%rax\n\t"				\
 			     "movl %[host_rsp], %%eax\n\tvmwrite %%rsp, %%rax\n\t" \
 			     "pushfq\n\torl $0x8d5, (%%rsp)\n\tpopfq\n\t"	\
-			     load_ss "\n\t" entry "\n\t"			\
+			     before "\n\t" entry "\n\t"			\
 			     "pushfq\n\tpopq %%rax\n\tjmp 2f\n"			\
 			     "1:\txorl %%eax, %%eax\n"				\
 			     "2:\tpopq %%rbx\n\tpopq %%rbp"			\
@@ -156,27 +164,28 @@ CASE(entry_with_a_shadow_vmcs, PROVES("vmx-instructions:vmlaunch.shadow_vmcs",
 			       "r14", "r15", "cc", "memory");			\
 		vmwrite_outcome(HOST_RIP, host_rip);				\
 		return flags == ENTERED ? OUTCOME_EXIT(vmread(EXIT_REASON)) :	\
-		       vmx_outcome(entry " behind " load_ss, OUTCOME_DONE, flags);	\
+		       vmx_outcome(entry " behind " before, OUTCOME_DONE, flags);	\
 	}
-ENTRY_BEHIND(vmlaunch_behind_mov_ss, "movl %%edx, %%ss", "vmlaunch")
-ENTRY_BEHIND(vmresume_behind_mov_ss, "movl %%edx, %%ss", "vmresume")
+ENTRY_WITH(vmlaunch_behind_mov_ss, "movl %%edx, %%ss", "vmlaunch")
+ENTRY_WITH(vmresume_behind_mov_ss, "movl %%edx, %%ss", "vmresume")
 
 CASE(vmlaunch_blocked_by_mov_ss, PROVES("vmx-instructions:vmlaunch.mov_ss_blocking",
-     "vm-instruction-errors:26"), NEEDS(VMX))
+     "vm-instruction-errors:26", "vm-entry-checks:basic.mov_ss_blocking"), NEEDS(VMX))
 {
 	EXPECT(vmlaunch_behind_mov_ss(), BLOCKED);
 	EXPECT(vmresume(), NOT_LAUNCHED);
 }
 
 CASE(vmresume_blocked_by_mov_ss, PROVES("vmx-instructions:vmresume.mov_ss_blocking",
-     "vm-instruction-errors:26"), NEEDS(VMX))
+     "vm-instruction-errors:26", "vm-entry-checks:basic.mov_ss_blocking"), NEEDS(VMX))
 {
 	launch();
 	EXPECT(vmresume_behind_mov_ss(), BLOCKED);
 }
 
 CASE(mov_ss_comes_before_the_launch_state, PROVES("vmx-instructions:vmlaunch.mov_ss_blocking",
-     "vmx-instructions:vmresume.mov_ss_blocking"), NEEDS(VMX))
+     "vmx-instructions:vmresume.mov_ss_blocking",
+     "vm-entry-checks:basic.order.movss_before_launch_state"), NEEDS(VMX))
 {
 	EXPECT(vmresume_behind_mov_ss(), BLOCKED);
 	launch();
@@ -270,13 +279,15 @@ static void check_vmresume(const struct case_def *this_case)
 		 PROVES("vmx-instructions:vmlaunch." key, ##__VA_ARGS__), NEEDS(VMX), ROW(&row)); \
 	CASE_RUN(vmresume_with_##name, check_vmresume,				\
 		 PROVES("vmx-instructions:vmresume." key, ##__VA_ARGS__), NEEDS(VMX), ROW(&row))
-FAILURE_CASES(invalid_controls, "controls", bad_controls, "vm-instruction-errors:7");
-FAILURE_CASES(invalid_host_state, "host_state", bad_host_state, "vm-instruction-errors:8");
-FAILURE_CASES(invalid_guest_state, "guest_state", bad_guest_state);
-FAILURE_CASES(invalid_msr_load, "msr_load", bad_msr_load);
+#define KEPT	"vm-entry-checks:basic.launch_state_kept_on_fail"
+FAILURE_CASES(invalid_controls, "controls", bad_controls, "vm-instruction-errors:7", KEPT);
+FAILURE_CASES(invalid_host_state, "host_state", bad_host_state, "vm-instruction-errors:8", KEPT);
+FAILURE_CASES(invalid_guest_state, "guest_state", bad_guest_state, KEPT);
+FAILURE_CASES(invalid_msr_load, "msr_load", bad_msr_load, KEPT);
 
 CASE(launch_state_comes_before_the_controls, PROVES("vmx-instructions:vmlaunch.not_clear",
-     "vmx-instructions:vmresume.not_launched"), NEEDS(VMX))
+     "vmx-instructions:vmresume.not_launched",
+     "vm-entry-checks:basic.order.launch_state_before_controls"), NEEDS(VMX))
 {
 	spoil_controls();
 	EXPECT(vmresume(), NOT_LAUNCHED);
@@ -284,4 +295,79 @@ CASE(launch_state_comes_before_the_controls, PROVES("vmx-instructions:vmlaunch.n
 	launch();
 	spoil_controls();
 	EXPECT(vmlaunch(), NOT_CLEAR);
+}
+
+/* --- what comes first ------------------------------------------------------------------- */
+
+/* 29.2: checks of controls and of host state may come in any order. */
+CASE(controls_and_host_state_in_any_order, PROVES("vm-entry-checks:basic.order.vmfail_any_order"),
+     NEEDS(VMX))
+{
+	spoil_controls();
+	spoil_host_state();
+	EXPECT(vmlaunch(), bad_controls.outcome, bad_host_state.outcome);
+}
+
+static void plain_vmlaunch(void *unused)
+{
+	(void)unused;
+	asm volatile("vmlaunch" : : : "cc", "memory");
+}
+
+static void plain_vmresume(void *unused)
+{
+	(void)unused;
+	asm volatile("vmresume" : : : "cc", "memory");
+}
+
+CASE(cpl_comes_before_the_current_vmcs, PROVES("vm-entry-checks:basic.order.cpl_before_vmcs"), NEEDS(VMX))
+{
+	u32 cpl;
+
+	REQUIRE(vmclear(region()), OUTCOME_DONE);
+	EXPECT(vmlaunch(), OUTCOME_VMFAIL_INVALID);
+	for (cpl = 1; cpl <= 3; cpl++) {
+		EXPECT(run_at_cpl(cpl, plain_vmlaunch, NULL), OUTCOME_GP0);
+		EXPECT(run_at_cpl(cpl, plain_vmresume, NULL), OUTCOME_GP0);
+	}
+}
+
+/* --- RFLAGS.TF --------------------------------------------------------------------------- */
+
+static u32 single_steps;
+
+static void end_single_step(struct trap_frame *frame)
+{
+	single_steps++;
+	frame->rflags &= ~RFLAGS_TF;
+}
+
+#define SET_TF	"pushfq\n\torl $0x100, (%%rsp)\n\tpopfq"
+ENTRY_WITH(vmlaunch_with_tf, SET_TF, "vmlaunch")
+ENTRY_WITH(vmresume_with_tf, SET_TF, "vmresume")
+
+/*
+ * Chapter 29: a single-step trap comes behind an entry that passes control to the next instruction, and
+ * behind no other.
+ */
+CASE(single_step_over_an_entry, PROVES("vm-entry-checks:basic.single_step"), NEEDS(VMX))
+{
+	single_steps = 0;
+	trap_on(VECTOR_DB, end_single_step);
+	spoil_controls();
+	EXPECT(vmlaunch_with_tf(), bad_controls.outcome);
+	EXPECT_EQ(single_steps, 1);
+	vmcs_set_defaults();
+	spoil_guest_state();
+	EXPECT(vmlaunch_with_tf(), OUTCOME_EXIT(BIT(31) | EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE));
+	EXPECT_EQ(single_steps, 1);
+	vmcs_set_defaults();
+	EXPECT(vmlaunch_with_tf(), GUEST_DONE);
+	EXPECT_EQ(single_steps, 1);
+	spoil_controls();
+	EXPECT(vmresume_with_tf(), bad_controls.outcome);
+	EXPECT_EQ(single_steps, 2);
+	vmcs_set_defaults();
+	EXPECT(vmresume_with_tf(), GUEST_DONE);
+	EXPECT_EQ(single_steps, 2);
 }
