@@ -333,6 +333,9 @@ static void test_vmfail(void **state)
 	scene.x.after[EXIT_REGISTER_CR3] ^= 8;
 	assert_true(search_rule(&scene, EXIT_RULE_vmfail_fields).violated);
 	assert_true(search_rule(&scene, EXIT_RULE_vmfail_registers).violated);
+	scene.x.host_only = true;
+	assert_false(search_rule(&scene, EXIT_RULE_vmfail_fields).found);
+	assert_true(search_rule(&scene, EXIT_RULE_vmfail_registers).violated);
 }
 
 /* A store list of KERNEL_GS_BASE; a load list that gives STAR 5, then 6. */
