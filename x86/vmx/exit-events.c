@@ -416,14 +416,6 @@ static void send_nmi(void)
 		pause();
 }
 
-/* 28.3, IRET, and 7.7.1 Handling Multiple NMIs: it ends the blocking that an NMI begins. */
-static void unblock_nmis(void)
-{
-	asm volatile("movq %%rsp, %%rax\n\tmovl %%ss, %%ecx\n\tpushq %%rcx\n\tpushq %%rax\n\t"
-		     "pushfq\n\tmovl %%cs, %%ecx\n\tpushq %%rcx\n\tpushq $1f\n\tiretq\n1:"
-		     : : : "rax", "rcx", "cc", "memory");
-}
-
 CASE(nmi_exits, PROVES("exit-reasons:0", "interruptibility:nmi.exit", "host-and-exit:exit.event.nmi",
 		       "exit-qualifications:exception.nmi"),
      NEEDS(VMX, PIN(NMI_EXITING), SELF_SENT_EVENTS))

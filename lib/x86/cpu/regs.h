@@ -163,6 +163,14 @@ static inline void pause(void)
 	asm volatile("pause" : : : "memory");
 }
 
+/* 7.7.1 Handling Multiple NMIs: IRET ends the blocking that an NMI begins. In 64-bit mode at CPL 0. */
+static inline void unblock_nmis(void)
+{
+	asm volatile("movq %%rsp, %%rax\n\tmovl %%ss, %%ecx\n\tpushq %%rcx\n\tpushq %%rax\n\t"
+		     "pushfq\n\tmovl %%cs, %%ecx\n\tpushq %%rcx\n\tpushq $1f\n\tiretq\n1:"
+		     : : : "rax", "rcx", "cc", "memory");
+}
+
 /* CPUID.function(leaf, subleaf).register[bit], 0 when the leaf is beyond the highest. */
 #define CPUID_BIT(leaf, subleaf, reg, bit)					\
 	((leaf) <= cpuid((leaf) & 0x80000000).eax &&				\
