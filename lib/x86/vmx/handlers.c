@@ -55,6 +55,8 @@ bool guest_expect_handler(const char *file, u32 line, const char *what, outcome_
 	if (outcome == OUTCOME_EXIT(EXIT_CPUID) && rip >= first && rip < first + 256 * HANDLER_SIZE)
 		format(got, sizeof(got), "the handler of vector %u",
 		       (u32)(rip - first) / HANDLER_SIZE);
+	else if (outcome == OUTCOME_EXIT(EXIT_CPUID))
+		format(got, sizeof(got), "CPUID at RIP %#lx", rip);
 	else
 		outcome_words(got, sizeof(got), outcome);
 	case_fail(file, line, what, expected, got);

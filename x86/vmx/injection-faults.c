@@ -1,0 +1,294 @@
+/*
+ * Events that a VM entry injects, and whose delivery goes wrong: 29.6.1.1 Details of Event Injection,
+ * 29.6.1.2 VM Exits During Event Injection.
+ *
+ * A fault in the delivery is the guest's, with the guest's RIP as it was, whatever the type of the event
+ * and the length of its instruction. The exception bitmap counts for it as always; when it exits, the
+ * original-event fields hold what was injected, so that software can do it again. Accesses to memory
+ * in the delivery meet EPT and the APIC-access page like all others.
+ *
+ * The gates of the guest's IDT end where a case wants them to end; handlers exit at once
+ * (vmx/handlers.h).
+ */
+#include "cpu/traps.h"
+#include "ept/ept.h"
+#include "mmu/pages.h"
+#include "vmx/guest.h"
+#include "vmx/handlers.h"
+
+static struct gate *idt;
+
+static void start(void)
+{
+	/* An injected NMI of the case before has blocked them, and no exit changes that: 30.5.5. */
+	unblock_nmis();
+	vmx_start();
+	idt = guest_handlers_start();
+}
+
+BEFORE_EACH_CASE(start);
+
+GUEST_CODE(target, "", "ud2");
+
+#define INTERRUPT	0x51	/* a vector of no exception */
+#define ERROR_CODE	0x1234	/* bit 0 is EXT */
+
+struct event {
+	enum injected_type type;
+	u8 vector;
+	bool has_error;
+	u8 length;		/* of the instruction that a software event is said to come from */
+	u64 rflags;		/* besides bit 1 */
+};
+
+static const struct event external_interrupt = { .type = EVENT_TYPE_EXTERNAL_INTERRUPT,
+						 .vector = INTERRUPT, .rflags = RFLAGS_IF };
+static const struct event nmi = { .type = EVENT_TYPE_NMI, .vector = VECTOR_NMI };
+static const struct event exception = { .type = EVENT_TYPE_HARDWARE_EXCEPTION, .vector = VECTOR_NM };
+static const struct event general_protection = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+						 .vector = VECTOR_GP, .has_error = true };
+static const struct event double_fault = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+					   .vector = VECTOR_DF, .has_error = true };
+static const struct event software_interrupt = { .type = EVENT_TYPE_SOFTWARE_INTERRUPT,
+						 .vector = INTERRUPT, .length = 2 };
+static const struct event int1 = { .type = EVENT_TYPE_PRIVILEGED_SOFTWARE_EXCEPTION,
+				   .vector = VECTOR_DB, .length = 1 };
+static const struct event int3 = { .type = EVENT_TYPE_SOFTWARE_EXCEPTION, .vector = VECTOR_BP,
+				   .length = 3 };
+
+static u64 identification(const struct event *event)
+{
+	return INJECTED_EVENT(event->type, event->vector) |
+	       (event->has_error ? INJECTED_ERROR_CODE : 0);
+}
+
+static outcome_t inject(const struct event *event)
+{
+	vmwrite(INJECTED_EVENT_IDENTIFICATION, identification(event));
+	/* 29.2.1.3: the error code of #DF is 0 as that of any, and it is 15 bits. */
+	vmwrite(INJECTED_EVENT_ERROR_CODE, ERROR_CODE);
+	vmwrite(VM_ENTRY_INSTRUCTION_LENGTH, event->length ? event->length : 5);
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | event->rflags);
+	return enter_at_instruction(&guest_target);
+}
+
+/* 7.13 Error Code: the index of a gate of the IDT. */
+static u64 gate_error(u8 vector, bool external)
+{
+	return (u64)vector << 3 | 2 | external;
+}
+
+static bool sets_ext(const struct event *event)
+{
+	return event->type != EVENT_TYPE_SOFTWARE_INTERRUPT &&
+	       event->type != EVENT_TYPE_SOFTWARE_EXCEPTION;
+}
+
+#define NOT_PRESENT	0x0e	/* of a gate: 7.11 */
+
+/* --- a nested exception that exits ------------------------------------------------------------ */
+
+static void expect_original_event(const struct event *event)
+{
+	/* Bit 12 is undefined. */
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~BIT(12), identification(event));
+	if (event->has_error)
+		EXPECT_EQ(vmread(ORIGINAL_EVENT_ERROR_CODE), ERROR_CODE);
+	if (event->length)
+		EXPECT_EQ(vmread(VM_EXIT_INSTRUCTION_LENGTH), event->length);
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_target.at);
+	EXPECT_EQ(vmread(GUEST_CS_SELECTOR), SELECTOR_CODE64);
+	/* RF is that of the nested fault. */
+	EXPECT_EQ(vmread(GUEST_RFLAGS) & ~RFLAGS_RF, RFLAGS_FIXED | event->rflags);
+}
+
+/* The gate is not present: #NP. Together with a fault that would be #DF, which is another case. */
+static void nested_exception_exits(const struct case_def *this_case)
+{
+	const struct event *event = this_case->row;
+
+	idt[event->vector].type = NOT_PRESENT;
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_NP));
+	REQUIRE(inject(event), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(vmread(EXITING_EVENT_IDENTIFICATION),
+		  BIT(31) | BIT(11) | EVENT_TYPE_HARDWARE_EXCEPTION << 8 | VECTOR_NP);
+	EXPECT_EQ(vmread(EXITING_EVENT_ERROR_CODE), gate_error(event->vector, sets_ext(event)));
+	expect_original_event(event);
+}
+
+/* The same without the exception bitmap: #NP is delivered. */
+static void nested_exception_is_delivered(const struct case_def *this_case)
+{
+	const struct event *event = this_case->row;
+
+	idt[event->vector].type = NOT_PRESENT;
+	REQUIRE_HANDLER(inject(event), VECTOR_NP);
+	EXPECT_EQ(guest_frame_error(), gate_error(event->vector, sets_ext(event)));
+	EXPECT_EQ(guest_frame(true)->rip, (u64)guest_target.at);
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & BIT(31), 0);
+}
+
+#define NESTED(name, ext_fact, ...)						\
+	CASE_RUN(nested_in_##name##_exits, nested_exception_exits,		\
+		 PROVES("event-injection:inject.nested_bitmap", "event-injection:" ext_fact,	\
+			"event-injection:inject.rip.nested_exit",		\
+			"host-and-exit:exit.orig.injected", ##__VA_ARGS__), NEEDS(VMX), ROW(&name)); \
+	CASE_RUN(nested_in_##name##_is_delivered, nested_exception_is_delivered,	\
+		 PROVES("event-injection:inject.rip.nested", "event-injection:" ext_fact),	\
+		 NEEDS(VMX), ROW(&name))
+NESTED(external_interrupt, "inject.ext_bit");
+NESTED(nmi, "inject.ext_bit");
+NESTED(exception, "inject.ext_bit");
+NESTED(int1, "inject.ext_bit", "host-and-exit:exit.ilen.injected");
+NESTED(software_interrupt, "inject.ext_bit.software", "host-and-exit:exit.ilen.injected");
+NESTED(int3, "inject.ext_bit.software", "host-and-exit:exit.ilen.injected");
+
+/* --- double and triple faults: 7.15, Table 7-5 --------------------------------------------------- */
+
+CASE(nested_fault_is_a_double_fault, PROVES("event-injection:inject.double_fault",
+     "event-injection:inject.df_code"), NEEDS(VMX))
+{
+	idt[VECTOR_GP].type = NOT_PRESENT;
+	REQUIRE_HANDLER(inject(&general_protection), VECTOR_DF);
+	EXPECT_EQ(guest_frame_error(), 0);
+	EXPECT_EQ(guest_frame(true)->rip, (u64)guest_target.at);
+}
+
+/* 30.2.4: that double fault exits directly, so nothing was being delivered. */
+CASE(double_fault_exits, PROVES("event-injection:inject.double_fault", "event-injection:inject.df_code",
+     "host-and-exit:exit.orig.invalid"), NEEDS(VMX))
+{
+	idt[VECTOR_GP].type = NOT_PRESENT;
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_DF));
+	REQUIRE(inject(&general_protection), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(vmread(EXITING_EVENT_IDENTIFICATION) & ~BIT(12),
+		  BIT(31) | BIT(11) | EVENT_TYPE_HARDWARE_EXCEPTION << 8 | VECTOR_DF);
+	EXPECT_EQ(vmread(EXITING_EVENT_ERROR_CODE), 0);
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & BIT(31), 0);
+}
+
+CASE(third_fault_is_a_triple_fault, PROVES("event-injection:inject.double_fault.triple"), NEEDS(VMX))
+{
+	idt[VECTOR_GP].type = NOT_PRESENT;
+	idt[VECTOR_DF].type = NOT_PRESENT;
+	EXPECT(inject(&general_protection), OUTCOME_EXIT(EXIT_TRIPLE_FAULT));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_target.at);
+}
+
+CASE(fault_in_a_double_fault_is_a_triple_fault, PROVES("event-injection:inject.df_triple"), NEEDS(VMX))
+{
+	idt[VECTOR_DF].type = NOT_PRESENT;
+	EXPECT(inject(&double_fault), OUTCOME_EXIT(EXIT_TRIPLE_FAULT));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_target.at);
+}
+
+/* The fault in the delivery of #DF exits when its own bit is set. */
+CASE(fault_in_a_double_fault_may_exit, PROVES("event-injection:inject.nested_bitmap"), NEEDS(VMX))
+{
+	idt[VECTOR_DF].type = NOT_PRESENT;
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_NP));
+	REQUIRE(inject(&double_fault), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(vmread(EXITING_EVENT_ERROR_CODE), gate_error(VECTOR_DF, true));
+	expect_original_event(&double_fault);
+}
+
+/* --- the DPL of the gate ---------------------------------------------------------------------------- */
+
+/* A guest at CPL 3; the gates have DPL 0. Software events fault, the others do not. */
+static void gate_dpl(const struct case_def *this_case)
+{
+	const struct event *event = this_case->row;
+
+	guest_to_user_mode();
+	audit_guest_changes_segments();
+	if (sets_ext(event)) {
+		EXPECT_HANDLER(inject(event), event->vector);
+		return;
+	}
+	REQUIRE_HANDLER(inject(event), VECTOR_GP);
+	EXPECT_EQ(guest_frame_error(), gate_error(event->vector, false));
+	EXPECT_EQ(guest_frame(true)->rip, (u64)guest_target.at);
+	EXPECT_EQ(guest_frame(true)->ss, SELECTOR_USER_DATA);
+	/* With DPL 3 the event comes through. */
+	idt[event->vector].type |= 3 << 5;
+	vmcs_set_guest_defaults();
+	vmwrite(GUEST_IDTR_BASE, (u64)idt);
+	guest_to_user_mode();
+	EXPECT_HANDLER(inject(event), event->vector);
+	EXPECT_EQ(guest_frame(false)->rip, (u64)guest_target.at + event->length);
+}
+
+#define GATE_DPL(name, fact)							\
+	CASE_RUN(gate_dpl_and_##name, gate_dpl, PROVES("event-injection:" fact), NEEDS(VMX), ROW(&name))
+GATE_DPL(external_interrupt, "inject.gate_dpl.none");
+GATE_DPL(nmi, "inject.gate_dpl.none");
+GATE_DPL(exception, "inject.gate_dpl.none");
+GATE_DPL(int1, "inject.gate_dpl.none");
+GATE_DPL(software_interrupt, "inject.gate_dpl");
+GATE_DPL(int3, "inject.gate_dpl");
+
+/* --- memory: EPT, and the APIC-access page ------------------------------------------------------------ */
+
+/* A stack in a page that EPT does not let be written. */
+static void delivery_meets_ept(const struct event *event, u64 flags, outcome_t want)
+{
+	struct ept ept;
+	u8 *stack = page_alloc();
+
+	ept_start(&ept, 0);
+	ept_map(&ept, physical(stack), physical(stack), flags, LEVEL_PTE);
+	ept_invalidate(&ept);
+	idt[event->vector].ist = IST_NONE;
+	vmwrite(INJECTED_EVENT_IDENTIFICATION, identification(event));
+	vmwrite(INJECTED_EVENT_ERROR_CODE, ERROR_CODE);
+	vmwrite(VM_ENTRY_INSTRUCTION_LENGTH, event->length);
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | event->rflags);
+	vmwrite(GUEST_RIP, (u64)guest_target.at);
+	vmwrite(GUEST_RSP, (u64)stack + PAGE_SIZE);
+	REQUIRE(resume(), want);
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~BIT(12), identification(event));
+	EXPECT_EQ(vmread(GUEST_PHYSICAL_ADDRESS) & PAGE_MASK, physical(stack));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_target.at);
+	EXPECT_EQ(vmread(GUEST_RSP), (u64)stack + PAGE_SIZE);
+}
+
+static void violation(const struct case_def *this_case)
+{
+	delivery_meets_ept(this_case->row, EPT_READ | EPT_EXECUTE | EPT_MEMORY_TYPE(EPT_WB),
+			   OUTCOME_EXIT(EXIT_EPT_VIOLATION));
+}
+
+/* Memory type 7 is reserved: 31.3.3.1. */
+static void misconfiguration(const struct case_def *this_case)
+{
+	delivery_meets_ept(this_case->row, EPT_RWX | EPT_MEMORY_TYPE(7),
+			   OUTCOME_EXIT(EXIT_EPT_MISCONFIGURATION));
+}
+
+#define MEETS_EPT(name)								\
+	CASE_RUN(ept_violation_in_##name, violation, PROVES("event-injection:inject.ept"),	\
+		 NEEDS(VMX, EPT), ROW(&name));					\
+	CASE_RUN(ept_misconfiguration_in_##name, misconfiguration,		\
+		 PROVES("event-injection:inject.ept.misconfiguration"), NEEDS(VMX, EPT), ROW(&name))
+MEETS_EPT(external_interrupt);
+MEETS_EPT(general_protection);
+MEETS_EPT(software_interrupt);
+
+/* Table 30-6: type 3 is a linear access during the delivery of an event; bits 11:0 are the offset. */
+CASE(apic_access_in_the_delivery, PROVES("event-injection:inject.apic_access"),
+     NEEDS(VMX, PROC2(VIRTUALIZE_APIC_ACCESSES)))
+{
+	u8 *page = page_alloc();
+
+	vmcs_set_control(CONTROL_PROC2_VIRTUALIZE_APIC_ACCESSES);
+	vmwrite(APIC_ACCESS_ADDRESS, physical(page));
+	vmwrite(INJECTED_EVENT_IDENTIFICATION, identification(&external_interrupt));
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+	vmwrite(GUEST_RIP, (u64)guest_target.at);
+	vmwrite(GUEST_RSP, (u64)page + 0x800);
+	REQUIRE(resume(), OUTCOME_EXIT(EXIT_APIC_ACCESS));
+	EXPECT_EQ(FIELD(vmread(EXIT_QUALIFICATION), 15, 12), 3);
+	EXPECT_TRUE(FIELD(vmread(EXIT_QUALIFICATION), 11, 0) < 0x800);
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~BIT(12), identification(&external_interrupt));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_target.at);
+}
