@@ -30,6 +30,8 @@ static u64 address_of(const struct hv_vcpu *vcpu, u32 number)
 static bool is_kind(u32 kind, enum hv_break access)
 {
 	switch (access) {
+	case HV_BREAK_EXECUTE:
+		return kind == KIND_EXECUTE;
 	case HV_BREAK_IO:
 		return kind == KIND_IO && hv_cr4() & CR4_DE;
 	case HV_BREAK_WRITE:

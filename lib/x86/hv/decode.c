@@ -273,6 +273,24 @@ static u32 immediate_size(const struct hv_instruction *to, u16 form)
 	return 0;
 }
 
+/* False: the operand is a register. */
+static bool take_modrm(struct hv_vcpu *vcpu, struct reader *reader, const struct prefixes *prefixes,
+		       bool *relative)
+{
+	struct hv_instruction *to = reader->to;
+
+	to->has_modrm = true;
+	to->modrm_at = reader->at;
+	to->modrm = take(reader, 1);
+	if (to->modrm >> 6 == 3)
+		return false;
+	if (to->address_size == 2)
+		take_address_16(vcpu, reader, prefixes);
+	else
+		take_address_32(vcpu, reader, prefixes, relative);
+	return true;
+}
+
 bool hv_decode(struct hv_vcpu *vcpu, struct hv_instruction *to)
 {
 	bool long_mode = hv_in_64_bit_mode(vcpu), relative = false;
@@ -302,17 +320,8 @@ bool hv_decode(struct hv_vcpu *vcpu, struct hv_instruction *to)
 		return false;
 	decide_sizes(to, &prefixes, long_mode);
 	to->is_string = form & STRING;
-	if (form & MODRM) {
-		to->has_modrm = true;
-		to->modrm_at = reader.at;
-		to->modrm = take(&reader, 1);
-		if (to->modrm >> 6 == 3)
-			return false;	/* a register: no memory operand */
-		if (to->address_size == 2)
-			take_address_16(vcpu, &reader, &prefixes);
-		else
-			take_address_32(vcpu, &reader, &prefixes, &relative);
-	}
+	if (form & MODRM && !take_modrm(vcpu, &reader, &prefixes, &relative))
+		return false;
 	if (form & MOFFS)
 		to->offset = take(&reader, to->address_size);
 	size = immediate_size(to, form);
@@ -327,6 +336,78 @@ bool hv_decode(struct hv_vcpu *vcpu, struct hv_instruction *to)
 	if (to->address_size < 8)
 		to->offset &= BITS(8 * to->address_size - 1, 0);
 	return !reader.short_of_bytes;
+}
+
+/* --- what real-address mode does in another way than protected mode, or single-step shows: 23.1 ------ */
+
+/* A far pointer: an immediate of operand size, then a selector; an immediate of 2 bytes. */
+#define POINTER		BIT(8)
+#define IMM16		BIT(9)
+
+static const u16 real_one_byte[256] = {
+	[0x06] = KNOWN, [0x0e] = KNOWN, [0x16] = KNOWN, [0x1e] = KNOWN,		/* PUSH Sreg */
+	[0x07] = KNOWN, [0x17] = KNOWN, [0x1f] = KNOWN,				/* POP Sreg */
+	[0x62] = KNOWN | MODRM, [0x63] = KNOWN | MODRM,				/* EVEX, ARPL */
+	[0x8c] = KNOWN | MODRM, [0x8e] = KNOWN | MODRM,				/* MOV Sreg */
+	[0x9a] = KNOWN | POINTER, [0xea] = KNOWN | POINTER,			/* CALL, JMP */
+	[0x9c] = KNOWN, [0x9d] = KNOWN,						/* PUSHF, POPF */
+	[0xc4] = KNOWN | MODRM, [0xc5] = KNOWN | MODRM,				/* LES, LDS */
+	[0xca] = KNOWN | IMM16, [0xcb] = KNOWN, [0xcf] = KNOWN,			/* RET, IRET */
+	[0xcc] = KNOWN, [0xcd] = KNOWN | IMM8, [0xce] = KNOWN, [0xf1] = KNOWN,	/* INT */
+	[0xff] = KNOWN | MODRM,
+};
+
+static u16 real_two_byte(u8 opcode)
+{
+	switch (opcode) {
+	case 0x00: case 0x02: case 0x03: case 0xb2: case 0xb4: case 0xb5:
+		return KNOWN | MODRM;
+	case 0x34: case 0x35: case 0xa0: case 0xa1: case 0xa8: case 0xa9:
+		return KNOWN;
+	default:
+		return 0;
+	}
+}
+
+/* BOUND is one of those that are the same; so are the other six of FFH. */
+static bool is_the_same(const struct hv_instruction *to)
+{
+	u8 reg = to->modrm >> 3 & 7;
+
+	return (to->opcode == 0x62 && to->modrm >> 6 != 3) ||
+	       (to->opcode == 0xff && reg != 3 && reg != 5);
+}
+
+bool hv_decode_real(struct hv_vcpu *vcpu, struct hv_instruction *to)
+{
+	struct reader reader = { .to = to };
+	struct prefixes prefixes = { 0 };
+	bool relative;
+	u16 form;
+
+	*to = (struct hv_instruction){ .segment = SEGMENT_DS };
+	to->available = hv_fetch(vcpu, to->bytes);
+	to->opcode = take_prefixes(&reader, &prefixes, false);
+	form = real_one_byte[to->opcode];
+	if (to->opcode == 0x0f) {
+		to->opcode = 0x0f00 | take(&reader, 1);
+		form = real_two_byte(to->opcode);
+	}
+	if (!(form & KNOWN) || reader.short_of_bytes)
+		return false;
+	decide_sizes(to, &prefixes, false);
+	if (form & MODRM)
+		take_modrm(vcpu, &reader, &prefixes, &relative);
+	if (to->address_size == 2)
+		to->offset &= BITS(15, 0);
+	if (form & POINTER)
+		to->offset = take(&reader, to->operand_size);
+	if (form & (POINTER | IMM16))
+		to->immediate = take(&reader, 2);
+	if (form & IMM8)
+		to->immediate = take(&reader, 1);
+	to->length = reader.at;
+	return !reader.short_of_bytes && !is_the_same(to);
 }
 
 u64 hv_linear(const struct hv_vcpu *vcpu, u8 segment, u64 offset)

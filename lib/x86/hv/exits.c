@@ -90,6 +90,10 @@ enum hv_next hv_exit_exception_or_nmi(struct hv_vcpu *vcpu)
 
 	if (FIELD(event, 10, 8) == HV_EVENT_HARDWARE_EXCEPTION && FIELD(event, 7, 0) == VECTOR_PF)
 		return hv_exit_memory(vcpu);
+	if (FIELD(event, 10, 8) != HV_EVENT_NMI && vcpu->real.way != HV_WAY_NATIVE) {
+		hv_real_exception(vcpu, event);
+		return HV_GUEST;
+	}
 	if (FIELD(event, 10, 8) != HV_EVENT_NMI)
 		return hv_internal_error(vcpu, KVM_INTERNAL_ERROR_SIMUL_EX, &event, 1);
 	asm volatile("int $2" : : : "memory");

@@ -17,8 +17,7 @@
  * Guest memory is what the slots say and nothing else: whatever a guest does, the core reads and
  * writes only inside of them on its behalf.
  *
- * Limits: with hv_mmu_ept, guests without paging need "unrestricted guest"; with hv_mmu_shadow, real
- * mode does not run. Whoever calls hv_vcpu_run() must not use the registers of FPU and SSE, which
+ * Limits: with hv_mmu_ept, guests without paging need "unrestricted guest". Whoever calls hv_vcpu_run() must not use the registers of FPU and SSE, which
  * stay the guest's. One processor.
  */
 #ifndef HV_HV_H
@@ -28,6 +27,7 @@
 #include "hv/lapic.h"
 #include "hv/mmu.h"
 #include "hv/pool.h"
+#include "hv/real.h"
 #include "vmx/vmx.h"
 
 #define HV_MAX_SLOTS	32
@@ -105,7 +105,6 @@ struct hv_vcpu {
 	struct kvm_run *run;		/* one page, with the data of I/O at HV_PIO_OFFSET */
 	u8 *vmcs;
 	bool launched, running;		/* running: inside of hv_vcpu_run() */
-	bool cannot_run;		/* the MMU has no way to run the mode that the guest is in */
 	struct vmx_switch state;	/* general registers but RSP */
 	u64 cr2, cr8, efer, dr[4], dr6, apic_base, misc_enable;
 	u64 signature, bank_control;	/* IA32_BIOS_SIGN_ID, IA32_MC0_CTL */
@@ -130,6 +129,7 @@ struct hv_vcpu {
 	/* What is left of the last exit to user space when the vCPU runs again; NULL: nothing. */
 	int (*complete)(struct hv_vcpu *vcpu);
 	struct hv_emulation emulation;
+	struct hv_real real;
 	u64 exits;			/* VM exits so far */
 	u32 cpuid_count;
 	struct kvm_cpuid_entry2 cpuid[HV_MAX_CPUID];

@@ -103,6 +103,10 @@ static void deliver(struct hv_vcpu *vcpu)
 {
 	u64 id = vcpu->event.id;
 
+	if (hv_real_by_hand(vcpu)) {
+		hv_real_deliver(vcpu);
+		return;
+	}
 	/* 29.2.1.3: no error code in real mode; no NMI while virtual NMIs are blocked. */
 	if (!(hv_cr0() & CR0_PE))
 		id &= ~(u64)HV_EVENT_ERROR_CODE;
@@ -164,7 +168,8 @@ void hv_events_after_exit(struct hv_vcpu *vcpu)
 	u64 original = vmcs_get(ORIGINAL_EVENT_IDENTIFICATION);
 
 	vcpu->event = (struct hv_event){ 0 };
-	if (!(original & HV_EVENT_VALID))
+	/* In the ways of real.h the processor delivers nothing, but INT n may look as if. */
+	if (!(original & HV_EVENT_VALID) || vcpu->real.way != HV_WAY_NATIVE)
 		return;
 	/* Bit 12 is undefined there and reserved in the field for injection. */
 	vcpu->event.id = original & (HV_EVENT_VALID | HV_EVENT_ERROR_CODE | BITS(10, 0));

@@ -75,7 +75,7 @@ enum hv_next hv_internal_error(struct hv_vcpu *vcpu, u32 suberror, const u64 *va
 enum hv_next hv_user(struct hv_vcpu *vcpu, u32 reason, int (*complete)(struct hv_vcpu *vcpu));
 
 /* Breakpoints of DR7 that an access meets, bits 3:0; and what waits to be a debug exception. */
-enum hv_break { HV_BREAK_READ, HV_BREAK_WRITE, HV_BREAK_IO };
+enum hv_break { HV_BREAK_READ, HV_BREAK_WRITE, HV_BREAK_IO, HV_BREAK_EXECUTE };
 u64 hv_breakpoints(const struct hv_vcpu *vcpu, enum hv_break kind, u64 address, u32 size);
 void hv_add_pending_debug(u64 hits);
 
@@ -243,6 +243,12 @@ struct hv_instruction {
 
 /* Decodes the instruction at RIP; false for one that the core does not know. */
 bool hv_decode(struct hv_vcpu *vcpu, struct hv_instruction *instruction);
+
+/*
+ * Decodes the instruction at RIP if it is one of those that do something else in real-address mode
+ * than in protected mode; else false. `offset` and `immediate` also hold a far pointer.
+ */
+bool hv_decode_real(struct hv_vcpu *vcpu, struct hv_instruction *instruction);
 
 /* Segment base plus offset, cut to the width of the mode. */
 u64 hv_linear(const struct hv_vcpu *vcpu, u8 segment, u64 offset);

@@ -3,9 +3,9 @@
  * uses, and the registers that go with them.
  *
  * CR0.PE and CR0.PG are always 1, as VMX wants it without "unrestricted guest" (26.8 Restrictions on
- * VMX Operation); a guest without paging has tables that map its memory to itself, and
- * one in real mode stops with KVM_EXIT_INTERNAL_ERROR. All page faults,
- * MOV to and from CR3 and INVLPG exit. Memory: what the VM's pool has; what does not fit into it any
+ * VMX Operation); a guest without paging has tables that map its memory to
+ * itself, and one in real-address mode is in another mode besides (real.h). All page faults, MOV to and
+ * from CR3 and INVLPG exit. Memory: what the VM's pool has; what does not fit into it any
  * more is made again when it is needed.
  */
 #include "cpu/features.h"
@@ -199,8 +199,6 @@ static void set_registers(struct hv_vcpu *vcpu)
 
 static void registers(struct hv_vcpu *vcpu)
 {
-	/* Real mode would need virtual-8086 mode, and that an emulator of what it does not allow. */
-	vcpu->cannot_run = !(hv_cr0() & CR0_PE);
 	shadow_catch_up(vcpu->vm);
 	set_registers(vcpu);
 	shadow_load_root(vcpu, vcpu->mmu_data);

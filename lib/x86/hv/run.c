@@ -14,15 +14,18 @@ static enum hv_next fail_entry(struct hv_vcpu *vcpu, u64 reason)
 
 static enum hv_next enter_once(struct hv_vcpu *vcpu)
 {
-	u64 reason;
+	int next;
+	u64 reason, failed;
 
-	if (vcpu->cannot_run)
-		return hv_emulation_failure(vcpu);
 	if (vcpu->vm->irqchip)
 		hv_set_timer(vcpu);
 	hv_events_before_entry(vcpu);
+	if (!hv_real_enter(vcpu, &next))
+		return next;
 	/* Not zero: VMLAUNCH or VMRESUME itself failed, and no guest ran. */
-	if (vmx_switch(&vcpu->state, vcpu->launched))
+	failed = vmx_switch(&vcpu->state, vcpu->launched);
+	hv_real_leave(vcpu);
+	if (failed)
 		return fail_entry(vcpu, vmcs_get(VM_INSTRUCTION_ERROR));
 	vcpu->exits++;
 	reason = vmcs_get(EXIT_REASON);
