@@ -67,6 +67,8 @@ trees: $(TREES)
 
 # The core shares an image with a guest and its cases: small before fast.
 $(B)/obj/lib/x86/hv/%.o $(B)/obj/x86/hv/%.o $(B)/obj/lib/x86/vmx/fields.o: IMAGE_CFLAGS += -Os
+# But for the way of every exit.
+$(patsubst %,$(B)/obj/lib/x86/hv/%.o,run inject dispatch exits cpuid fpu lapic mp): IMAGE_CFLAGS += -O2
 # Many small rules, in every image of x86/vmx: likewise.
 $(B)/obj/lib/x86/vmx/exit_model.o $(B)/obj/lib/x86/vmx/entry_rules.o: IMAGE_CFLAGS += -Os
 

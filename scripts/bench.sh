@@ -1,5 +1,6 @@
 #!/bin/sh
-# exitpath bench boot: what one boot of an image costs on each platform; bench entry: what a VM entry costs.
+# exitpath bench boot: what one boot of an image costs on each platform; bench entry: what a VM entry costs;
+# bench core: what the exits of the bundled core cost.
 
 set -u
 . "${0%/*}/common.sh"
@@ -10,6 +11,7 @@ usage()
 	cat <<END
 usage: exitpath bench boot [--on PLATFORM]... [--runs N] [AREA/IMAGE]
        exitpath bench entry [--on PLATFORM]... [--runs N]
+       exitpath bench core [--on PLATFORM]...
 
 Boots one image (default: guest/cpuid-basic) with its first case alone so many times on each platform that can run here,
 from the start of the process to its end, and prints the CPU time (user and system, of all
@@ -17,6 +19,10 @@ processes) beside the bar that is set for it. Where a platform can tell, the gue
 of its own and not in the others.
 
 With "entry": how many VM entries, each with its exit, it makes in a CPU second, with the audit of every one and without.
+
+With "core": what each kind of exit costs in the bundled core (lib/x86/hv), in instructions on a platform whose
+time-stamp counter counts them (bochs, the default), else in cycles; beside the bare round trip. The cases of
+hv/core-speed hold the core to its bars.
 
   --on PLATFORM   only there; here: $(platforms | tr '\n' ' ')
   --runs N        how often (default: 11)
@@ -88,7 +94,12 @@ entry)
 	[ -z "$image" ] || die "bench entry takes no image; it boots vmx/entry-speed"
 	image=vmx/entry-speed
 	;;
-*) die "there is no benchmark '$what'; there are: exitpath bench boot, exitpath bench entry" ;;
+core)
+	[ -z "$image" ] || die "bench core takes no image; it boots hv/core-speed"
+	image=hv/core-speed
+	on=${on:-bochs}
+	;;
+*) die "there is no benchmark '$what'; there are: exitpath bench boot, entry, core" ;;
 esac
 
 # measure PLATFORM CASE: boots the image with that case alone so many times; sets median, least, most, guest, clock.
@@ -127,6 +138,30 @@ bench_entry()
 		}'
 }
 
+# bench_core PLATFORM: the comments of hv/core-speed as a table; 1 when a case of it is not ok.
+bench_core()
+{
+	EXITPATH_SELECT='' run_child "$EXITPATH_RUNNERS/$1/run" "$image" >"$folder/tap"
+	ran=$?
+	awk -v name="$1 $EXITPATH_IDENTITY" '
+		/^# cost of / {
+			sub(/^# cost of /, "")
+			what = figures = $0
+			sub(/: .*/, "", what)
+			sub(/.*: /, "", figures)
+			split(figures, f, /,? /)
+			if (!unit) {
+				unit = f[2]
+				printf "%s: a round, the median of %d\n%-52s %12s %6s %8s\n", name, f[9], "", unit, "exits", "entries"
+			}
+			printf "%-52s %12d %6.2f %8.2f\n", what, f[1], f[3] / f[9], f[5] / f[9]
+		}
+		/^not ok/ { failed = failed "\n" $0 }
+		END { if (failed) print "NOT MET:" failed; else if (unit) print "all bars met" }' "$folder/tap"
+	[ "$ran" -le 1 ] || die "platform $1 does not run $image"
+	return "$ran"
+}
+
 run_child "$EXITPATH_TOP/scripts/setup.sh" --for bench || exit 2
 folder=$(mktemp -d "${TMPDIR:-/tmp}/exitpath-bench.XXXXXX") || exit 2
 trap 'rm -rf "$folder"' EXIT
@@ -150,6 +185,10 @@ for platform in ${on:-$(platforms)}; do
 	# As exitpath run does: a boot need not ask again.
 	EXITPATH_IDENTITY=$answer
 	export EXITPATH_IDENTITY
+	if [ "$what" = core ]; then
+		bench_core "$platform" || status=1
+		continue
+	fi
 	if [ "$what" = entry ]; then
 		bench_entry "$platform" || status=1
 		continue

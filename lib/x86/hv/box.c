@@ -133,18 +133,14 @@ u8 *box_add_memory(struct box *box, u32 slot, u64 gpa, u64 size, u32 flags)
 	return memory;
 }
 
-void box_start(struct box *box, const struct box_guest *guest)
-{
-	hv_start(page_alloc());
-	box_start_on(box, &hv_mmu_ept, BOX_POOL, guest);
-}
-
-void box_start_on(struct box *box, const struct hv_mmu *mmu, u32 pages,
+static void start(struct box *box, const struct hv_mmu *mmu, u32 pages, bool apic,
 		  const struct box_guest *guest)
 {
 	u64 size = pages * PAGE_SIZE;
 
 	REQUIRE_EQ(hv_vm_create(&box->vm, mmu, pages_alloc(size, PAGE_SIZE), size), 0);
+	if (apic)
+		REQUIRE_EQ(hv_vm_create_irqchip(&box->vm), 0);
 	box->memory = box_add_memory(box, BOX_SLOT, 0, BOX_SIZE, 0);
 	REQUIRE_EQ(hv_vcpu_create(&box->vm, &box->vcpu, 0), 0);
 	set_default_cpuid(box);
@@ -154,6 +150,24 @@ void box_start_on(struct box *box, const struct hv_mmu *mmu, u32 pages,
 	memcpy(box->memory + BOX_GDT, this_cpu()->gdt, GDT_SIZE);
 	memcpy(box->memory + BOX_CODE, guest->start, guest->end - guest->start);
 	set_state(box, guest->bits);
+}
+
+void box_start_on(struct box *box, const struct hv_mmu *mmu, u32 pages,
+		  const struct box_guest *guest)
+{
+	start(box, mmu, pages, false, guest);
+}
+
+void box_start(struct box *box, const struct box_guest *guest)
+{
+	hv_start(page_alloc());
+	start(box, &hv_mmu_ept, BOX_POOL, false, guest);
+}
+
+void box_start_with_apic(struct box *box, const struct box_guest *guest)
+{
+	hv_start(page_alloc());
+	start(box, &hv_mmu_ept, BOX_POOL, true, guest);
 }
 
 u32 box_run(struct box *box)

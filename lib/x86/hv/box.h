@@ -66,6 +66,8 @@ void box_start(struct box *box, const struct box_guest *guest);
 /* The same on an MMU of choice, with `pages` pages for the VM, in VMX operation: hv_start(). */
 void box_start_on(struct box *box, const struct hv_mmu *mmu, u32 pages,
 		  const struct box_guest *guest);
+/* As box_start(), with local APICs: hv_vm_create_irqchip(). */
+void box_start_with_apic(struct box *box, const struct box_guest *guest);
 
 /* Runs the vCPU: KVM_EXIT_... An error of the call fails and ends the case. */
 u32 box_run(struct box *box);

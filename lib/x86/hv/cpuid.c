@@ -2,22 +2,82 @@
 #include "hv/internal.h"
 #include "string.h"
 
-const struct kvm_cpuid_entry2 *hv_cpuid_entry(const struct hv_vcpu *vcpu, u32 leaf, u32 subleaf)
+#define XSAVES	BIT(3)	/* of leaf DH, subleaf 1, EAX */
+
+/*
+ * Guests ask often, and a table has some sixty entries: those with the same hash are a list, in the
+ * order of the table. An entry for all subleaves is in the list of subleaf 0.
+ */
+static u32 hash(u32 leaf, u32 subleaf)
+{
+	return (leaf * 0x9e3779b1 + subleaf * 0x85ebca6b) >> 25;
+}
+
+static bool has_subleaves(const struct kvm_cpuid_entry2 *entry)
+{
+	return entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+}
+
+static bool is_for(const struct kvm_cpuid_entry2 *entry, u32 leaf, u32 subleaf)
+{
+	return entry->function == leaf && (!has_subleaves(entry) || entry->index == subleaf);
+}
+
+static const struct kvm_cpuid_entry2 *find_in_list(const struct hv_vcpu *vcpu, u32 list, u32 leaf,
+						   u32 subleaf)
 {
 	u32 i;
 
+	for (i = vcpu->cpuid_first[list]; i; i = vcpu->cpuid_next[i - 1])
+		if (is_for(&vcpu->cpuid[i - 1], leaf, subleaf))
+			return &vcpu->cpuid[i - 1];
+	return NULL;
+}
+
+const struct kvm_cpuid_entry2 *hv_cpuid_entry(const struct hv_vcpu *vcpu, u32 leaf, u32 subleaf)
+{
+	const struct kvm_cpuid_entry2 *entry;
+
+	entry = find_in_list(vcpu, hash(leaf, subleaf), leaf, subleaf);
+	return entry || !subleaf ? entry : find_in_list(vcpu, hash(leaf, 0), leaf, subleaf);
+}
+
+/* Where the number of some entry of the leaf is, or is to be, plus 1. */
+static u8 *leaf_slot(struct hv_vcpu *vcpu, u32 leaf)
+{
+	u8 slot = hash(leaf, 0) * 2;
+
+	while (vcpu->cpuid_leaf[slot] && vcpu->cpuid[vcpu->cpuid_leaf[slot] - 1].function != leaf)
+		slot++;
+	return &vcpu->cpuid_leaf[slot];
+}
+
+/* In lists is the first entry that fits, if a table should have two. */
+static void make_lists(struct hv_vcpu *vcpu)
+{
+	u32 i, list;
+
+	memset(vcpu->cpuid_first, 0, sizeof(vcpu->cpuid_first));
+	memset(vcpu->cpuid_leaf, 0, sizeof(vcpu->cpuid_leaf));
 	for (i = 0; i < vcpu->cpuid_count; i++) {
 		const struct kvm_cpuid_entry2 *entry = &vcpu->cpuid[i];
+		u32 subleaf = has_subleaves(entry) ? entry->index : 0;
+		u8 *last;
 
-		if (entry->function == leaf &&
-		    (!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == subleaf))
-			return entry;
+		if (has_subleaves(entry) && hv_cpuid_entry(vcpu, entry->function, subleaf))
+			continue;
+		list = hash(entry->function, subleaf);
+		for (last = &vcpu->cpuid_first[list]; *last; last = &vcpu->cpuid_next[*last - 1])
+			;
+		*last = i + 1;
+		vcpu->cpuid_next[i] = 0;
+		*leaf_slot(vcpu, entry->function) = i + 1;
 	}
-	return NULL;
 }
 
 int hv_vcpu_set_cpuid(struct hv_vcpu *vcpu, const struct kvm_cpuid2 *table)
 {
+	const struct kvm_cpuid_entry2 *basic;
 	u32 i;
 
 	if (table->nent > HV_MAX_CPUID)
@@ -26,6 +86,10 @@ int hv_vcpu_set_cpuid(struct hv_vcpu *vcpu, const struct kvm_cpuid2 *table)
 	vcpu->cpuid_count = table->nent;
 	for (i = 0; i < table->nent; i++)
 		hv_cpuid_restrict(&vcpu->cpuid[i]);
+	make_lists(vcpu);
+	basic = hv_cpuid_entry(vcpu, 0, 0);
+	vcpu->cpuid_highest = basic ? basic->eax : HV_NO_LEAF;
+	hv_xsave_sizes_changed(vcpu);
 	return 0;
 }
 
@@ -39,29 +103,23 @@ bool hv_guest_has(const struct hv_vcpu *vcpu, enum feature feature)
 	return (&entry->eax)[place.reg] >> place.bit & 1;
 }
 
-static bool has_leaf(const struct hv_vcpu *vcpu, u32 leaf)
+static bool has_leaf(struct hv_vcpu *vcpu, u32 leaf)
 {
-	u32 i;
-
-	for (i = 0; i < vcpu->cpuid_count; i++)
-		if (vcpu->cpuid[i].function == leaf)
-			return true;
-	return false;
+	return *leaf_slot(vcpu, leaf);
 }
 
 /* Volume 2, CPUID: a leaf above the highest one answers as the highest basic leaf does. */
-static const struct kvm_cpuid_entry2 *answer(const struct hv_vcpu *vcpu, u32 leaf, u32 subleaf)
+static const struct kvm_cpuid_entry2 *beyond(const struct hv_vcpu *vcpu, u32 leaf, u32 subleaf)
 {
-	const struct kvm_cpuid_entry2 *entry = hv_cpuid_entry(vcpu, leaf, subleaf);
-	const struct kvm_cpuid_entry2 *basic, *highest;
+	const struct kvm_cpuid_entry2 *highest = NULL;
 
-	if (entry || has_leaf(vcpu, leaf))
-		return entry;
-	basic = hv_cpuid_entry(vcpu, 0, 0);
-	highest = hv_cpuid_entry(vcpu, leaf & 0xffff0000, 0);
-	if (!basic || (highest && leaf <= highest->eax))
+	if (vcpu->cpuid_highest == HV_NO_LEAF)
 		return NULL;
-	return hv_cpuid_entry(vcpu, basic->eax, subleaf);
+	if (leaf >> 16)
+		highest = hv_cpuid_entry(vcpu, leaf & 0xffff0000, 0);
+	if (leaf <= (highest ? highest->eax : leaf >> 16 ? 0 : vcpu->cpuid_highest))
+		return NULL;
+	return hv_cpuid_entry(vcpu, vcpu->cpuid_highest, subleaf);
 }
 
 /* Of a leaf with levels of processors, a subleaf above the last still says who is asked. */
@@ -79,14 +137,6 @@ static void set_flag(u32 *to, u32 bit, bool on)
 	*to = on ? *to | 1u << bit : *to & ~(1u << bit);
 }
 
-static u64 xss(struct hv_vcpu *vcpu)
-{
-	u64 value = 0;
-
-	hv_msr_get(vcpu, IA32_XSS, &value);
-	return value;
-}
-
 /* Answers that follow the state of the processor. */
 static void mirror_state(struct hv_vcpu *vcpu, struct kvm_cpuid_entry2 *said)
 {
@@ -102,11 +152,13 @@ static void mirror_state(struct hv_vcpu *vcpu, struct kvm_cpuid_entry2 *said)
 		break;
 	case 0xd:
 		if (said->index == 0)
-			said->ebx = hv_xsave_size(vcpu, vcpu->xcr0, false);
+			said->ebx = hv_xsave_size(vcpu, HV_XSAVE_ENABLED, vcpu->xcr0);
 		if (said->index == 0)
-			said->ecx = hv_xsave_size(vcpu, (u64)said->edx << 32 | said->eax, false);
+			said->ecx = hv_xsave_size(vcpu, HV_XSAVE_POSSIBLE,
+						  (u64)said->edx << 32 | said->eax);
 		if (said->index == 1)
-			said->ebx = hv_xsave_size(vcpu, vcpu->xcr0 | xss(vcpu), true);
+			said->ebx = hv_xsave_size(vcpu, HV_XSAVE_COMPACTED,
+						  vcpu->xcr0 | (said->eax & XSAVES ? rdmsr(IA32_XSS) : 0));
 		break;
 	}
 }
@@ -114,15 +166,18 @@ static void mirror_state(struct hv_vcpu *vcpu, struct kvm_cpuid_entry2 *said)
 enum hv_next hv_exit_cpuid(struct hv_vcpu *vcpu)
 {
 	struct general_registers *regs = &vcpu->state.regs;
-	const struct kvm_cpuid_entry2 *entry = answer(vcpu, regs->rax, regs->rcx);
+	u32 leaf = regs->rax, subleaf = regs->rcx;
+	const struct kvm_cpuid_entry2 *entry = hv_cpuid_entry(vcpu, leaf, subleaf);
 	struct kvm_cpuid_entry2 said = { 0 };
 
-	if (entry)
+	if (!entry && has_leaf(vcpu, leaf))
+		said = no_subleaf(vcpu, leaf, subleaf);
+	else if (!entry)
+		entry = beyond(vcpu, leaf, subleaf);
+	if (entry) {
 		said = *entry;
-	else if (has_leaf(vcpu, regs->rax))
-		said = no_subleaf(vcpu, regs->rax, regs->rcx);
-	if (entry)
 		mirror_state(vcpu, &said);
+	}
 	regs->rax = said.eax;
 	regs->rbx = said.ebx;
 	regs->rcx = said.ecx;

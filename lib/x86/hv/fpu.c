@@ -87,7 +87,7 @@ void hv_fpu_reset(struct hv_vcpu *vcpu)
 		vcpu->vm->fpu_owner = NULL;
 }
 
-u32 hv_xsave_size(const struct hv_vcpu *vcpu, u64 components, bool compacted)
+static u32 size_of(const struct hv_vcpu *vcpu, u64 components, bool compacted)
 {
 	u32 size = LEGACY_AND_HEADER, i;
 
@@ -108,6 +108,25 @@ u32 hv_xsave_size(const struct hv_vcpu *vcpu, u64 components, bool compacted)
 			size = entry->ebx + entry->eax;
 	}
 	return size;
+}
+
+/* CPUID asks for it, and it seldom changes. */
+u32 hv_xsave_size(struct hv_vcpu *vcpu, enum hv_xsave_area area, u64 components)
+{
+	struct hv_xsave_size *known = &vcpu->xsave_size[area];
+
+	if (known->components != components)
+		*known = (struct hv_xsave_size){
+			components, size_of(vcpu, components, area == HV_XSAVE_COMPACTED) };
+	return known->bytes;
+}
+
+void hv_xsave_sizes_changed(struct hv_vcpu *vcpu)
+{
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(vcpu->xsave_size); i++)
+		vcpu->xsave_size[i] = (struct hv_xsave_size){ 0, LEGACY_AND_HEADER };
 }
 
 /* Volume 1, 13.3 Enabling the XSAVE Feature Set and XSAVE-Enabled Features. */

@@ -33,6 +33,8 @@
 #define HV_MAX_SLOTS	32
 #define HV_MAX_VCPUS	8
 #define HV_MAX_CPUID	128	/* entries of a vCPU's CPUID table */
+#define HV_CPUID_LISTS	128
+#define HV_NO_LEAF	BIT(32)
 #define HV_SLICE	10000	/* cycles of the time-stamp counter */
 #define HV_PIO_OFFSET	3072	/* of the I/O data in the page of struct kvm_run; 1024 bytes */
 #define HV_PIO_SIZE	1024
@@ -65,6 +67,7 @@ struct hv_vm {
 	u32 vcpu_count;
 	bool irqchip;			/* KVM_CREATE_IRQCHIP: vCPUs have local APICs */
 	u8 physical_bits;		/* MAXPHYADDR */
+	u8 timer_shift;			/* ticks of the VMX-preemption timer: A.6 */
 	bool pages_1g, cet_ss;
 };
 
@@ -99,6 +102,12 @@ enum { HV_MSR_STAR, HV_MSR_LSTAR, HV_MSR_CSTAR, HV_MSR_FMASK, HV_MSR_KERNEL_GS_B
        HV_MSR_TSC_AUX, HV_MSR_XSS, HV_MSR_SPEC_CTRL, HV_MSR_U_CET, HV_MSR_PL0_SSP, HV_MSR_PL1_SSP,
        HV_MSR_PL2_SSP, HV_MSR_PL3_SSP, HV_SWITCHED_MSRS };
 
+/* Bytes of an XSAVE area with these components. */
+struct hv_xsave_size {
+	u64 components;
+	u32 bytes;
+};
+
 struct hv_vcpu {
 	struct hv_vm *vm;
 	u32 id;
@@ -131,8 +140,13 @@ struct hv_vcpu {
 	struct hv_emulation emulation;
 	struct hv_real real;
 	u64 exits;			/* VM exits so far */
+	u64 cpuid_highest;		/* basic leaf, or HV_NO_LEAF */
 	u32 cpuid_count;
 	struct kvm_cpuid_entry2 cpuid[HV_MAX_CPUID];
+	/* Number of an entry plus 1: the first with a hash, and the next with the same; 0: none. */
+	u8 cpuid_first[HV_CPUID_LISTS], cpuid_next[HV_MAX_CPUID];
+	u8 cpuid_leaf[256];		/* likewise; where hash is taken, the next free one */
+	struct hv_xsave_size xsave_size[3];	/* by enum hv_xsave_area */
 };
 
 /* VMX operation on this processor, with `page` as VMXON region. A failure ends the case. */

@@ -135,7 +135,8 @@ int hv_next_interrupt(const struct hv_vcpu *vcpu)
 {
 	if (vcpu->interrupt_pending)
 		return vcpu->interrupt;
-	return vcpu->vm->irqchip ? hv_lapic_next(vcpu) : -1;
+	/* Asked before each VM entry: without a request there is little to do. */
+	return vcpu->vm->irqchip && vcpu->lapic.requested ? hv_lapic_next(vcpu) : -1;
 }
 
 void hv_events_before_entry(struct hv_vcpu *vcpu)

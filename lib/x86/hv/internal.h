@@ -93,8 +93,14 @@ void hv_skip_exiting(struct hv_vcpu *vcpu);
 void hv_fpu_load(struct hv_vcpu *vcpu);
 void hv_fpu_leave(struct hv_vcpu *vcpu);
 void hv_fpu_reset(struct hv_vcpu *vcpu);
-/* Bytes of the XSAVE area for these components, as the guest's CPUID describes it. */
-u32 hv_xsave_size(const struct hv_vcpu *vcpu, u64 components, bool compacted);
+/*
+ * Bytes of the XSAVE area for `components`, as the guest's CPUID describes it: of those that are
+ * enabled, of those that can be, and of those that XSAVEC and XSAVES would save.
+ */
+enum hv_xsave_area { HV_XSAVE_ENABLED, HV_XSAVE_POSSIBLE, HV_XSAVE_COMPACTED };
+u32 hv_xsave_size(struct hv_vcpu *vcpu, enum hv_xsave_area area, u64 components);
+/* The guest's CPUID is another one: sizes that have been found out do not count any more. */
+void hv_xsave_sizes_changed(struct hv_vcpu *vcpu);
 
 /* --- events: inject.c --------------------------------------------------------------- */
 
@@ -141,7 +147,12 @@ void hv_set_gpr(struct hv_vcpu *vcpu, u32 number, u64 value);
 void hv_vcpu_reset(struct hv_vcpu *vcpu, bool init);
 
 u32 hv_cpl(void);
-bool hv_in_64_bit_mode(const struct hv_vcpu *vcpu);
+
+static inline bool hv_in_64_bit_mode(const struct hv_vcpu *vcpu)
+{
+	return vcpu->efer & EFER_LMA && vmcs_get(GUEST_CS_ACCESS_RIGHTS) & HV_AR_L;
+}
+
 
 /* The registers as the guest sees them. */
 u64 hv_cr0(void);

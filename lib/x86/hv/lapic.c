@@ -81,8 +81,12 @@ static bool is_enabled(const struct hv_vcpu *vcpu)
 static void set_bit(struct hv_vcpu *vcpu, enum apic_register first, u8 vector, bool on)
 {
 	u32 *bits = reg(vcpu, first + vector / 32 * 16);
+	u8 summary = 1u << vector / 32;
 
 	*bits = on ? *bits | 1u << vector % 32 : *bits & ~(1u << vector % 32);
+	if (first == APIC_INTERRUPT_REQUEST)
+		vcpu->lapic.requested = *bits ? vcpu->lapic.requested | summary :
+					vcpu->lapic.requested & ~summary;
 }
 
 /* The highest vector of eight registers; -1: none. */

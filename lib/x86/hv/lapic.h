@@ -14,6 +14,7 @@ struct hv_vcpu;
 struct hv_lapic {
 	u32 reg[HV_LAPIC_REGISTERS];
 	u32 command_high;	/* x2APIC mode: bits 63:32 of the interrupt command */
+	u8 requested;		/* registers of the interrupt request register that are not 0 */
 	u32 errors;		/* found since the error status register was written */
 	u64 timer_end;		/* time stamp at which the timer fires; 0: it does not run */
 	u64 tsc_deadline;

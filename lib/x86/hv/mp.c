@@ -1,8 +1,6 @@
 /* When a vCPU with a local APIC has something to run, and for how long. */
 #include "hv/internal.h"
 
-#define TIMER_SHIFT(misc)	FIELD(misc, 4, 0)	/* A.6 Miscellaneous Data */
-
 /* 12.1.1: the processor waits for a start-up IPI; the boot processor does not wait. */
 static void init(struct hv_vcpu *vcpu)
 {
@@ -43,11 +41,13 @@ void hv_set_timer(struct hv_vcpu *vcpu)
 {
 	u64 now = rdtsc(), end = vcpu->slice_end;
 
-	hv_lapic_poll(vcpu);
-	if (vcpu->lapic.timer_end && vcpu->lapic.timer_end < end)
-		end = vcpu->lapic.timer_end;
+	if (vcpu->lapic.timer_end) {
+		hv_lapic_poll(vcpu);
+		if (vcpu->lapic.timer_end && vcpu->lapic.timer_end < end)
+			end = vcpu->lapic.timer_end;
+	}
 	end = end > now ? end - now : 0;
-	vmcs_put(VMX_PREEMPTION_TIMER_VALUE, (end >> TIMER_SHIFT(capabilities()->misc)) + 1);
+	vmcs_put(VMX_PREEMPTION_TIMER_VALUE, (end >> vcpu->vm->timer_shift) + 1);
 }
 
 enum hv_next hv_exit_preemption_timer(struct hv_vcpu *vcpu)

@@ -1,8 +1,6 @@
 /* The loop: enter the guest, dispatch its exit, until something is left for user space. */
 #include "hv/internal.h"
 
-u64 vmx_switch(struct vmx_switch *state, u64 launched);
-
 static enum hv_next fail_entry(struct hv_vcpu *vcpu, u64 reason)
 {
 	vcpu->run->fail_entry.hardware_entry_failure_reason = reason;

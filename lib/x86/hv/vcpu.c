@@ -171,11 +171,6 @@ u32 hv_cpl(void)
 	return HV_AR_DPL(vmcs_get(GUEST_SS_ACCESS_RIGHTS));
 }
 
-bool hv_in_64_bit_mode(const struct hv_vcpu *vcpu)
-{
-	return vcpu->efer & EFER_LMA && vmcs_get(GUEST_CS_ACCESS_RIGHTS) & HV_AR_L;
-}
-
 int hv_vcpu_get_regs(struct hv_vcpu *vcpu, struct kvm_regs *regs)
 {
 	const struct general_registers *r = &vcpu->state.regs;

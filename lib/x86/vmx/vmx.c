@@ -4,7 +4,6 @@
 #include "vmx/entry_reader.h"
 #include "vmx/vmx.h"
 
-u64 vmx_switch(struct vmx_switch *state, u64 launched);
 extern const u8 vmx_guest_start[];
 
 static u8 pages[5][PAGE_SIZE] __attribute__((aligned(4096)));

@@ -23,6 +23,9 @@ struct vmx_switch {
 	u64 host_rsp, host_rflags;	/* as found right after the exit */
 };
 
+/* vmx/switch.S: 0 after a VM exit; RFLAGS with bit 63 set when VMLAUNCH or VMRESUME fell through. */
+u64 vmx_switch(struct vmx_switch *state, u64 launched);
+
 struct vmx {
 	u8 *vmxon_region, *vmcs_region;		/* one page each; physical = linear address */
 	u8 *io_bitmap_a, *io_bitmap_b, *msr_bitmap;
