@@ -1,0 +1,78 @@
+/* The emulator's instructions that use the stack or go elsewhere. */
+#include "hv/emulate.h"
+#include "vmx/guest.h"
+
+static u32 stack_size(const struct job *job)
+{
+	if (hv_in_64_bit_mode(job->vcpu))
+		return 8;
+	return vmcs_get(GUEST_SS_ACCESS_RIGHTS) & HV_AR_DB ? 4 : 2;
+}
+
+/* Bytes that PUSH and POP move: in 64-bit mode 8 or 2. */
+static u32 push_size(const struct job *job)
+{
+	u32 size = job->insn.operand_size;
+
+	return hv_in_64_bit_mode(job->vcpu) && size == 4 ? 8 : size;
+}
+
+static void move_stack(struct job *job, u64 by)
+{
+	emu_set_register(job, GPR_RSP, stack_size(job), hv_gpr(job->vcpu, GPR_RSP) + by);
+}
+
+static enum step push(struct job *job, u64 value, u32 size)
+{
+	u64 top = hv_gpr(job->vcpu, GPR_RSP) - size;
+	enum step step;
+
+	if (stack_size(job) < 8)
+		top &= BITS(8 * stack_size(job) - 1, 0);
+	step = emu_access_linear(job, hv_linear(job->vcpu, SEGMENT_SS, top), &value, size,
+				 ACCESS_WRITE, true);
+	if (step == STEP_DONE)
+		move_stack(job, -(u64)size);
+	return step;
+}
+
+enum step emu_pop_to_memory(struct job *job)
+{
+	u64 top = hv_gpr(job->vcpu, GPR_RSP), value = 0;
+	u32 size = push_size(job);
+	enum step step;
+
+	if (stack_size(job) < 8)
+		top &= BITS(8 * stack_size(job) - 1, 0);
+	job->insn.operand_size = size;
+	/* Volume 2, POP: an address with RSP is computed with its value behind the pop. */
+	if (job->insn.modrm & 7 && (job->insn.modrm & 7) == 4)
+		return STEP_UNKNOWN;
+	step = emu_access_linear(job, hv_linear(job->vcpu, SEGMENT_SS, top), &value, size,
+				 ACCESS_READ, false);
+	if (step == STEP_DONE)
+		step = emu_write_operand(job, value);
+	if (step == STEP_DONE)
+		move_stack(job, size);
+	return step;
+}
+
+/* CALL, JMP and PUSH with a memory operand: FFH, ModRM.reg 2, 4, 6. */
+enum step emu_indirect(struct job *job, u32 reg)
+{
+	u32 size = job->insn.operand_size = push_size(job);
+	u64 value, next = vmcs_get(GUEST_RIP) + job->insn.length;
+	enum step step = emu_read_operand(job, &value, false);
+
+	if (step == STEP_DONE && reg == 6)
+		return push(job, value, size);
+	if (step == STEP_DONE && size == 8 && !hv_is_canonical(value)) {
+		job->fault = HV_FAULT_GP;
+		return STEP_FAULT;
+	}
+	if (step == STEP_DONE && reg == 2)
+		step = push(job, next, size);
+	if (step == STEP_DONE)
+		job->jump = value - next;
+	return step;
+}

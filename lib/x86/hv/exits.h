@@ -1,0 +1,38 @@
+/* VM exits, their handlers and exits to user space: dispatch.c, exits.c and others by theme. */
+#ifndef HV_EXITS_H
+#define HV_EXITS_H
+
+#include "hv/hv.h"
+
+/* What a handler returns: go on in the guest, or leave to user space by vcpu->run. */
+enum hv_next { HV_GUEST, HV_USER };
+
+typedef enum hv_next hv_handler(struct hv_vcpu *vcpu);
+
+enum hv_next hv_dispatch(struct hv_vcpu *vcpu, u32 reason);
+
+hv_handler hv_exit_cpuid, hv_exit_hlt, hv_exit_triple_fault, hv_exit_io, hv_exit_cr,
+	   hv_exit_rdmsr, hv_exit_wrmsr, hv_exit_vmcall, hv_exit_memory, hv_exit_invlpg,
+	   hv_exit_invpcid, hv_exit_stepped,
+	   hv_exit_interrupt_window, hv_exit_nmi_window, hv_exit_external_interrupt,
+	   hv_exit_preemption_timer, hv_exit_xsetbv, hv_exit_mwait,
+	     hv_exit_monitor, hv_exit_exception_or_nmi, hv_exit_task_switch, hv_exit_gp, hv_exit_ud, hv_exit_nothing;
+
+/* KVM_EXIT_INTERNAL_ERROR: an instruction that the core does not know, with its bytes ... */
+enum hv_next hv_emulation_failure(struct hv_vcpu *vcpu);
+/* ... or anything else (KVM_INTERNAL_ERROR_...), with `count` values, at most 16. */
+enum hv_next hv_internal_error(struct hv_vcpu *vcpu, u32 suberror, const u64 *values, u32 count);
+
+/* Exit to user space for `reason` (KVM_EXIT_...), and what to do when it runs the vCPU again. */
+enum hv_next hv_user(struct hv_vcpu *vcpu, u32 reason, int (*complete)(struct hv_vcpu *vcpu));
+
+/* Breakpoints of DR7 that an access meets, bits 3:0; and what waits to be a debug exception. */
+enum hv_break { HV_BREAK_READ, HV_BREAK_WRITE, HV_BREAK_IO, HV_BREAK_EXECUTE };
+u64 hv_breakpoints(const struct hv_vcpu *vcpu, enum hv_break kind, u64 address, u32 size);
+void hv_add_pending_debug(u64 hits);
+
+/* The instruction that exited, or was emulated, is done: RIP, interrupt shadow, single step. */
+void hv_skip(struct hv_vcpu *vcpu, u64 length);
+void hv_skip_exiting(struct hv_vcpu *vcpu);
+
+#endif

@@ -1,0 +1,63 @@
+/* Instructions of the guest that the core has to know: decode.c, emulate.c, native.c, alu.c. */
+#ifndef HV_INSTRUCTION_H
+#define HV_INSTRUCTION_H
+
+#include "hv/events.h"
+#include "hv/exits.h"
+
+struct hv_instruction {
+	u8 bytes[15];
+	u32 available;		/* bytes that could be read */
+	u32 length;
+	u32 opcode;		/* 0F xx: 0x0fxx; 0F 38 xx: 0x0f38xx */
+	u32 opcode_at, modrm_at;	/* offsets in `bytes` */
+	u8 rex, modrm;
+	u8 prefix;		/* F2H or F3H, else 66H, else 0 */
+	bool vex, wide_vector;	/* wide_vector: VEX.L */
+	u8 operand_size, address_size;	/* bytes: 2, 4, 8 */
+	u8 segment;		/* of the memory operand: SEGMENT_..., also by default */
+	bool rep, lock, has_modrm, is_string;
+	u64 offset;		/* of the memory operand in its segment */
+	u64 immediate;		/* sign-extended */
+	u32 immediate_size;
+};
+
+/* Decodes the instruction at RIP; false for one that the core does not know. */
+bool hv_decode(struct hv_vcpu *vcpu, struct hv_instruction *instruction);
+
+/*
+ * Decodes the instruction at RIP if it is one of those that do something else in real-address mode
+ * than in protected mode; else false. `offset` and `immediate` also hold a far pointer.
+ */
+bool hv_decode_real(struct hv_vcpu *vcpu, struct hv_instruction *instruction);
+
+/* Segment base plus offset, cut to the width of the mode. */
+u64 hv_linear(const struct hv_vcpu *vcpu, u8 segment, u64 offset);
+
+/*
+ * Volume 1, 3.3, and volume 3, 6.3 Limit Checking, 6.4 Type Checking: whether `size` bytes at
+ * `offset` are in the segment and may be accessed so. False: `fault`. 64-bit mode checks nothing here.
+ */
+bool hv_check_segment(const struct hv_vcpu *vcpu, u8 segment, u64 offset, u32 size, bool write,
+		      struct hv_fault *fault);
+
+/* Emulates the instruction at RIP, which accesses MMIO. */
+enum hv_next hv_emulate(struct hv_vcpu *vcpu);
+
+/* How an instruction uses its memory operand. */
+enum hv_operand { HV_OPERAND_UNKNOWN, HV_OPERAND_READ, HV_OPERAND_WRITE, HV_OPERAND_MODIFY };
+
+/*
+ * Executes the instruction itself, on this processor and with the guest's registers, on a copy of
+ * its memory operand. hv_native_operand() says whether it can be, and how many bytes (at most
+ * HV_NATIVE_SIZE) the operand has. False: `fault`, with registers as they were.
+ */
+#define HV_NATIVE_SIZE	64
+enum hv_operand hv_native_operand(const struct hv_instruction *instruction, u32 *size);
+bool hv_native_run(struct hv_vcpu *vcpu, const struct hv_instruction *instruction, u8 *operand,
+		   u64 *flags, struct hv_fault *fault);
+
+/* `operation` 0 to 7: ADD OR ADC SBB AND SUB XOR CMP; flags in and out. `size`: bytes. */
+u64 hv_alu(u32 operation, u32 size, u64 to, u64 from, u64 *flags);
+
+#endif
