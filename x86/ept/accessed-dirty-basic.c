@@ -64,7 +64,8 @@ static void flags_after_access(const struct case_def *this_case)
 	     .before = (before_))
 
 CASE_RUN(read_of_4_kbyte_page, flags_after_access,
-	 PROVES("ept:ad.accessed", "ept:ad.dirty", "ept:eptp.format.ad"),
+	 PROVES("ept:ad.accessed", "ept:ad.dirty", "ept:eptp.format.ad",
+     "field-formats:eptp.accessed_dirty"),
 	 NEEDS(VMX, EPT, EPT_AD, OWN_PML4E), ACCESS(PTE, READ, EPTP_ACCESSED_DIRTY, 0));
 CASE_RUN(write_to_4_kbyte_page, flags_after_access,
 	 PROVES("ept:ad.accessed", "ept:ad.dirty", "ept:eptp.format.ad"),

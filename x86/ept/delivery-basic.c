@@ -171,7 +171,8 @@ static const struct delivery software_interrupt = {
 		 PROVES("ept:violation.during_delivery", "host-and-exit:exit.orig.valid"),	\
 		 NEEDS(VMX, EPT), ROW(&event));				\
 	CASE_RUN(event##_to_read_only_stack, stack_read_only,		\
-		 PROVES("ept:violation.during_delivery", "host-and-exit:exit.orig.valid"),	\
+		 PROVES("ept:violation.during_delivery", "host-and-exit:exit.orig.valid",	\
+			"field-formats:original_event.error_code_valid"),	\
 		 NEEDS(VMX, EPT), ROW(&event));				\
 	CASE_RUN(event##_saves_rf_of_frame, rf_of_frame,		\
 		 PROVES("host-and-exit:save.rf.ept"), NEEDS(VMX, EPT), ROW(&event));	\

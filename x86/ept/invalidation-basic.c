@@ -189,7 +189,8 @@ CASE(violation_drops_the_mapping, PROVES("ept:inv.violation"), NEEDS(VMX, EPT, P
 }
 
 /* Mappings belong to EPTP bits 51:12: two sets of tables do not see each other's. */
-CASE(mappings_of_two_root_tables, PROVES("ept:inv.invept_single", "ept:walk.pml4.select"),
+CASE(mappings_of_two_root_tables, PROVES("ept:inv.invept_single", "ept:walk.pml4.select",
+     "field-formats:eptp.root"),
      NEEDS(VMX, EPT))
 {
 	struct ept_probe probe;

@@ -92,13 +92,13 @@ static void misconfigured(const struct case_def *this_case)
 
 CASE_RUN(read_of_write_only_pte, misconfigured,
 	 PROVES("exit-reasons:49", "ept:misconfig.write_only", "ept:misconfig.qualification",
-		"ept:inv.not_cached"),
+		"ept:inv.misconfigured_not_cached"),
 	 NEEDS(VMX, EPT), ONLY(EPT_WRITE, PTE, PTE, READ));
 CASE_RUN(write_to_write_only_pte, misconfigured,
-	 PROVES("ept:misconfig.write_only", "ept:misconfig.qualification", "ept:inv.not_cached"),
+	 PROVES("ept:misconfig.write_only", "ept:misconfig.qualification", "ept:inv.misconfigured_not_cached"),
 	 NEEDS(VMX, EPT), ONLY(EPT_WRITE, PTE, PTE, WRITE));
 CASE_RUN(fetch_from_write_only_pte, misconfigured,
-	 PROVES("ept:misconfig.write_only", "ept:misconfig.qualification", "ept:inv.not_cached"),
+	 PROVES("ept:misconfig.write_only", "ept:misconfig.qualification", "ept:inv.misconfigured_not_cached"),
 	 NEEDS(VMX, EPT), ONLY(EPT_WRITE, PTE, PTE, FETCH));
 CASE_RUN(write_to_write_only_pde, misconfigured, PROVES("ept:misconfig.write_only"),
 	 NEEDS(VMX, EPT), ONLY(EPT_WRITE, PTE, PDE, WRITE));

@@ -57,7 +57,8 @@ static void refused(const struct case_def *this_case)
 }
 
 CASE_RUN(memory_type_reserved, refused,
-	 PROVES("vm-entry-checks:ctl.eptp.memory_type", "ept:eptp.format.memory_type"),
+	 PROVES("vm-entry-checks:ctl.eptp.memory_type", "ept:eptp.format.memory_type",
+     "field-formats:eptp.memory_type"),
 	 NEEDS(VMX, EPT),
 	 REPLACE(.field = BITS(2, 0),
 		 .values = BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(7)));
@@ -68,7 +69,8 @@ CASE_RUN(memory_type_wb_unsupported, refused,
 	 PROVES("vm-entry-checks:ctl.eptp.memory_type", "ept:eptp.format.memory_type"),
 	 NEEDS(VMX, EPT, NO_EPT_CAP(WB)), REPLACE(.field = BITS(2, 0), .values = BIT(EPT_WB)));
 CASE_RUN(walk_length_invalid, refused,
-	 PROVES("vm-entry-checks:ctl.eptp.walk_length", "ept:eptp.format.walk_length"),
+	 PROVES("vm-entry-checks:ctl.eptp.walk_length", "ept:eptp.format.walk_length",
+     "field-formats:eptp.walk_length"),
 	 NEEDS(VMX, EPT),
 	 REPLACE(.field = BITS(5, 3),
 		 .values = BIT(0) | BIT(1) | BIT(2) | BIT(5) | BIT(6) | BIT(7)));
@@ -76,17 +78,21 @@ CASE_RUN(walk_length_5_unsupported, refused,
 	 PROVES("vm-entry-checks:ctl.eptp.walk_length", "ept:eptp.format.walk_length"),
 	 NEEDS(VMX, EPT, NO_EPT_CAP(WALK_5)), REPLACE(.field = BITS(5, 3), .values = BIT(4)));
 CASE_RUN(accessed_dirty_unsupported, refused,
-	 PROVES("vm-entry-checks:ctl.eptp.ad_unsupported", "ept:eptp.format.ad"),
+	 PROVES("vm-entry-checks:ctl.eptp.ad_unsupported", "ept:eptp.format.ad",
+     "field-formats:eptp.accessed_dirty"),
 	 NEEDS(VMX, EPT, NO_EPT_CAP(AD)), REPLACE(.field = EPTP_ACCESSED_DIRTY));
 CASE_RUN(supervisor_shadow_stack_unsupported, refused,
-	 PROVES("vm-entry-checks:ctl.eptp.sss_unsupported", "ept:eptp.format.sss"),
+	 PROVES("vm-entry-checks:ctl.eptp.sss_unsupported", "ept:eptp.format.sss",
+     "field-formats:eptp.supervisor_shadow_stack"),
 	 NEEDS(VMX, EPT, NO_EPT_CAP(SUPERVISOR_SHADOW_STACK)),
 	 REPLACE(.field = EPTP_SUPERVISOR_SHADOW_STACK));
 CASE_RUN(reserved_bits, refused,
-	 PROVES("vm-entry-checks:ctl.eptp.reserved", "ept:eptp.format.reserved"),
+	 PROVES("vm-entry-checks:ctl.eptp.reserved", "ept:eptp.format.reserved",
+     "field-formats:eptp.reserved_11_8"),
 	 NEEDS(VMX, EPT), REPLACE(.field = BITS(11, 8)));
 CASE_RUN(address_above_maxphyaddr, refused,
-	 PROVES("vm-entry-checks:ctl.eptp.width", "ept:eptp.format.reserved"),
+	 PROVES("vm-entry-checks:ctl.eptp.width", "ept:eptp.format.reserved",
+     "field-formats:eptp.reserved_63_m"),
 	 NEEDS(VMX, EPT), REPLACE(.above_maxphyaddr = true));
 
 /* --- values that are accepted ---------------------------------------------- */
@@ -102,14 +108,17 @@ static void accepted(const struct case_def *this_case)
 
 CASE_RUN(memory_type_uc, accepted,
 	 PROVES("vm-entry-checks:ctl.eptp.memory_type", "vmx-capabilities:ept.memory_type_uc",
-		"ept:memtype.structures"),
+		"ept:memtype.structures",
+     "field-formats:eptp.memory_type"),
 	 NEEDS(VMX, EPT, EPT_CAP(UC)), REPLACE(.field = BITS(2, 0), .values = EPT_UC));
 CASE_RUN(memory_type_wb, accepted,
 	 PROVES("vm-entry-checks:ctl.eptp.memory_type", "vmx-capabilities:ept.memory_type_wb",
-		"ept:memtype.structures"),
+		"ept:memtype.structures",
+     "field-formats:eptp.memory_type"),
 	 NEEDS(VMX, EPT, EPT_CAP(WB)), REPLACE(.field = BITS(2, 0), .values = EPT_WB));
 CASE_RUN(walk_length_4, accepted,
-	 PROVES("vm-entry-checks:ctl.eptp.walk_length", "vmx-capabilities:ept.walk_length_4"),
+	 PROVES("vm-entry-checks:ctl.eptp.walk_length", "vmx-capabilities:ept.walk_length_4",
+     "field-formats:eptp.walk_length"),
 	 NEEDS(VMX, EPT), REPLACE(.field = BITS(5, 3), .values = EPTP_WALK_LENGTH(4)));
 CASE_RUN(accessed_dirty, accepted,
 	 PROVES("vm-entry-checks:ctl.eptp.ad_unsupported", "vmx-capabilities:ept.accessed_dirty"),

@@ -352,11 +352,11 @@ static void saves_rf(const struct case_def *this_case)
 }
 
 CASE_RUN(rf_is_saved_as_1_by_read, saves_rf,
-	 PROVES("host-and-exit:save.rf.ept", "ept:violation.dr6_pending"), NEEDS(VMX, EPT),
+	 PROVES("host-and-exit:save.rf.ept", "ept:violation.saved_rf"), NEEDS(VMX, EPT),
 	 NOT_PRESENT(PTE, READ));
 CASE_RUN(rf_is_saved_as_1_by_write, saves_rf,
-	 PROVES("host-and-exit:save.rf.ept", "ept:violation.dr6_pending"), NEEDS(VMX, EPT),
+	 PROVES("host-and-exit:save.rf.ept", "ept:violation.saved_rf"), NEEDS(VMX, EPT),
 	 NOT_PRESENT(PTE, WRITE));
 CASE_RUN(rf_is_saved_as_1_by_fetch, saves_rf,
-	 PROVES("host-and-exit:save.rf.ept", "ept:violation.dr6_pending"), NEEDS(VMX, EPT),
+	 PROVES("host-and-exit:save.rf.ept", "ept:violation.saved_rf"), NEEDS(VMX, EPT),
 	 NOT_PRESENT(PTE, FETCH));

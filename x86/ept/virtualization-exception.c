@@ -89,7 +89,10 @@ CONVERTS(misconfiguration_exits, "ept:misconfig.no_ve",
 /* --- what the guest sees -------------------------------------------------------------- */
 
 CASE(information_of_the_violation,
-     PROVES("ept:ve.info", "ept:ve.vector", "exceptions:vector.20"), NEEDS(VE))
+     PROVES("ept:ve.info", "ept:ve.vector", "exceptions:vector.20",
+     "field-formats:ve_information.reason", "field-formats:ve_information.qualification",
+     "field-formats:ve_information.linear_address",
+     "field-formats:ve_information.physical_address"), NEEDS(VE))
 {
 	struct ept_probe probe;
 	struct information *area = start(&probe), got;
@@ -110,7 +113,8 @@ CASE(information_of_the_violation,
 	EXPECT_EQ(got.physical, probe.gpa);
 }
 
-CASE(information_has_the_eptp_index, PROVES("ept:ve.info"), NEEDS(VE))
+CASE(information_has_the_eptp_index, PROVES("ept:ve.info",
+     "field-formats:ve_information.eptp_index"), NEEDS(VE))
 {
 	struct ept_probe probe;
 	struct information *area = start(&probe);

@@ -151,7 +151,8 @@ CASE(error_code_for_any_vector, PROVES("vmx-capabilities:basic.error_code_any_ve
 	EXPECT(inject(EVENT_EXCEPTION(VECTOR_UD) | EVENT_ERROR_CODE), want);
 }
 
-CASE(nested_exception, PROVES("vmx-capabilities:basic.nested_exception"), NEEDS(VMX))
+CASE(nested_exception, PROVES("vmx-capabilities:basic.nested_exception",
+     "field-formats:injected_event.nested"), NEEDS(VMX))
 {
 	EXPECT(inject(EVENT_EXCEPTION(VECTOR_GP) | EVENT_ERROR_CODE | EVENT_NESTED),
 	       basic(BASIC_NESTED_EXCEPTION) ? DELIVERED : BAD_CONTROLS);
@@ -207,12 +208,14 @@ static outcome_t enter_in(u64 activity_state)
 
 #define TIMER_EXPIRED	OUTCOME_EXIT(EXIT_VMX_PREEMPTION_TIMER_EXPIRED)
 
-CASE(hlt_state, PROVES("vmx-capabilities:misc.hlt"), NEEDS(VMX, TIMER))
+CASE(hlt_state, PROVES("vmx-capabilities:misc.hlt",
+     "field-formats:activity_state"), NEEDS(VMX, TIMER))
 {
 	EXPECT(enter_in(ACTIVITY_HLT), misc(MISC_HLT) ? TIMER_EXPIRED : BAD_GUEST_STATE);
 }
 
-CASE(shutdown_state, PROVES("vmx-capabilities:misc.shutdown"), NEEDS(VMX, TIMER))
+CASE(shutdown_state, PROVES("vmx-capabilities:misc.shutdown",
+     "field-formats:activity_state"), NEEDS(VMX, TIMER))
 {
 	EXPECT(enter_in(ACTIVITY_SHUTDOWN), misc(MISC_SHUTDOWN) ? TIMER_EXPIRED : BAD_GUEST_STATE);
 }
@@ -237,7 +240,9 @@ static bool need_no_wait_for_sipi(u64 unused __maybe_unused)
 }
 
 /* 28.2: the exit has the vector of the IPI in the exit qualification. */
-CASE(wait_for_sipi_state, PROVES("vmx-capabilities:misc.wait_for_sipi"),
+CASE(wait_for_sipi_state, PROVES("vmx-capabilities:misc.wait_for_sipi", "exit-reasons:4",
+     "exit-qualifications:sipi.vector", "exit-qualifications:sipi.reserved",
+     "field-formats:activity_state"),
      NEEDS(VMX, CPUS(2), { "IA32_VMX_MISC bit 8", need_wait_for_sipi, 0, 0 }))
 {
 	back_from_guest = 0;

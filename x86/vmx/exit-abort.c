@@ -67,7 +67,8 @@ static void aborts(const struct case_def *this_case)
 #define ABORTS(name, fact, number, ...)						\
 	static const struct bad_entry row_##name = { __VA_ARGS__ };		\
 	CASE_RUN(name, aborts, PROVES("host-and-exit:" fact, "host-and-exit:abort." number, \
-				      "host-and-exit:abort.where"),		\
+				      "host-and-exit:abort.where",		\
+				      "field-formats:vmcs_region.abort"),	\
 		 NEEDS(VMX, CPUS(2)), ROW(&row_##name))
 
 ABORTS(store_of_x2apic_register, "msrstore.fail.x2apic", "1", true, 0x802, 0, SAVING_MSRS);

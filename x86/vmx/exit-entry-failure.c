@@ -8,6 +8,7 @@
  */
 #include "cpu/apic.h"
 #include "cpu/safe.h"
+#include "mmu/build.h"
 #include "mmu/pages.h"
 #include "string.h"
 #include "vmx/guest.h"
@@ -65,6 +66,38 @@ CASE(reason_of_bad_msr, PROVES("host-and-exit:fail.reason", "host-and-exit:fail.
 	EXPECT(resume(), BAD_MSR(3));
 	EXPECT_EQ(vmread(EXIT_REASON), BIT(31) | EXIT_ENTRY_FAILURE_MSR_LOADING);
 	EXPECT_EQ(vmread(EXIT_QUALIFICATION), 3);
+}
+
+/* 29.8: three of the checks of the guest state have a qualification of their own. */
+CASE(qualification_of_a_bad_link_pointer, PROVES("exit-qualifications:entry_failure.guest_link_pointer"),
+     NEEDS(VMX))
+{
+	vmwrite(VMCS_LINK_POINTER, 1);
+	EXPECT(resume(), OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE, 4));
+}
+
+CASE(qualification_of_an_nmi_behind_sti, PROVES("exit-qualifications:entry_failure.guest_nmi_sti"),
+     NEEDS(VMX))
+{
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+	vmwrite(GUEST_INTERRUPTIBILITY_STATE, BLOCKING_BY_STI);
+	vmwrite(INJECTED_EVENT_IDENTIFICATION, BIT(31) | 2 << 8 | VECTOR_NMI);
+	EXPECT(resume(), OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE, 3));
+}
+
+/* 29.3.1.6: a guest with PAE paging; bit 1 of a PDPTE is reserved. */
+CASE(qualification_of_a_bad_pdpte, PROVES("exit-qualifications:entry_failure.guest_pdpte"), NEEDS(VMX))
+{
+	u64 *pdptes = page_alloc();
+
+	pdptes[2] = PTE_P | BIT(1);
+	vmcs_clear_control(CONTROL_ENTRY_IA_32E_MODE_GUEST);
+	if (control_allowed(CONTROL_ENTRY_LOAD_IA32_EFER))
+		vmwrite(GUEST_IA32_EFER, vmread(GUEST_IA32_EFER) & ~(EFER_LME | EFER_LMA));
+	vmwrite(GUEST_CS_ACCESS_RIGHTS, 0xc09b);
+	vmwrite(GUEST_CR4, vmread(GUEST_CR4) & ~CR4_PCIDE);
+	vmwrite(GUEST_CR3, physical(pdptes));
+	EXPECT(resume(), OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE, 2));
 }
 
 /* What the exit before has left, by an exception with an error code. */
@@ -131,13 +164,16 @@ static void expect_host_state_after(outcome_t failure)
 	EXPECT_EQ(rdmsr(IA32_FS_BASE), 0x654321);
 }
 
-CASE(host_state_after_bad_guest_state, PROVES("host-and-exit:fail.host_state"), NEEDS(VMX))
+CASE(host_state_after_bad_guest_state, PROVES("host-and-exit:fail.host_state", "exit-reasons:33",
+     "exit-qualifications:entry_failure.guest_default",
+     "field-formats:exit_reason.entry_failure"), NEEDS(VMX))
 {
 	spoil_guest();
 	expect_host_state_after(BAD_GUEST);
 }
 
-CASE(host_state_after_bad_msr, PROVES("host-and-exit:fail.host_state"), NEEDS(VMX))
+CASE(host_state_after_bad_msr, PROVES("host-and-exit:fail.host_state", "exit-reasons:34",
+     "exit-qualifications:entry_failure.msr_index"), NEEDS(VMX))
 {
 	spoil_msr_list(0);
 	expect_host_state_after(BAD_MSR(1));

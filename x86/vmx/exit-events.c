@@ -115,7 +115,7 @@ CASE(timer_not_activated_does_not_exit, PROVES("exit-reasons:52"), NEEDS(VMX, TI
 	EXPECT(enter_at_instruction(&guest_nop), GUEST_DONE);
 }
 
-CASE(timer_wakes_from_shutdown, PROVES("interruptibility:timer.wake"), NEEDS(VMX, TIMER))
+CASE(timer_wakes_from_shutdown, PROVES("interruptibility:timer.wake.shutdown"), NEEDS(VMX, TIMER))
 {
 	if (!(capabilities()->misc & BIT(7)))
 		case_skip("activity state \"shutdown\": IA32_VMX_MISC[7]");
@@ -230,7 +230,8 @@ static void opens_interrupt_window(const struct case_def *this_case)
 #define WINDOW(name, fact, ...)								\
 	static const struct window row_##name = { __VA_ARGS__ };			\
 	CASE_RUN(interrupt_window_##name, opens_interrupt_window,			\
-		 PROVES("exit-reasons:7", "interruptibility:" fact),			\
+		 PROVES("exit-reasons:7", "interruptibility:" fact,			\
+			"field-formats:interruptibility.sti", "field-formats:interruptibility.mov_ss"), \
 		 NEEDS(VMX, INTERRUPT_WINDOW), ROW(&row_##name))
 
 WINDOW(open_at_entry, "window.intr", &guest_nop, RFLAGS_IF, 0, ACTIVITY_ACTIVE, 0, true);
@@ -276,7 +277,8 @@ CASE(nmi_window_after_blocking_by_mov_ss, PROVES("interruptibility:window.nmi"),
 	expect_exit_before(guest_nop.end);
 }
 
-CASE(nmi_window_closed_by_virtual_nmi_blocking, PROVES("interruptibility:window.nmi"),
+CASE(nmi_window_closed_by_virtual_nmi_blocking, PROVES("interruptibility:window.nmi",
+     "field-formats:interruptibility.nmi", "interruptibility:nmi.virtual"),
      NEEDS(VMX, NMI_WINDOW))
 {
 	ask_for_nmi_window(BLOCKING_BY_NMI);

@@ -147,16 +147,35 @@ static void is_delivered(const struct case_def *this_case)
 	static const struct exception row_##name = {				\
 		.code = &guest_##name, .vector = VECTOR_##vector_,		\
 		.type = (type_), __VA_ARGS__ };				\
-	EXCEPTION_CASES(name)
-#define EXCEPTION_CASES(name)							\
+	EXCEPTION_CASES(name, vector_)
+#define EXCEPTION_CASES(name, vector_)						\
 	CASE_RUN(name##_exits, exits,						\
 		 PROVES("exit-reasons:0", "nonroot-behavior:exception.bitmap",	\
 			"host-and-exit:exit.event.exception",			\
 			"host-and-exit:exit.event.errcode",			\
-			"host-and-exit:save.rip.event"),	\
+			"host-and-exit:save.rip.event",			\
+			"exit-qualifications:exception." QUALIFIES_##vector_,	\
+			"field-formats:exiting_event.vector",		\
+			"field-formats:exiting_event.type",		\
+			"field-formats:exiting_event.error_code_valid",	\
+			"field-formats:exiting_event.reserved_30_14",	\
+			"field-formats:exiting_event.valid"),		\
 		 NEEDS(VMX), ROW(&row_##name));				\
 	CASE_RUN(name##_is_delivered, is_delivered,				\
 		 PROVES("nonroot-behavior:exception.bitmap"), NEEDS(VMX), ROW(&row_##name))
+/* The rows of spec/exit-qualifications.csv, by vector. */
+#define QUALIFIES_DB	"db.bs"
+#define QUALIFIES_PF	"pf"
+#define QUALIFIES_DE	"other"
+#define QUALIFIES_BP	"other"
+#define QUALIFIES_UD	"other"
+#define QUALIFIES_NM	"other"
+#define QUALIFIES_NP	"other"
+#define QUALIFIES_SS	"other"
+#define QUALIFIES_GP	"other"
+#define QUALIFIES_MF	"other"
+#define QUALIFIES_AC	"other"
+#define QUALIFIES_XM	"other"
 /* A fault: a hardware exception whose handler returns to the instruction. */
 #define EXCEPTION(name, before, insn, vector_, ...)			\
 	EVENT_OF(name, before, insn, vector_, HARDWARE_EXCEPTION, __VA_ARGS__);	\
@@ -195,7 +214,7 @@ GUEST_CODE(single_step, GUEST_SNAPSHOT_ASM "pushfq; orl $0x100, (%rsp); popfq", 
 static const struct exception row_single_step = {
 	.code = &guest_single_step, .vector = VECTOR_DB, .type = HARDWARE_EXCEPTION, .trap = true,
 	.qualification = DEBUG_BS };
-EXCEPTION_CASES(single_step);
+EXCEPTION_CASES(single_step, DB);
 
 GUEST_INSTRUCTION(general_detect, "", "mov %dr0, %rax");
 
@@ -355,7 +374,11 @@ static void gp_during_delivery(const struct case_def *this_case)
 #define DELIVERY(name, ...)							\
 	static const struct delivery row_delivery_##name = { &guest_##name, __VA_ARGS__ };	\
 	CASE_RUN(gp_during_##name##_exits, gp_during_delivery,			\
-		 PROVES("host-and-exit:exit.orig.valid", "exit-reasons:0"),	\
+		 PROVES("host-and-exit:exit.orig.valid", "exit-reasons:0",	\
+			"field-formats:original_event.vector",		\
+			"field-formats:original_event.type",		\
+			"field-formats:original_event.reserved_30_14",	\
+			"field-formats:original_event.valid"),		\
 		 NEEDS(VMX), ROW(&row_delivery_##name))
 
 DELIVERY(ud, EVENT(VECTOR_UD, HARDWARE_EXCEPTION), GATE_ERROR(VECTOR_UD, 1), false);

@@ -56,7 +56,8 @@ static u64 guest_saw(void)
 
 /* --- loaded by the entry ------------------------------------------------------------------------ */
 
-CASE(entry_loads_in_order, PROVES("host-and-exit:entry.msr.order"), NEEDS(BITMAPS))
+CASE(entry_loads_in_order, PROVES("host-and-exit:entry.msr.order", "field-formats:msr_entry.index",
+     "field-formats:msr_entry.data"), NEEDS(BITMAPS))
 {
 	LIST(ENTRY_MSR_LOAD, { IA32_KERNEL_GS_BASE, 1 }, { IA32_STAR, 2 }, { IA32_KERNEL_GS_BASE, 3 });
 	run(&guest_read_msr, IA32_KERNEL_GS_BASE, 0);

@@ -247,7 +247,8 @@ CASE(vmclear_writes_the_data_to_memory, PROVES("vmx-instructions:vmclear.success
 /* --- the access type "high" ------------------------------------------------------- */
 
 /* With the full access type, 64-bit mode writes all 64 bits at once. */
-CASE(full_access_writes_both_halves, PROVES("vmx-instructions:vmwrite.success"), NEEDS(VMX))
+CASE(full_access_writes_both_halves, PROVES("vmx-instructions:vmwrite.success",
+     "field-formats:encoding.access"), NEEDS(VMX))
 {
 	vmwrite(TSC_OFFSET | VMCS_FIELD_HIGH, 0xffffffff);
 	vmwrite(TSC_OFFSET, 0x12345678);
@@ -273,7 +274,8 @@ CODE32(vmxoff_32, "vmxoff");
 #define VALUE_64	0x0123456789abcdefull
 
 CASE(operands_of_32_bits, PROVES("vmx-instructions:vmread.success",
-     "vmx-instructions:vmwrite.success"), NEEDS(VMX))
+     "vmx-instructions:vmwrite.success", "field-formats:encoding.access",
+     "field-formats:encoding.width"), NEEDS(VMX))
 {
 	static u64 vmxon_pointer, vmcs_pointer;
 	struct legacy_step script[] = {
@@ -337,13 +339,15 @@ static void check_reserved_bits(u32 high, u32 low)
 }
 
 CASE(encoding_bit_12_is_reserved, PROVES("vmx-instructions:vmread.unsupported_field",
-     "vmx-instructions:vmwrite.unsupported_field", "vm-instruction-errors:12"), NEEDS(VMX))
+     "vmx-instructions:vmwrite.unsupported_field", "vm-instruction-errors:12",
+     "field-formats:encoding.reserved_12"), NEEDS(VMX))
 {
 	check_reserved_bits(12, 12);
 }
 
 CASE(encoding_bits_31_to_15_are_reserved, PROVES("vmx-instructions:vmread.unsupported_field",
-     "vmx-instructions:vmwrite.unsupported_field"), NEEDS(VMX))
+     "vmx-instructions:vmwrite.unsupported_field",
+     "field-formats:encoding.reserved_31_15"), NEEDS(VMX))
 {
 	check_reserved_bits(31, 15);
 }
@@ -396,7 +400,8 @@ CLASS_CASE(host_64, 64, HOST);
 CLASS_CASE(host_32, 32, HOST);
 CLASS_CASE(host_natural, NATURAL, HOST);
 
-CASE(vmcs_enum_is_the_highest_index, PROVES("vmx-capabilities:vmcs_enum.highest_index"),
+CASE(vmcs_enum_is_the_highest_index, PROVES("vmx-capabilities:vmcs_enum.highest_index",
+     "field-formats:encoding.index"),
      NEEDS(VMX))
 {
 	u32 encoding, found = 0, highest = 0;
@@ -462,7 +467,9 @@ static void check_encoding(u32 encoding)
 
 CASE(vmread_and_vmwrite_know_the_same_encodings,
      PROVES("vmx-instructions:vmread.unsupported_field",
-	    "vmx-instructions:vmwrite.unsupported_field"), NEEDS(VMX))
+	    "vmx-instructions:vmwrite.unsupported_field",
+     "field-formats:encoding.access", "field-formats:encoding.type",
+     "field-formats:encoding.width"), NEEDS(VMX))
 {
 	u32 encoding;
 

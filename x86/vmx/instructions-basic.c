@@ -241,7 +241,8 @@ CASE(vmptrld_of_the_vmxon_region, PROVES("vmx-instructions:vmptrld.vmxon_pointer
 }
 
 CASE(vmptrld_wrong_revision, PROVES("vmx-instructions:vmptrld.revision",
-     "vmx-capabilities:basic.revision", "vm-instruction-errors:11"), NEEDS(VMX))
+     "vmx-capabilities:basic.revision", "vm-instruction-errors:11",
+     "field-formats:vmcs_region.revision"), NEEDS(VMX))
 {
 	u64 other = new_region(0);
 	u32 bit;
@@ -266,7 +267,8 @@ CASE(vmptrld_of_a_shadow_vmcs_unsupported, PROVES("vmx-instructions:vmptrld.shad
 }
 
 /* 27.10 VMCS Types: Ordinary and Shadow: in root operation both can be read and written. */
-CASE(vmptrld_of_a_shadow_vmcs, PROVES("vmx-instructions:vmptrld.success"),
+CASE(vmptrld_of_a_shadow_vmcs, PROVES("vmx-instructions:vmptrld.success",
+     "field-formats:vmcs_region.shadow"),
      NEEDS(VMX, PROC2(VMCS_SHADOWING)))
 {
 	u64 shadow = new_region(vmcs_revision() | BIT(31));

@@ -121,7 +121,8 @@ CASE(invept_eptp_walk_length, PROVES("vmx-instructions:invept.bad_eptp"),
 		       OUTCOME_DONE : BAD_OPERAND);
 }
 
-CASE(invept_eptp_reserved_bits, PROVES("vmx-instructions:invept.bad_eptp"),
+CASE(invept_eptp_reserved_bits, PROVES("vmx-instructions:invept.bad_eptp",
+     "field-formats:invept_descriptor.eptp"),
      NEEDS(VMX, INVEPT, EPT_CAP(INVEPT_SINGLE)))
 {
 	u32 bit;
@@ -192,7 +193,8 @@ static void check_invvpid_type(const struct case_def *this_case)
 		 NEEDS(VMX, INVVPID, VPID_CAP(capability)), ROW(&invvpid_types[index]))
 INVVPID_TYPE_CASE(invvpid_individual_address, 0, INVVPID_ADDRESS,
 		  "vmx-capabilities:vpid.invvpid_address", "vmx-instructions:invvpid.vpid_zero",
-		  "vmx-instructions:invvpid.noncanonical");
+		  "vmx-instructions:invvpid.noncanonical", "field-formats:invvpid_descriptor.vpid",
+		  "field-formats:invvpid_descriptor.address");
 INVVPID_TYPE_CASE(invvpid_single_context, 1, INVVPID_SINGLE,
 		  "vmx-capabilities:vpid.invvpid_single", "vmx-instructions:invvpid.vpid_zero");
 INVVPID_TYPE_CASE(invvpid_all_contexts, 2, INVVPID_ALL, "vmx-capabilities:vpid.invvpid_all");
@@ -225,7 +227,8 @@ CASE(invvpid_type_has_64_bits, PROVES("vmx-instructions:invvpid.bad_type"), NEED
 }
 
 /* Bits 63:16 of the descriptor must be 0, for every type, also for one that looks at no VPID. */
-CASE(invvpid_descriptor_reserved_bits, PROVES("vmx-instructions:invvpid.reserved_bits"),
+CASE(invvpid_descriptor_reserved_bits, PROVES("vmx-instructions:invvpid.reserved_bits",
+     "field-formats:invvpid_descriptor.reserved"),
      NEEDS(VMX, INVVPID))
 {
 	u32 i, bit;

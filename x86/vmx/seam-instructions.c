@@ -61,13 +61,15 @@ CASE(seamcall_without_seam, PROVES("vmx-instructions:seamcall.ud_gp"), NEEDS(VMX
 	expect_ud_in_guest(&guest_tdcall);
 }
 
-CASE(seamcall_exits, PROVES("vmx-instructions:seamcall.nonroot"), NEEDS(VMX, SEAM))
+CASE(seamcall_exits, PROVES("vmx-instructions:seamcall.nonroot", "exit-reasons:76",
+     "nonroot-behavior:seam_instructions"), NEEDS(VMX, SEAM))
 {
 	EXPECT(enter(guest_seamcall.run), OUTCOME_EXIT(EXIT_SEAMCALL));
 	EXPECT_FAULT_LIKE_EXIT(guest_seamcall);
 }
 
-CASE(tdcall_exits, PROVES("vmx-instructions:tdcall.nonroot"), NEEDS(VMX, SEAM))
+CASE(tdcall_exits, PROVES("vmx-instructions:tdcall.nonroot", "exit-reasons:77",
+     "nonroot-behavior:seam_instructions"), NEEDS(VMX, SEAM))
 {
 	EXPECT(enter(guest_tdcall.run), OUTCOME_EXIT(EXIT_TDCALL));
 	EXPECT_FAULT_LIKE_EXIT(guest_tdcall);

@@ -136,7 +136,8 @@ static void expect_refused(u32 entry)
 	EXPECT_EQ(vmread(EPT_POINTER), before);
 }
 
-CASE(eptp_switching, PROVES("vmx-instructions:vmfunc.eptp_switching"), NEEDS(VMX, EPTP_SWITCHING))
+CASE(eptp_switching, PROVES("vmx-instructions:vmfunc.eptp_switching", "ept:vmfunc.switch.valid",
+     "ept:vmfunc.switch.index", "ept:vmfunc.switch.vmcs"), NEEDS(VMX, EPTP_SWITCHING))
 {
 	struct ept ept, other;
 	u64 *list = enable_eptp_switching(&ept);
@@ -189,7 +190,8 @@ CASE(eptp_index_above_511, PROVES("vmx-instructions:vmfunc.eptp_index_above_511"
 }
 
 /* Each of these would fail VM entry: 29.2.1.1 VM-Execution Control Fields. */
-CASE(eptp_that_vm_entry_refuses, PROVES("vmx-instructions:vmfunc.bad_eptp"),
+CASE(eptp_that_vm_entry_refuses, PROVES("vmx-instructions:vmfunc.bad_eptp",
+     "ept:vmfunc.switch.valid"),
      NEEDS(VMX, EPTP_SWITCHING))
 {
 	struct ept ept;
@@ -205,7 +207,8 @@ CASE(eptp_that_vm_entry_refuses, PROVES("vmx-instructions:vmfunc.bad_eptp"),
 }
 
 /* Not even from 4 levels to 5 where the processor has both. */
-CASE(eptp_with_another_walk_length, PROVES("vmx-instructions:vmfunc.bad_eptp"),
+CASE(eptp_with_another_walk_length, PROVES("vmx-instructions:vmfunc.bad_eptp",
+     "ept:vmfunc.switch.valid"),
      NEEDS(VMX, EPTP_SWITCHING))
 {
 	struct ept ept;

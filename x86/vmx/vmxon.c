@@ -203,10 +203,12 @@ static void check_mov_of_wrong_bits(const struct case_def *this_case)
 }
 
 CASE_RUN(mov_of_wrong_cr0_in_vmx_operation, check_mov_of_wrong_bits,
-	 PROVES("vmx-capabilities:cr0_fixed0", "vmx-capabilities:cr0_fixed1"),
+	 PROVES("vmx-capabilities:cr0_fixed0", "vmx-capabilities:cr0_fixed1",
+     "nonroot-behavior:root.cr_fixed"),
 	 NEEDS(VMX), ROW(&cr0));
 CASE_RUN(mov_of_wrong_cr4_in_vmx_operation, check_mov_of_wrong_bits,
-	 PROVES("vmx-capabilities:cr4_fixed0", "vmx-capabilities:cr4_fixed1"),
+	 PROVES("vmx-capabilities:cr4_fixed0", "vmx-capabilities:cr4_fixed1",
+     "nonroot-behavior:root.cr_fixed", "nonroot-behavior:root.vmxe"),
 	 NEEDS(VMX), ROW(&cr4));
 
 /* 32-bit code without paging has CR0.PG as VMX operation does not want it; all else is good. */
