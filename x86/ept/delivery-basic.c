@@ -276,15 +276,15 @@ static void nmi_unblocking(const struct case_def *this_case)
 #define IRET(...)	ROW((&(const struct iret){ __VA_ARGS__ }))
 
 CASE_RUN(iret_while_nmis_are_blocked, nmi_unblocking,
-	 PROVES("exit-qualifications:ept.nmi_unblocking"), NEEDS(VMX, EPT), IRET(.blocked = true));
+	 PROVES("exit-qualifications:ept.nmi_unblocking", "host-and-exit:iret.unblock.ept"), NEEDS(VMX, EPT), IRET(.blocked = true));
 CASE_RUN(iret_while_nmis_are_not_blocked, nmi_unblocking,
-	 PROVES("exit-qualifications:ept.nmi_unblocking"), NEEDS(VMX, EPT), IRET(.blocked = false));
+	 PROVES("exit-qualifications:ept.nmi_unblocking", "host-and-exit:iret.unblock.ept"), NEEDS(VMX, EPT), IRET(.blocked = false));
 CASE_RUN(iret_while_virtual_nmis_are_blocked, nmi_unblocking,
-	 PROVES("exit-qualifications:ept.nmi_unblocking"),
+	 PROVES("exit-qualifications:ept.nmi_unblocking", "host-and-exit:iret.unblock.ept"),
 	 NEEDS(VMX, EPT, PIN(NMI_EXITING), PIN(VIRTUAL_NMIS)),
 	 IRET(.virtual_nmis = true, .blocked = true));
 CASE_RUN(iret_while_virtual_nmis_are_not_blocked, nmi_unblocking,
-	 PROVES("exit-qualifications:ept.nmi_unblocking"),
+	 PROVES("exit-qualifications:ept.nmi_unblocking", "host-and-exit:iret.unblock.ept"),
 	 NEEDS(VMX, EPT, PIN(NMI_EXITING), PIN(VIRTUAL_NMIS)),
 	 IRET(.virtual_nmis = true, .blocked = false));
 

@@ -77,7 +77,8 @@ CASE(timer_0_exits_before_the_first_instruction,
 	expect_exit_before(guest_nop.at);
 }
 
-CASE(timer_ends_a_loop, PROVES("exit-reasons:52", "interruptibility:timer.start"), NEEDS(VMX, TIMER))
+CASE(timer_ends_a_loop, PROVES("exit-reasons:52", "interruptibility:timer.start",
+     "host-and-exit:save.timer_keep"), NEEDS(VMX, TIMER))
 {
 	vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
 	vmwrite(VMX_PREEMPTION_TIMER_VALUE, 100);
@@ -88,7 +89,8 @@ CASE(timer_ends_a_loop, PROVES("exit-reasons:52", "interruptibility:timer.start"
 	EXPECT_EQ(vmread(VMX_PREEMPTION_TIMER_VALUE), 100);
 }
 
-CASE(expired_timer_is_saved_as_0, PROVES("interruptibility:timer.save"),
+CASE(expired_timer_is_saved_as_0, PROVES("interruptibility:timer.save",
+     "host-and-exit:save.timer.expired"),
      NEEDS(VMX, TIMER, EXIT_CTL(SAVE_VMX_PREEMPTION_TIMER_VALUE)))
 {
 	vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
@@ -99,7 +101,7 @@ CASE(expired_timer_is_saved_as_0, PROVES("interruptibility:timer.save"),
 	EXPECT_EQ(vmread(VMX_PREEMPTION_TIMER_VALUE), 0);
 }
 
-CASE(running_timer_is_saved, PROVES("interruptibility:timer.save"),
+CASE(running_timer_is_saved, PROVES("interruptibility:timer.save", "host-and-exit:save.timer"),
      NEEDS(VMX, TIMER, EXIT_CTL(SAVE_VMX_PREEMPTION_TIMER_VALUE)))
 {
 	vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
@@ -107,6 +109,7 @@ CASE(running_timer_is_saved, PROVES("interruptibility:timer.save"),
 	vmwrite(VMX_PREEMPTION_TIMER_VALUE, 0xffffffff);
 	EXPECT(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_CPUID));
 	EXPECT_TRUE(vmread(VMX_PREEMPTION_TIMER_VALUE) > 0x80000000);
+	EXPECT_TRUE(vmread(VMX_PREEMPTION_TIMER_VALUE) <= 0xffffffff);
 }
 
 CASE(timer_not_activated_does_not_exit, PROVES("exit-reasons:52"), NEEDS(VMX, TIMER))
@@ -341,11 +344,13 @@ static void interrupt_exits(u64 rflags, u64 activity)
 	expect_exit_before(guest_nop.at);
 	EXPECT_EQ(vmread(GUEST_RFLAGS), RFLAGS_FIXED | rflags);
 	EXPECT_EQ(vmread(GUEST_ACTIVITY_STATE), activity);
+	EXPECT_EQ(vmread(EXITING_EVENT_IDENTIFICATION) & BIT(31), 0);
 	expect_still_pending();
 }
 
 CASE(interrupt_exits_with_if_1,
-     PROVES("exit-reasons:1", "interruptibility:extint.exiting", "interruptibility:extint.noack"),
+     PROVES("exit-reasons:1", "interruptibility:extint.exiting", "interruptibility:extint.noack",
+	    "host-and-exit:exit.event.extint_noack"),
      NEEDS(VMX, EXTERNAL, APIC))
 {
 	interrupt_exits(RFLAGS_IF, ACTIVITY_ACTIVE);
@@ -432,7 +437,7 @@ CASE(nmi_exits, PROVES("exit-reasons:0", "interruptibility:nmi.exit", "host-and-
 }
 
 /* 30.5.5 Updating Non-Register State: the exit blocks NMIs, until IRET. */
-CASE(nmi_exit_blocks_nmis, PROVES("interruptibility:nmi.exit"),
+CASE(nmi_exit_blocks_nmis, PROVES("interruptibility:nmi.exit", "host-and-exit:host.nmi"),
      NEEDS(VMX, PIN(NMI_EXITING), SELF_SENT_EVENTS))
 {
 	vmcs_set_control(CONTROL_PIN_NMI_EXITING);
@@ -443,6 +448,41 @@ CASE(nmi_exit_blocks_nmis, PROVES("interruptibility:nmi.exit"),
 	EXPECT_EQ(events_taken, 0);
 	unblock_nmis();
 	EXPECT_EQ(events_taken, 1);
+}
+
+/* 30.1 Architectural State Before a VM Exit: the guest state is saved before that. */
+CASE(nmi_is_not_blocked_in_the_guest, PROVES("host-and-exit:direct.nmi"),
+     NEEDS(VMX, PIN(NMI_EXITING), SELF_SENT_EVENTS))
+{
+	vmcs_set_control(CONTROL_PIN_NMI_EXITING);
+	count_events(VECTOR_NMI);
+	let_guest_use_the_apic();
+	REQUIRE(enter(send_nmi), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), 0);
+	unblock_nmis();
+}
+
+/* 30.5.5: no other exit changes the blocking that the guest has had. */
+static void exits_with_blocking(u64 blocking, u32 taken_before_iret)
+{
+	vmwrite(GUEST_INTERRUPTIBILITY_STATE, blocking);
+	REQUIRE(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_CPUID));
+	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), blocking);
+	count_events(VECTOR_NMI);
+	send_nmi();
+	EXPECT_EQ(events_taken, taken_before_iret);
+	unblock_nmis();
+	EXPECT_EQ(events_taken, 1);
+}
+
+CASE(exit_with_nmis_blocked, PROVES("host-and-exit:host.nmi.kept"), NEEDS(VMX, APIC))
+{
+	exits_with_blocking(BLOCKING_BY_NMI, 0);
+}
+
+CASE(exit_with_nmis_not_blocked, PROVES("host-and-exit:host.nmi.kept"), NEEDS(VMX, APIC))
+{
+	exits_with_blocking(0, 1);
 }
 
 CASE(nmi_without_control_is_delivered, PROVES("exit-reasons:0"), NEEDS(VMX, SELF_SENT_EVENTS))

@@ -202,7 +202,8 @@ static void gate_dpl(const struct case_def *this_case)
 	guest_to_user_mode();
 	audit_guest_changes_segments();
 	if (sets_ext(event)) {
-		EXPECT_HANDLER(inject(event), event->vector);
+		REQUIRE_HANDLER(inject(event), event->vector);
+		EXPECT_EQ(guest_frame(event->has_error)->ss, SELECTOR_USER_DATA);
 		return;
 	}
 	REQUIRE_HANDLER(inject(event), VECTOR_GP);
