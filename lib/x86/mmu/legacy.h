@@ -16,7 +16,7 @@
  * back in 64-bit mode with its own CR0, CR3, CR4 and IA32_EFER.
  *
  * What runs, its stack, its tables and the script lie below 4 MiB; every paging structure that a
- * script loads must map that part to itself: mmu/legacy_tables.h. For the boot processor only.
+ * script loads must map that part to itself: mmu/legacy_tables.h. For one processor at a time.
  */
 #ifndef MMU_LEGACY_H
 #define MMU_LEGACY_H
