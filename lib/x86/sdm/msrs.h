@@ -47,7 +47,9 @@
 #define IA32_VMX_PROCBASED_CTLS3	0x492
 #define IA32_VMX_EXIT_CTLS2		0x493
 #define IA32_RTIT_CTL			0x570
+#define IA32_UINTR_RR			0x985
 #define IA32_UINTR_MISC			0x988
+#define IA32_UINTR_PD			0x989
 #define IA32_TME_ACTIVATE		0x982
 #define IA32_BNDCFGS			0xd90
 #define IA32_XSS			0xda0

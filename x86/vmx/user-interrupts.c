@@ -1,0 +1,130 @@
+/*
+ * User interrupts in VMX transitions: UINV, the vector of the interrupts that notify of user interrupts, is loaded
+ * by an entry (29.3.2.1), saved by each exit (30.3.1), and cleared by one that has a control for it
+ * (30.5.1). An external interrupt with that vector that a VM entry injects is no interrupt then: the
+ * processor does what the notification asks for (29.6.1; volume 3, 9.5.2).
+ *
+ * UINV is in bits 39:32 of IA32_UINTR_MISC; the rest of that MSR is not touched.
+ */
+#include "cpu/features.h"
+#include "cpu/safe.h"
+#include "mmu/pages.h"
+#include "vmx/guest.h"
+#include "vmx/handlers.h"
+
+/* Bits 31:0 are the size of a table of targets. */
+#define MISC(uinv, size)	((u64)(uinv) << 32 | (size))
+
+static void start(void)
+{
+	vmx_start();
+	guest_handlers_start();
+	wrmsr(IA32_UINTR_MISC, MISC(0x33, 0x11));
+}
+
+BEFORE_EACH_CASE(start);
+
+#define UINTR	VMX, CPU(UINTR), PROC1(USE_MSR_BITMAPS)
+
+GUEST_CODE(read_msr, "", "rdmsr; cpuid");
+GUEST_CODE(write_msr, "", "wrmsr; cpuid");
+
+static u64 read_in_guest(void)
+{
+	vmcs_set_control(CONTROL_PROC1_USE_MSR_BITMAPS);
+	guest_regs()->rcx = IA32_UINTR_MISC;
+	REQUIRE(enter_at_instruction(&guest_read_msr), OUTCOME_EXIT(EXIT_CPUID));
+	return guest_regs()->rdx << 32 | guest_regs()->rax;
+}
+
+static void write_in_guest(u64 value)
+{
+	vmcs_set_control(CONTROL_PROC1_USE_MSR_BITMAPS);
+	audit_guest_changes(GUEST_UINV);
+	guest_regs()->rcx = IA32_UINTR_MISC;
+	guest_regs()->rax = value & BITS(31, 0);
+	guest_regs()->rdx = value >> 32;
+	REQUIRE(enter_at_instruction(&guest_write_msr), OUTCOME_EXIT(EXIT_CPUID));
+}
+
+CASE(uinv_is_loaded, PROVES("host-and-exit:entry.load.uinv"), NEEDS(UINTR, ENTRY_CTL(LOAD_UINV)))
+{
+	vmcs_set_control(CONTROL_ENTRY_LOAD_UINV);
+	vmwrite(GUEST_UINV, 0x51);
+	EXPECT_EQ(read_in_guest(), MISC(0x51, 0x11));
+}
+
+CASE(uinv_is_not_loaded_without_control, PROVES("host-and-exit:entry.load.optional_keep"),
+     NEEDS(UINTR, ENTRY_CTL(LOAD_UINV)))
+{
+	vmcs_clear_control(CONTROL_ENTRY_LOAD_UINV);
+	vmwrite(GUEST_UINV, 0x51);
+	EXPECT_EQ(read_in_guest(), MISC(0x33, 0x11));
+}
+
+/* 30.3.1: by every exit, with no control for it. */
+CASE(uinv_is_saved, PROVES("host-and-exit:save.uinv"), NEEDS(UINTR, ENTRY_CTL(LOAD_UINV)))
+{
+	vmwrite(GUEST_UINV, 0);
+	write_in_guest(MISC(0xf7, 0x22));
+	EXPECT_EQ(vmread(GUEST_UINV), 0xf7);
+}
+
+CASE(uinv_is_cleared_for_the_host, PROVES("host-and-exit:host.uinv"), NEEDS(UINTR, EXIT_CTL(CLEAR_UINV)))
+{
+	vmcs_set_control(CONTROL_EXIT_CLEAR_UINV);
+	write_in_guest(MISC(0xf7, 0x22));
+	EXPECT_EQ(rdmsr(IA32_UINTR_MISC), MISC(0, 0x22));
+}
+
+CASE(uinv_of_the_guest_stays_without_control, PROVES("host-and-exit:host.optional_keep"),
+     NEEDS(UINTR, EXIT_CTL(CLEAR_UINV)))
+{
+	vmcs_clear_control(CONTROL_EXIT_CLEAR_UINV);
+	write_in_guest(MISC(0xf7, 0x22));
+	EXPECT_EQ(rdmsr(IA32_UINTR_MISC), MISC(0xf7, 0x22));
+}
+
+/* --- injection of the notification -------------------------------------------------------------------- */
+
+/* Volume 3, Table 9-1, Format of User Posted-Interrupt Descriptor: ON is bit 0, the requests bits 127:64. */
+struct posted_interrupts {
+	u64 flags, requests;
+};
+
+GUEST_CODE(target, "", "cpuid");
+
+static void inject_notification(u64 cr4)
+{
+	vmcs_set_control(CONTROL_ENTRY_LOAD_UINV);
+	vmwrite(GUEST_CR4, vmread(GUEST_CR4) | cr4);
+	vmwrite(GUEST_UINV, 0x51);
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+	vmwrite(INJECTED_EVENT_IDENTIFICATION, INJECTED_EVENT(EVENT_TYPE_EXTERNAL_INTERRUPT, 0x51));
+}
+
+/* The requests are moved to IA32_UINTR_RR, ON is cleared, and no handler runs. */
+CASE(notification_is_processed, PROVES("event-injection:inject.uintr"), NEEDS(UINTR, ENTRY_CTL(LOAD_UINV)))
+{
+	struct posted_interrupts *posted = page_alloc();
+
+	posted->flags = BIT(0) | 0x51 << 16;
+	posted->requests = 0x8000000000000005;
+	wrmsr(IA32_UINTR_PD, physical(posted));
+	wrmsr(IA32_UINTR_RR, 0);
+	inject_notification(CR4_UINTR);
+	REQUIRE(enter_at_instruction(&guest_target), OUTCOME_EXIT(EXIT_CPUID));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_target.at);
+	EXPECT_EQ(posted->flags, 0x51 << 16);
+	EXPECT_EQ(posted->requests, 0);
+	EXPECT_EQ(rdmsr(IA32_UINTR_RR), 0x8000000000000005);
+	wrmsr(IA32_UINTR_RR, 0);
+}
+
+/* With CR4.UINTR = 0 it is an interrupt like any other. */
+CASE(interrupt_without_user_interrupts, PROVES("event-injection:inject.uintr"),
+     NEEDS(UINTR, ENTRY_CTL(LOAD_UINV)))
+{
+	inject_notification(0);
+	EXPECT_HANDLER(enter_at_instruction(&guest_target), 0x51);
+}
