@@ -1,0 +1,273 @@
+/*
+ * What comes first after a VM entry: 29.7 Special Features of VM Entry.
+ *
+ * An entry can end with many things waiting at once, before the guest has executed anything: VTPR below the
+ * TPR threshold, INIT, a pending monitor trap, pending debug exceptions, an expired timer, an open NMI window, an
+ * NMI, an open interrupt window, a virtual interrupt, an external interrupt. They have that order (29.7.3 to
+ * 29.7.8), and all of them come after the event that the entry injects. Each case lets several wait, and says
+ * which exit must come, and where.
+ */
+#include "cpu/apic.h"
+#include "mmu/pages.h"
+#include "vmx/guest.h"
+#include "vmx/handlers.h"
+
+static struct gate *idt;
+
+static void start(void)
+{
+	unblock_nmis();
+	vmx_start();
+	idt = guest_handlers_start();
+}
+
+BEFORE_EACH_CASE(start);
+
+GUEST_CODE(target, "", "ud2");
+
+/* What waits. */
+enum {
+	TPR		= BIT(0),	/* VTPR below the threshold */
+	INIT		= BIT(1),	/* sent in VMX root operation, which blocks it */
+	MTF		= BIT(2),	/* by injection: 29.6.2 */
+	DEBUG		= BIT(3),	/* a pending debug exception that exits */
+	TIMER		= BIT(4),	/* VMX-preemption timer, 0 */
+	NMI_WINDOW_OPEN	= BIT(5),
+	NMI		= BIT(6),	/* blocked in the host, by the handler that enters */
+	WINDOW_OPEN	= BIT(7),	/* interrupt window */
+	VIRTUAL		= BIT(8),	/* a virtual interrupt is recognized */
+	INTERRUPT	= BIT(9),	/* pending in the APIC, and it exits */
+	INJECTED	= BIT(10),	/* an external interrupt, injected; its handler has IF = 1 */
+};
+
+#define INTERRUPT_VECTOR	0x61
+#define INJECTED_VECTOR		0x51
+#define VIRTUAL_VECTOR		0x71
+
+/* --- one after the other ---------------------------------------------------------------------- */
+
+static void use_virtual_apic(u32 threshold)
+{
+	vmcs_set_control(CONTROL_PROC1_USE_TPR_SHADOW);
+	vmcs_set_control(CONTROL_PROC2_VIRTUALIZE_APIC_ACCESSES);
+	vmwrite(VIRTUAL_APIC_ADDRESS, physical(page_alloc()));
+	vmwrite(APIC_ACCESS_ADDRESS, physical(page_alloc()));
+	vmwrite(TPR_THRESHOLD, threshold);
+}
+
+static void taken_in_host(struct trap_frame *frame)
+{
+	(void)frame;
+	apic_eoi();
+}
+
+static void send_init(void)
+{
+	u32 i;
+
+	apic_send(apic_id(), ICR_INIT | ICR_ASSERT);
+	for (i = 0; i < 100000; i++)
+		pause();
+}
+
+static void let_windows_open(u32 waits)
+{
+	if (waits & (NMI | NMI_WINDOW_OPEN))
+		vmcs_set_control(CONTROL_PIN_NMI_EXITING);
+	if (waits & NMI_WINDOW_OPEN) {
+		vmcs_set_control(CONTROL_PIN_VIRTUAL_NMIS);
+		vmcs_set_control(CONTROL_PROC1_NMI_WINDOW_EXITING);
+	}
+	if (waits & WINDOW_OPEN)
+		vmcs_set_control(CONTROL_PROC1_INTERRUPT_WINDOW_EXITING);
+}
+
+static void make_interrupts_pend(u32 waits)
+{
+	if (waits & VIRTUAL) {
+		use_virtual_apic(0);
+		vmcs_set_control(CONTROL_PROC2_VIRTUAL_INTERRUPT_DELIVERY);
+		vmwrite(GUEST_INTERRUPT_STATUS, VIRTUAL_VECTOR);
+	}
+	if (waits & (INTERRUPT | VIRTUAL))
+		vmcs_set_control(CONTROL_PIN_EXTERNAL_INTERRUPT_EXITING);
+	if (waits & INTERRUPT) {
+		trap_on(INTERRUPT_VECTOR, taken_in_host);
+		apic_send_self(INTERRUPT_VECTOR);
+		while (!apic_vector_bit(APIC_INTERRUPT_REQUEST, INTERRUPT_VECTOR))
+			pause();
+	}
+}
+
+static void make_wait(u32 waits)
+{
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+	if (waits & TPR)
+		use_virtual_apic(5);
+	if (waits & MTF)
+		vmwrite(INJECTED_EVENT_IDENTIFICATION, INJECTED_EVENT(EVENT_TYPE_OTHER, 0));
+	if (waits & DEBUG) {
+		vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_DB));
+		vmwrite(GUEST_PENDING_DEBUG_EXCEPTIONS, PENDING_ENABLED | BIT(0));
+	}
+	if (waits & TIMER) {
+		vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
+		vmwrite(VMX_PREEMPTION_TIMER_VALUE, 0);
+	}
+	if (waits & INJECTED) {
+		/* A trap gate leaves IF at 1: 7.12.1.3. */
+		idt[INJECTED_VECTOR].type = 0x8f;
+		vmwrite(INJECTED_EVENT_IDENTIFICATION,
+			INJECTED_EVENT(EVENT_TYPE_EXTERNAL_INTERRUPT, INJECTED_VECTOR));
+	}
+	let_windows_open(waits);
+	make_interrupts_pend(waits);
+	if (waits & INIT)
+		send_init();
+}
+
+/* --- the entry, from the handler of an NMI when another one is to wait ------------------------------ */
+
+static struct {
+	u32 waits, nmis;
+	outcome_t outcome;
+} entry;
+
+static void send_nmi(void)
+{
+	u32 i;
+
+	apic_send(apic_id(), ICR_NMI | ICR_ASSERT);
+	for (i = 0; i < 10000; i++)
+		pause();
+}
+
+static void enter_from_handler(struct trap_frame *frame)
+{
+	(void)frame;
+	if (entry.nmis++)
+		return;
+	send_nmi();
+	make_wait(entry.waits);
+	entry.outcome = enter_at_instruction(&guest_target);
+}
+
+static outcome_t enter_with(u32 waits)
+{
+	if (!(waits & NMI)) {
+		make_wait(waits);
+		return enter_at_instruction(&guest_target);
+	}
+	entry.waits = waits;
+	entry.nmis = 0;
+	trap_on(VECTOR_NMI, enter_from_handler);
+	/* What waits may come inside the handler, once the guest has exited. */
+	this_cpu()->idt[VECTOR_NMI].ist = IST_NONE;
+	send_nmi();
+	REQUIRE_TRUE(entry.nmis > 0);
+	return entry.outcome;
+}
+
+/* --- the cases ------------------------------------------------------------------------------------------ */
+
+struct first {
+	u32 waits;
+	u16 reason;		/* what comes first */
+	u8 vector;		/* of an exception or NMI */
+	u8 handler;		/* the exit comes at the handler of this vector; 0: before the guest */
+};
+
+static void comes_first(const struct case_def *this_case)
+{
+	const struct first *first = this_case->row;
+	outcome_t outcome = enter_with(first->waits);
+
+	interrupts_in();
+	EXPECT(outcome, OUTCOME_EXIT(first->reason));
+	EXPECT_EQ(vmread(GUEST_RIP), first->handler ? guest_handler(first->handler) :
+		  (u64)guest_target.at);
+	if (first->reason == EXIT_EXCEPTION_OR_NMI)
+		EXPECT_EQ(FIELD(vmread(EXITING_EVENT_IDENTIFICATION), 7, 0), first->vector);
+}
+
+#define TPR_NEEDS	PROC1(USE_TPR_SHADOW), PROC2(VIRTUALIZE_APIC_ACCESSES)
+#define MTF_NEEDS	PROC1(MONITOR_TRAP_FLAG)
+#define TIMER_NEEDS	PIN(ACTIVATE_VMX_PREEMPTION_TIMER)
+#define NMI_NEEDS	PIN(NMI_EXITING), PIN(VIRTUAL_NMIS), PROC1(NMI_WINDOW_EXITING)
+#define WINDOW_NEEDS	PROC1(INTERRUPT_WINDOW_EXITING)
+#define EXTERNAL_NEEDS	PIN(EXTERNAL_INTERRUPT_EXITING), APIC
+#define BELOW_DEBUG	TIMER | NMI_WINDOW_OPEN | WINDOW_OPEN | INTERRUPT
+#define BELOW_DEBUG_NEEDS TIMER_NEEDS, NMI_NEEDS, WINDOW_NEEDS, EXTERNAL_NEEDS
+
+#define FIRST(name, facts, needs, ...)						\
+	static const struct first row_##name = { __VA_ARGS__ };			\
+	CASE_RUN(name, comes_first, facts, NEEDS needs, ROW(&row_##name))
+#define FACT(id)	PROVES("event-injection:" id)
+
+FIRST(tpr_threshold_first, FACT("prio.vtpr"), (VMX, TPR_NEEDS, MTF_NEEDS, BELOW_DEBUG_NEEDS),
+      .waits = TPR | MTF | DEBUG | BELOW_DEBUG, .reason = EXIT_TPR_BELOW_THRESHOLD);
+FIRST(monitor_trap_first, PROVES("event-injection:prio.mtf", "event-injection:inject.type.other0"),
+      (VMX, MTF_NEEDS, BELOW_DEBUG_NEEDS),
+      .waits = MTF | DEBUG | BELOW_DEBUG, .reason = EXIT_MONITOR_TRAP_FLAG);
+FIRST(debug_exception_first, FACT("prio.pdbg"), (VMX, BELOW_DEBUG_NEEDS),
+      .waits = DEBUG | BELOW_DEBUG, .reason = EXIT_EXCEPTION_OR_NMI, .vector = VECTOR_DB);
+FIRST(debug_exception_before_nmi, FACT("prio.pdbg"), (VMX, NMI_NEEDS, APIC),
+      .waits = DEBUG | NMI, .reason = EXIT_EXCEPTION_OR_NMI, .vector = VECTOR_DB);
+FIRST(timer_first, FACT("prio.timer"), (VMX, BELOW_DEBUG_NEEDS),
+      .waits = BELOW_DEBUG, .reason = EXIT_VMX_PREEMPTION_TIMER_EXPIRED);
+FIRST(nmi_window_first, FACT("prio.nmi_window"), (VMX, NMI_NEEDS, WINDOW_NEEDS, EXTERNAL_NEEDS),
+      .waits = NMI_WINDOW_OPEN | NMI | WINDOW_OPEN | INTERRUPT, .reason = EXIT_NMI_WINDOW);
+FIRST(nmi_before_interrupt_window, FACT("prio.intr_window"), (VMX, NMI_NEEDS, WINDOW_NEEDS, APIC),
+      .waits = NMI | WINDOW_OPEN, .reason = EXIT_EXCEPTION_OR_NMI, .vector = VECTOR_NMI);
+FIRST(interrupt_window_before_interrupt, FACT("prio.intr_window.extint"),
+      (VMX, WINDOW_NEEDS, EXTERNAL_NEEDS),
+      .waits = WINDOW_OPEN | INTERRUPT, .reason = EXIT_INTERRUPT_WINDOW);
+
+/* The virtual interrupt is delivered; the other one exits at its handler, whatever IF is there. */
+#define VIRTUAL_NEEDS	TPR_NEEDS, PROC2(VIRTUAL_INTERRUPT_DELIVERY), EXTERNAL_NEEDS
+FIRST(virtual_interrupt_before_interrupt, FACT("prio.virtual_intr"), (VMX, VIRTUAL_NEEDS),
+      .waits = VIRTUAL | INTERRUPT, .reason = EXIT_EXTERNAL_INTERRUPT, .handler = VIRTUAL_VECTOR);
+FIRST(nmi_before_virtual_interrupt, FACT("prio.virtual_intr.nmi"), (VMX, VIRTUAL_NEEDS, NMI_NEEDS),
+      .waits = VIRTUAL | NMI, .reason = EXIT_EXCEPTION_OR_NMI, .vector = VECTOR_NMI);
+
+/* --- after the injected event ------------------------------------------------------------------------------ */
+
+#define AFTER(name, needs, what, exit_reason)					\
+	FIRST(name##_after_injection, FACT("prio.after_injection"), needs,	\
+	      .waits = INJECTED | what, .reason = exit_reason, .handler = INJECTED_VECTOR)
+AFTER(tpr_threshold, (VMX, TPR_NEEDS), TPR, EXIT_TPR_BELOW_THRESHOLD);
+AFTER(timer, (VMX, TIMER_NEEDS), TIMER, EXIT_VMX_PREEMPTION_TIMER_EXPIRED);
+AFTER(nmi_window, (VMX, NMI_NEEDS), NMI_WINDOW_OPEN, EXIT_NMI_WINDOW);
+AFTER(interrupt_window, (VMX, WINDOW_NEEDS), WINDOW_OPEN, EXIT_INTERRUPT_WINDOW);
+AFTER(interrupt, (VMX, EXTERNAL_NEEDS), INTERRUPT, EXIT_EXTERNAL_INTERRUPT);
+
+/* 28.5.2: with the control, the monitor trap is pending after the injected event. */
+CASE(monitor_trap_after_injection, PROVES("event-injection:prio.after_injection"), NEEDS(VMX, MTF_NEEDS))
+{
+	vmcs_set_control(CONTROL_PROC1_MONITOR_TRAP_FLAG);
+	EXPECT(enter_with(INJECTED), OUTCOME_EXIT(EXIT_MONITOR_TRAP_FLAG));
+	EXPECT_EQ(vmread(GUEST_RIP), guest_handler(INJECTED_VECTOR));
+}
+
+/* 29.6.2: injected alone, it needs no control, and comes before the first instruction. */
+CASE(monitor_trap_by_injection, PROVES("event-injection:inject.type.other0"), NEEDS(VMX, MTF_NEEDS))
+{
+	EXPECT_FALSE(vmcs_has_control(CONTROL_PROC1_MONITOR_TRAP_FLAG));
+	EXPECT(enter_with(MTF), OUTCOME_EXIT(EXIT_MONITOR_TRAP_FLAG));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_target.at);
+}
+
+/* --- INIT: the exit that comes second takes it ---------------------------------------------------------------- */
+
+CASE(tpr_threshold_before_init, PROVES("event-injection:prio.vtpr.init"), NEEDS(VMX, TPR_NEEDS, APIC))
+{
+	EXPECT(enter_with(TPR | INIT), OUTCOME_EXIT(EXIT_TPR_BELOW_THRESHOLD));
+	vmwrite(TPR_THRESHOLD, 0);
+	EXPECT(enter_at_instruction(&guest_target), OUTCOME_EXIT(EXIT_INIT_SIGNAL));
+}
+
+CASE(init_before_monitor_trap, PROVES("event-injection:prio.mtf.init"), NEEDS(VMX, MTF_NEEDS, APIC))
+{
+	EXPECT(enter_with(MTF | INIT), OUTCOME_EXIT(EXIT_INIT_SIGNAL));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_target.at);
+}
