@@ -1,0 +1,199 @@
+/*
+ * State of the virtual APIC across transitions, and exits behind an instruction.
+ *
+ * With "virtual-interrupt delivery" an entry loads RVI and SVI from the guest interrupt status, computes VPPR from
+ * them and from VTPR, and evaluates what is pending (29.3.2.5, 32.1.3, 32.2.1); an exit saves both (30.3.4).
+ * Most exits save the RIP of the instruction that caused them. A few come when the instruction is done,
+ * and save the RIP behind it (30.3.3): the TPR below its threshold, a virtualized EOI, an APIC write, a bus lock.
+ * Those are also among the exits that keep pending debug exceptions (30.3.4).
+ */
+#include "cpu/apic.h"
+#include "cpu/features.h"
+#include "mmu/pages.h"
+#include "vmx/guest.h"
+#include "vmx/handlers.h"
+
+static u8 *virtual_apic, *access_page;
+
+static void start(void)
+{
+	vmx_start();
+	guest_handlers_start();
+}
+
+BEFORE_EACH_CASE(start);
+
+GUEST_CODE(cpuid, "", "cpuid");
+
+#define VIRTUAL_APIC	PROC1(USE_TPR_SHADOW), PROC2(VIRTUALIZE_APIC_ACCESSES)
+
+static void use_virtual_apic(void)
+{
+	virtual_apic = page_alloc();
+	access_page = page_alloc();
+	vmcs_set_control(CONTROL_PROC1_USE_TPR_SHADOW);
+	vmcs_set_control(CONTROL_PROC2_VIRTUALIZE_APIC_ACCESSES);
+	vmwrite(VIRTUAL_APIC_ADDRESS, physical(virtual_apic));
+	vmwrite(APIC_ACCESS_ADDRESS, physical(access_page));
+	vmwrite(TPR_THRESHOLD, 0);
+}
+
+static u32 *virtual_register(enum apic_register reg)
+{
+	return (u32 *)(virtual_apic + reg);
+}
+
+/* --- RVI and SVI --------------------------------------------------------------------------------- */
+
+#define DELIVERY	VIRTUAL_APIC, PROC2(VIRTUAL_INTERRUPT_DELIVERY), PIN(EXTERNAL_INTERRUPT_EXITING)
+#define STATUS(svi, rvi)	((svi) << 8 | (rvi))
+
+static void deliver_virtual_interrupts(u64 status)
+{
+	use_virtual_apic();
+	vmcs_set_control(CONTROL_PIN_EXTERNAL_INTERRUPT_EXITING);
+	vmcs_set_control(CONTROL_PROC2_VIRTUAL_INTERRUPT_DELIVERY);
+	vmwrite(GUEST_INTERRUPT_STATUS, status);
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+}
+
+/* RVI is above SVI: its interrupt is delivered, and is then the one in service. */
+CASE(rvi_is_loaded, PROVES("host-and-exit:entry.load.rvi_svi"), NEEDS(VMX, DELIVERY))
+{
+	deliver_virtual_interrupts(STATUS(0x41, 0x51));
+	/* What entry and delivery do with bytes 3:1 is their own. */
+	*virtual_register(APIC_PROCESSOR_PRIORITY) = 0x99;
+	EXPECT_HANDLER(enter_at_instruction(&guest_cpuid), 0x51);
+	EXPECT_EQ(*virtual_register(APIC_PROCESSOR_PRIORITY), 0x50);
+}
+
+/* SVI is above RVI: VPPR has the class of SVI, and nothing is delivered. */
+CASE(svi_is_loaded, PROVES("host-and-exit:entry.load.rvi_svi"), NEEDS(VMX, DELIVERY))
+{
+	deliver_virtual_interrupts(STATUS(0x61, 0x51));
+	EXPECT(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_CPUID));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_cpuid.at);
+	EXPECT_EQ(*virtual_register(APIC_PROCESSOR_PRIORITY), 0x60);
+}
+
+/* VTPR counts, too: 32.1.3. */
+CASE(vtpr_holds_the_interrupt_back, PROVES("host-and-exit:entry.load.rvi_svi"), NEEDS(VMX, DELIVERY))
+{
+	deliver_virtual_interrupts(STATUS(0, 0x51));
+	*virtual_register(APIC_TASK_PRIORITY) = 0x73;
+	EXPECT(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_CPUID));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_cpuid.at);
+	EXPECT_EQ(*virtual_register(APIC_PROCESSOR_PRIORITY), 0x73);
+}
+
+/* 32.2.2: the delivered one is in SVI, and RVI is the next one in VIRR, 31H here. */
+CASE(interrupt_status_is_saved, PROVES("host-and-exit:save.rvi_svi"), NEEDS(VMX, DELIVERY))
+{
+	deliver_virtual_interrupts(STATUS(0x41, 0x51));
+	*virtual_register(APIC_INTERRUPT_REQUEST + 0x20) = BIT(0x51 % 32);
+	*virtual_register(APIC_INTERRUPT_REQUEST + 0x10) = BIT(0x31 % 32);
+	EXPECT_HANDLER(enter_at_instruction(&guest_cpuid), 0x51);
+	EXPECT_EQ(vmread(GUEST_INTERRUPT_STATUS), STATUS(0x51, 0x31));
+}
+
+CASE(interrupt_status_is_saved_without_delivery, PROVES("host-and-exit:save.rvi_svi"), NEEDS(VMX, DELIVERY))
+{
+	deliver_virtual_interrupts(STATUS(0x61, 0x51));
+	EXPECT(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_CPUID));
+	EXPECT_EQ(vmread(GUEST_INTERRUPT_STATUS), STATUS(0x61, 0x51));
+}
+
+/* --- exits behind the instruction: 30.3.3 --------------------------------------------------------------- */
+
+static void expect_exit_behind(const struct guest_code *code, u16 reason)
+{
+	REQUIRE(enter_at_instruction(code), OUTCOME_EXIT(reason));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)code->end);
+}
+
+GUEST_CODE(mov_to_cr8, "", "movq %rax, %cr8");
+
+/* 32.1.2: VTPR[7:4] is CR8, and that is below 5. */
+CASE(exit_behind_mov_to_cr8, PROVES("host-and-exit:save.rip.trap.tpr"), NEEDS(VMX, VIRTUAL_APIC))
+{
+	use_virtual_apic();
+	vmcs_clear_control(CONTROL_PROC1_CR8_LOAD_EXITING);
+	*virtual_register(APIC_TASK_PRIORITY) = 0x70;
+	vmwrite(TPR_THRESHOLD, 5);
+	guest_regs()->rax = 3;
+	expect_exit_behind(&guest_mov_to_cr8, EXIT_TPR_BELOW_THRESHOLD);
+	EXPECT_EQ(*virtual_register(APIC_TASK_PRIORITY), 0x30);
+}
+
+GUEST_CODE(write, "", "movl %eax, (%rbx)");
+
+/* 32.1.4: the vector in SVI has its bit in the EOI-exit bitmap. */
+CASE(exit_behind_eoi, PROVES("host-and-exit:save.rip.trap.eoi"), NEEDS(VMX, DELIVERY))
+{
+	deliver_virtual_interrupts(STATUS(0x61, 0));
+	*virtual_register(APIC_IN_SERVICE + 0x30) = BIT(0x61 % 32);
+	vmwrite(EOI_EXIT_BITMAP_1, BIT(0x61 % 64));
+	guest_regs()->rbx = (u64)access_page + APIC_EOI;
+	guest_regs()->rax = 0;
+	expect_exit_behind(&guest_write, EXIT_VIRTUALIZED_EOI);
+	EXPECT_EQ(vmread(EXIT_QUALIFICATION), 0x61);
+	EXPECT_EQ(vmread(GUEST_INTERRUPT_STATUS), 0);
+}
+
+/* 32.4.3.2: a write of the spurious-interrupt vector register is stored, and exits then. */
+CASE(exit_behind_apic_write, PROVES("host-and-exit:save.rip.trap.apic_write"),
+     NEEDS(VMX, VIRTUAL_APIC, PROC2(APIC_REGISTER_VIRTUALIZATION)))
+{
+	use_virtual_apic();
+	vmcs_set_control(CONTROL_PROC2_APIC_REGISTER_VIRTUALIZATION);
+	guest_regs()->rbx = (u64)access_page + APIC_SPURIOUS_VECTOR;
+	guest_regs()->rax = 0x1ab;
+	expect_exit_behind(&guest_write, EXIT_APIC_WRITE);
+	EXPECT_EQ(vmread(EXIT_QUALIFICATION), APIC_SPURIOUS_VECTOR);
+	EXPECT_EQ(*virtual_register(APIC_SPURIOUS_VECTOR), 0x1ab);
+}
+
+GUEST_CODE(split_lock, "", "lock incl (%rbx)");
+
+/* 28.2: a locked access across two cache lines. Bit 26 of the exit reason says so as well: 30.2.1. */
+CASE(exit_behind_bus_lock, PROVES("host-and-exit:save.rip.trap.bus_lock",
+     "host-and-exit:exit.reason.bit26"), NEEDS(VMX, PROC2(VMM_BUS_LOCK_DETECTION)))
+{
+	vmcs_set_control(CONTROL_PROC2_VMM_BUS_LOCK_DETECTION);
+	guest_regs()->rbx = (u64)guest_memory + 62;
+	expect_exit_behind(&guest_split_lock, EXIT_BUS_LOCK);
+	EXPECT_EQ(vmread(EXIT_REASON), BIT(26) | EXIT_BUS_LOCK);
+}
+
+/* --- pending debug exceptions that stay pending: 30.3.4 ------------------------------------------------------ */
+
+/* The exit comes before they are delivered: 29.7.7, 29.7.8. */
+static void stay_pending_at_tpr_exit(u64 pending, u64 rflags)
+{
+	use_virtual_apic();
+	vmwrite(TPR_THRESHOLD, 5);
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | rflags);
+	vmwrite(GUEST_PENDING_DEBUG_EXCEPTIONS, pending);
+	REQUIRE(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_TPR_BELOW_THRESHOLD));
+	EXPECT_EQ(vmread(GUEST_PENDING_DEBUG_EXCEPTIONS), pending);
+}
+
+CASE(pending_at_tpr_exit, PROVES("host-and-exit:save.pdbg.kept"), NEEDS(VMX, VIRTUAL_APIC))
+{
+	stay_pending_at_tpr_exit(PENDING_ENABLED | BITS(3, 0), 0);
+	stay_pending_at_tpr_exit(PENDING_BS, RFLAGS_TF);
+	stay_pending_at_tpr_exit(PENDING_BS | PENDING_ENABLED | BIT(2), RFLAGS_TF);
+}
+
+CASE(rtm_pending_at_tpr_exit, PROVES("host-and-exit:save.pdbg.kept_rtm"), NEEDS(VMX, VIRTUAL_APIC, CPU(RTM)))
+{
+	stay_pending_at_tpr_exit(PENDING_RTM | PENDING_ENABLED, 0);
+}
+
+CASE(pending_at_monitor_trap, PROVES("host-and-exit:save.pdbg.kept"), NEEDS(VMX, PROC1(MONITOR_TRAP_FLAG)))
+{
+	vmwrite(INJECTED_EVENT_IDENTIFICATION, INJECTED_EVENT(EVENT_TYPE_OTHER, 0));
+	vmwrite(GUEST_PENDING_DEBUG_EXCEPTIONS, PENDING_ENABLED | BIT(1) | BIT(3));
+	REQUIRE(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_MONITOR_TRAP_FLAG));
+	EXPECT_EQ(vmread(GUEST_PENDING_DEBUG_EXCEPTIONS), PENDING_ENABLED | BIT(1) | BIT(3));
+}
