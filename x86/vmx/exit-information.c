@@ -9,12 +9,14 @@
  * Elsewhere: exits by instructions (exit-basic, exit-operands), exceptions (exit-exceptions), events
  * (exit-events), and what goes wrong while an event is delivered (injection-faults).
  */
+#include "cpu/features.h"
 #include "cpu/safe.h"
 #include "ept/ept.h"
 #include "mmu/pages.h"
 #include "string.h"
 #include "vmx/exit_reader.h"
 #include "vmx/guest.h"
+#include "vmx/handlers.h"
 
 BEFORE_EACH_CASE(vmx_start);
 
@@ -70,6 +72,86 @@ CASE(reason_after_a_failed_entry, PROVES("host-and-exit:exit.reason.bit31"), NEE
 	EXPECT_EQ(vmread(EXIT_REASON), BIT(31) | EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE);
 	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED);
 	expect_reason(enter_at_instruction(&guest_cpuid), EXIT_CPUID);
+}
+
+/* --- a shadow stack that is left busy: 28.4.3 Shadow-Stack Updates */
+
+#define SHADOW_STACKS	UNMAPPED_ADDRESS	/* linear: a page, and the one behind it */
+#define TOKEN		(SHADOW_STACKS + PAGE_SIZE)
+#define CET_SH_STK_EN	BIT(0)
+
+/* 5.6: a supervisor page that is dirty and not writable. The guest's tables, and the first page of the two. */
+static u8 *map_shadow_stacks(u64 *token)
+{
+	const u64 flags = PTE_P | PTE_A | PTE_D;
+	struct address_space space;
+	u8 *below = page_alloc();
+
+	*token = TOKEN;
+	space_copy(&space);
+	space_map(&space, SHADOW_STACKS, physical(below), flags, LEVEL_PTE);
+	space_map(&space, TOKEN, physical(token), flags, LEVEL_PTE);
+	vmwrite(GUEST_CR3, physical(space.pml4));
+	return below;
+}
+
+static void use_shadow_stacks(void)
+{
+	u64 *table = page_alloc();
+
+	table[1] = TOKEN;
+	vmcs_set_control(CONTROL_ENTRY_LOAD_CET_STATE);
+	vmcs_set_control(CONTROL_EXIT_LOAD_CET_STATE);
+	vmwrite(GUEST_CR0, vmread(GUEST_CR0) | CR0_WP);
+	vmwrite(GUEST_CR4, vmread(GUEST_CR4) | CR4_CET);
+	vmwrite(GUEST_IA32_S_CET, CET_SH_STK_EN);
+	vmwrite(GUEST_IA32_INTERRUPT_SSP_TABLE_ADDR, (u64)table);
+	vmwrite(GUEST_SSP, TOKEN + 0x100);
+	vmwrite(HOST_IA32_S_CET, 0);
+	vmwrite(HOST_IA32_INTERRUPT_SSP_TABLE_ADDR, 0);
+	vmwrite(HOST_SSP, 0);
+}
+
+/* The token begins a page; what goes onto the stack is in the page below, which EPT does not let be written. */
+static void leave_shadow_stack_busy(bool busy, u64 reason)
+{
+	struct ept ept;
+	u64 *token = page_alloc();
+	u8 *below = map_shadow_stacks(token);
+
+	use_shadow_stacks();
+	guest_handlers_start()[0x51].ist = 1;
+	ept_start(&ept, 0);
+	/* Without the token, too, nothing has become busy. */
+	ept_map(&ept, physical(busy ? below : (u8 *)token), physical(busy ? below : (u8 *)token),
+		EPT_MEMORY_TYPE(EPT_WB) | EPT_READ, LEVEL_PTE);
+	ept_invalidate(&ept);
+	REQUIRE(enter_at_instruction(&guest_int_n), OUTCOME_EXIT(EXIT_EPT_VIOLATION));
+	EXPECT_EQ(vmread(EXIT_REASON), reason);
+	EXPECT_EQ(*token, TOKEN | busy);
+	EXPECT_EQ(vmread(GUEST_SSP), TOKEN + 0x100);
+}
+
+#define BUSY	{ "secondary VM-exit control PREMATURELY_BUSY_SHADOW_STACK", need_control,	\
+		  CONTROL_EXIT2_PREMATURELY_BUSY_SHADOW_STACK, 0 }
+#define SHADOW_STACK_NEEDS	EPT, CPU(CET_SS), ENTRY_CTL(LOAD_CET_STATE), EXIT_CTL(LOAD_CET_STATE)
+
+CASE(shadow_stack_left_busy, PROVES("host-and-exit:exit.reason.bit25"), NEEDS(VMX, SHADOW_STACK_NEEDS, BUSY))
+{
+	vmcs_set_control(CONTROL_EXIT2_PREMATURELY_BUSY_SHADOW_STACK);
+	leave_shadow_stack_busy(true, BIT(25) | EXIT_EPT_VIOLATION);
+}
+
+CASE(shadow_stack_left_busy_without_control, PROVES("host-and-exit:exit.reason.bit25.control"),
+     NEEDS(VMX, SHADOW_STACK_NEEDS))
+{
+	leave_shadow_stack_busy(true, EXIT_EPT_VIOLATION);
+}
+
+CASE(shadow_stack_not_busy, PROVES("host-and-exit:exit.reason.bit25"), NEEDS(VMX, SHADOW_STACK_NEEDS, BUSY))
+{
+	vmcs_set_control(CONTROL_EXIT2_PREMATURELY_BUSY_SHADOW_STACK);
+	leave_shadow_stack_busy(false, EXIT_EPT_VIOLATION);
 }
 
 /* Reasons that define no qualification: it is cleared. */
