@@ -338,9 +338,7 @@ CASE(task_switch_trap_before_interrupt, PROVES("exceptions:priority.task_switch_
 	set_gate(VECTOR_DB, SELECTOR_CODE32, (u64)note_debug, GATE_32);
 	set_gate(VECTOR_A, SELECTOR_CODE32, (u64)note_interrupt, GATE_32);
 	legacy_order = (struct order){ 0 };
-	apic_send_self(VECTOR_A);
-	while (!apic_vector_bit(APIC_INTERRUPT_REQUEST, VECTOR_A))
-		;
+	apic_pend(VECTOR_A);
 	run_step(switch_task);
 	EXPECT_EQ(legacy_order.debug, 1);
 	EXPECT_EQ(legacy_order.interrupt, 2);

@@ -26,15 +26,16 @@
 /* --- the handlers' notes -------------------------------------------------------- */
 
 static struct {
-	u32 count;
+	u32 count, nmis;
 	struct {
 		u64 vector, rip;
-		u64 rcx;	/* how far wait_a_little() was */
+		u64 rcx;	/* how far wait_for() was */
 	} event[8];
 } notes;
 
 static void note(const struct trap_frame *frame)
 {
+	notes.nmis += frame->vector == VECTOR_NMI;
 	if (notes.count == ARRAY_SIZE(notes.event))
 		return;
 	notes.event[notes.count].vector = frame->vector;
@@ -71,7 +72,7 @@ static void on_debug(struct trap_frame *frame)
 
 static void forget_notes(void)
 {
-	notes.count = 0;
+	notes.count = notes.nmis = 0;
 }
 BEFORE_EACH_CASE(forget_notes);
 
@@ -87,20 +88,19 @@ static u64 handler_of(u8 vector)
 	return (u64)g->offset_high << 32 | (u64)g->offset_middle << 16 | g->offset_low;
 }
 
-/* Time for an interrupt that this processor has sent to itself. */
-static void wait_a_little(void)
+/* Until *count is `least`; RCX counts the rounds. What never comes is reported as silence. */
+static void wait_for(const volatile u32 *count, u32 least)
 {
-	u64 count = 10000;
+	u64 rounds = 0;
 
-	asm volatile("1: pause; loop 1b" : "+c" (count) : : "memory");
+	asm volatile("1: incq %%rcx; pause; cmpl %1, %2; jb 1b"
+		     : "+c" (rounds) : "r" (least), "m" (*count) : "memory", "cc");
 }
 
 static void pend_interrupt(void)
 {
 	trap_on(VECTOR_A, on_interrupt);
-	apic_send_self(VECTOR_A);
-	wait_a_little();
-	REQUIRE_TRUE(apic_vector_bit(APIC_INTERRUPT_REQUEST, VECTOR_A));
+	apic_pend(VECTOR_A);
 }
 
 static void break_at(u64 address)
@@ -145,9 +145,7 @@ static void nmi_that_pends_both(struct trap_frame *frame)
 	note(frame);
 	if (notes.count > 1)
 		return;
-	apic_send(apic_id(), ICR_NMI | ICR_ASSERT);
-	apic_send_self(VECTOR_A);
-	wait_a_little();
+	apic_pend_nmi(VECTOR_A);
 	frame->rflags |= RFLAGS_IF;
 }
 
@@ -157,7 +155,7 @@ CASE(nmi_before_interrupt, PROVES("exceptions:priority.nmi", "exceptions:priorit
 	trap_on(VECTOR_NMI, nmi_that_pends_both);
 	trap_on(VECTOR_A, on_interrupt);
 	apic_send(apic_id(), ICR_NMI | ICR_ASSERT);
-	wait_a_little();
+	wait_for(&notes.count, 3);
 	asm volatile("cli");
 	expect_note(0, VECTOR_NMI, notes.event[0].rip);
 	expect_note_at_first(1, VECTOR_NMI);
@@ -182,8 +180,7 @@ static void nmi_that_steps(struct trap_frame *frame)
 	note(frame);
 	if (notes.count > 1)
 		return;
-	apic_send(apic_id(), ICR_NMI | ICR_ASSERT);
-	wait_a_little();
+	apic_pend_nmi(VECTOR_A);
 	return_by_step(frame);
 }
 
@@ -193,7 +190,7 @@ CASE(trap_before_nmi, PROVES("exceptions:priority.traps", "exceptions:priority.n
 	trap_on(VECTOR_NMI, nmi_that_steps);
 	trap_on(VECTOR_DB, on_debug);
 	apic_send(apic_id(), ICR_NMI | ICR_ASSERT);
-	wait_a_little();
+	wait_for(&notes.nmis, 2);
 	expect_note(0, VECTOR_NMI, notes.event[0].rip);
 	expect_note(1, VECTOR_NMI, handler_of(VECTOR_DB));
 	expect_note_at_first(2, VECTOR_DB);
@@ -372,7 +369,8 @@ static void send_nmi(void *unused)
 {
 	(void)unused;
 	apic_send(apic_id(), ICR_NMI | ICR_ASSERT);
-	wait_a_little();
+	for (;;)
+		pause();
 }
 
 CASE(nmi_then_np, PROVES("exceptions:pair.nmi.contributory", "exceptions:frame.ext_bit"),

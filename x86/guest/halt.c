@@ -20,8 +20,8 @@
 #define VECTOR_WAKE	0x50
 
 static struct {
-	volatile u32 count, nmi_count;
-	volatile u64 rip, nmi_rip;
+	volatile u32 count;
+	volatile u64 rip;
 	u64 skip;	/* not 0: where the handler returns to */
 } wake;
 
@@ -34,24 +34,16 @@ static void on_wake(struct trap_frame *frame)
 	apic_eoi();
 }
 
-static void on_nmi(struct trap_frame *frame)
-{
-	wake.nmi_count++;
-	wake.nmi_rip = frame->rip;
-}
-
 /* An interrupt of VECTOR_WAKE is pending for this processor. */
 static void send_wake(void)
 {
-	apic_send_self(VECTOR_WAKE);
-	while (!apic_vector_bit(APIC_INTERRUPT_REQUEST, VECTOR_WAKE))
-		pause();
+	apic_pend(VECTOR_WAKE);
 }
 
 static void clear(void)
 {
-	wake.count = wake.nmi_count = 0;
-	wake.rip = wake.nmi_rip = wake.skip = 0;
+	wake.count = 0;
+	wake.rip = wake.skip = 0;
 }
 BEFORE_EACH_CASE(clear);
 
@@ -100,68 +92,76 @@ CASE(interrupt_ends_hlt, FACT("hlt.wake_irq"), NEEDS(APIC))
 	EXPECT_EQ(wake.rip, (u64)sti_hlt_at + HLT_LENGTH);
 }
 
-static volatile u32 about_to_halt;
+/*
+ * On the other processor, with RFLAGS.IF = 0 and an interrupt pending: HLT again and again, which
+ * NMIs alone may end. That is told by counters: an NMI that has ended an HLT says so by its RIP,
+ * and there may be no more ends than NMIs, however long each takes to come.
+ */
+static struct {
+	volatile u32 begun, stop;
+	volatile u32 ends;	/* of HLT */
+	volatile u32 nmis;	/* all, also those that come before HLT or behind it */
+	volatile u32 wakes;	/* NMIs with the RIP behind HLT */
+} halts;
 
-/* On the other processor, with RFLAGS.IF = 0 and an interrupt pending. */
+static void on_nmi_that_wakes(struct trap_frame *frame)
+{
+	halts.wakes += frame->rip == (u64)plain_hlt_next;
+	halts.nmis++;
+}
+
 static void halt_with_interrupts_off(void *unused)
 {
 	trap_on(VECTOR_WAKE, on_wake);
-	trap_on(VECTOR_NMI, on_nmi);
+	trap_on(VECTOR_NMI, on_nmi_that_wakes);
 	send_wake();
-	about_to_halt = 1;
-	plain_hlt(unused);
+	halts.begun = 1;
+	while (!halts.stop) {
+		plain_hlt(unused);
+		halts.ends++;
+	}
 }
 
-static void wait_a_little(void)
+/* Each NMI has been handled before the next one is sent, so that none is lost. */
+static void nmi_to_the_other(volatile u32 *count)
 {
-	u32 i;
+	u32 before = *count;
 
-	for (i = 0; i < 10000; i++)
+	apic_send(cpu_block(1)->apic_id, ICR_NMI | ICR_ASSERT);
+	while (*count == before)
 		pause();
 }
 
-/* NMIs are sent until the other processor is back: one that comes before HLT does not wake. */
-static void wake_by_nmi(void)
+#define NMIS	20
+
+/* One NMI more ends the HLT in which the last one before `stop` may have left the processor. */
+static void halt_the_other(void)
 {
 	u32 i;
 
-	for (i = 0; i < 1000 && !smp_done(1); i++) {
-		apic_send(cpu_block(1)->apic_id, ICR_NMI | ICR_ASSERT);
-		wait_a_little();
-	}
-	EXPECT(smp_wait(1), OUTCOME_DONE);
-}
-
-static void halt_the_other(u32 *count_before_nmi, bool *done_before_nmi)
-{
-	about_to_halt = 0;
+	__builtin_memset(&halts, 0, sizeof(halts));
 	smp_begin(1, halt_with_interrupts_off, NULL);
-	REQUIRE_TRUE(smp_wait_for(&about_to_halt));
-	wait_a_little();
-	*count_before_nmi = wake.count;
-	*done_before_nmi = smp_done(1);
-	wake_by_nmi();
+	REQUIRE_TRUE(smp_wait_for(&halts.begun));
+	for (i = 0; i < NMIS; i++)
+		nmi_to_the_other(&halts.nmis);
+	halts.stop = 1;
+	while (!smp_done(1))
+		nmi_to_the_other(&halts.nmis);
+	EXPECT(smp_wait(1), OUTCOME_DONE);
 }
 
 CASE(masked_interrupt_does_not_end_hlt, FACT("hlt.if0"), NEEDS(APIC, CPUS(2)))
 {
-	u32 count;
-	bool done;
-
-	halt_the_other(&count, &done);
-	EXPECT_FALSE(done);
-	EXPECT_EQ(count, 0);
+	halt_the_other();
+	EXPECT_TRUE(halts.ends <= halts.wakes);
 	EXPECT_EQ(wake.count, 0);
 }
 
 CASE(nmi_ends_hlt, FACT("hlt.nmi"), NEEDS(APIC, CPUS(2)))
 {
-	u32 count;
-	bool done;
-
-	halt_the_other(&count, &done);
-	EXPECT_TRUE(wake.nmi_count >= 1);
-	EXPECT_EQ(wake.nmi_rip, (u64)plain_hlt_at + HLT_LENGTH);
+	halt_the_other();
+	EXPECT_TRUE(halts.ends >= 1);
+	EXPECT_TRUE(halts.wakes >= 1);
 }
 
 static struct {
@@ -172,7 +172,7 @@ static struct {
 
 static void step_over_hlt(void *unused)
 {
-	trap_on(VECTOR_NMI, on_nmi);
+	trap_on(VECTOR_NMI, on_nmi_that_wakes);
 	step.outcome = attempt(stepped_hlt, unused);
 	step.rip = last_trap()->frame.rip;
 	step.dr6 = last_trap()->dr6;
@@ -184,8 +184,9 @@ CASE(single_step_over_hlt, FACT("hlt.tf"), NEEDS(APIC, CPUS(2)))
 {
 	step.over = 0;
 	smp_begin(1, step_over_hlt, NULL);
-	EXPECT_TRUE(smp_wait_for(&step.over));
-	wake_by_nmi();
+	if (!EXPECT_TRUE(smp_wait_for(&step.over)))
+		nmi_to_the_other(&halts.nmis);
+	EXPECT(smp_wait(1), OUTCOME_DONE);
 	EXPECT(step.outcome, OUTCOME_EXCEPTION(VECTOR_DB));
 	EXPECT_EQ(step.rip, (u64)stepped_hlt_at + HLT_LENGTH);
 	EXPECT_EQ(step.dr6 & BIT(14), BIT(14));
@@ -245,6 +246,9 @@ CASE(monitor_checks_its_address, FACT("mwait.monitor_addr"), NEEDS(CPU(MONITOR))
 
 static volatile u64 line[8] __attribute__((aligned(64)));
 
+static volatile u32 about_to_wait;
+
+/* Only the store lets it out, however often anything else ends MWAIT. */
 static void wait_for_a_store(void *unused)
 {
 	(void)unused;
@@ -252,7 +256,7 @@ static void wait_for_a_store(void *unused)
 		monitor((u64)line, 0);
 		if (line[0])
 			break;
-		about_to_halt = 1;
+		about_to_wait = 1;
 		mwait(0);
 	}
 }
@@ -260,11 +264,9 @@ static void wait_for_a_store(void *unused)
 CASE(store_ends_mwait, FACT("mwait.store"), NEEDS(CPU(MONITOR), CPUS(2)))
 {
 	line[0] = 0;
-	about_to_halt = 0;
+	about_to_wait = 0;
 	smp_begin(1, wait_for_a_store, NULL);
-	REQUIRE_TRUE(smp_wait_for(&about_to_halt));
-	wait_a_little();
-	EXPECT_FALSE(smp_done(1));
+	REQUIRE_TRUE(smp_wait_for(&about_to_wait));
 	line[0] = 1;
 	EXPECT(smp_wait(1), OUTCOME_DONE);
 }

@@ -196,9 +196,7 @@ CASE(interrupt_after_sti_and_out, PROVES(FACT("sti_shadow")), NEEDS(APIC))
 {
 	taken.count = 0;
 	trap_on(VECTOR_A, on_interrupt);
-	apic_send_self(VECTOR_A);
-	while (!apic_vector_bit(APIC_INTERRUPT_REQUEST, VECTOR_A))
-		pause();
+	apic_pend(VECTOR_A);
 	EXPECT(attempt(outb_after_sti, NULL), OUTCOME_DONE);
 	EXPECT_EQ(taken.count, 1);
 	EXPECT_EQ(taken.frame.rip, (u64)outb_after_sti_nop);

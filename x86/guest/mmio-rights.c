@@ -326,9 +326,7 @@ static void make_pending(void)
 {
 	taken.count = 0;
 	trap_on(VECTOR_PENDING, on_pending);
-	apic_send_self(VECTOR_PENDING);
-	while (!apic_vector_bit(APIC_INTERRUPT_REQUEST, VECTOR_PENDING))
-		pause();
+	apic_pend(VECTOR_PENDING);
 }
 
 INSTRUCTION(after_sti, "sti", "movl (%rdi), %eax; nop; cli");

@@ -11,6 +11,7 @@
 #include "cpu/features.h"
 #include "cpu/instruction.h"
 #include "cpu/safe.h"
+#include "cpu/smp.h"
 #include "cpu/user.h"
 #include "mmu/pages.h"
 #include "mmu/probe.h"
@@ -160,11 +161,15 @@ CASE(vmcall_without_a_hypervisor, FACT("vmx.absent"), NEEDS(NO_HYPERVISOR))
 	EXPECT(run_at_cpl(3, hypercall, &rax), OUTCOME_UD);
 }
 
+/*
+ * On the second processor, where there is one: a KVM that puts the instruction there again and
+ * again, and never executes it, is then found out without the silence of the whole machine.
+ */
 CASE(unknown_hypercall, FACT("vmcall.unknown"), NEEDS(KVM))
 {
 	u64 rax = 0x7fffffff;
 
-	EXPECT(attempt(hypercall, &rax), OUTCOME_DONE);
+	EXPECT(smp_call(smp_cpu_count() > 1, hypercall, &rax), OUTCOME_DONE);
 	EXPECT_EQ(rax, (u64)-KVM_ENOSYS);
 }
 

@@ -319,9 +319,7 @@ CASE(nmi_window_wakes_from_hlt, PROVES("interruptibility:window.nmi.wake"), NEED
 static void pend_interrupt(void)
 {
 	count_events(IPI_VECTOR);
-	apic_send_self(IPI_VECTOR);
-	while (!apic_vector_bit(APIC_INTERRUPT_REQUEST, IPI_VECTOR))
-		pause();
+	apic_pend(IPI_VECTOR);
 }
 
 /* The interrupt has been waiting for the host, and comes once. */

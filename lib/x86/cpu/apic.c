@@ -109,6 +109,19 @@ void apic_send_self(u8 vector)
 		apic_send(0, ICR_FIXED | ICR_ASSERT | ICR_TO_SELF | vector);
 }
 
+void apic_pend(u8 vector)
+{
+	apic_send_self(vector);
+	while (!apic_vector_bit(APIC_INTERRUPT_REQUEST, vector))
+		pause();
+}
+
+void apic_pend_nmi(u8 vector)
+{
+	apic_send(apic_id(), ICR_NMI | ICR_ASSERT);
+	apic_pend(vector);
+}
+
 static void discard(struct trap_frame *frame)
 {
 	/* 13.9 Spurious Interrupt: it has no bit in service, an EOI would end another. */

@@ -102,6 +102,16 @@ bool apic_send(u32 destination, u32 command);
 /* An interrupt to this processor: the self IPI register in x2APIC mode, else the shorthand. */
 void apic_send_self(u8 vector);
 
+/* apic_send_self(), and then waits until the interrupt is pending: RFLAGS.IF = 0. */
+void apic_pend(u8 vector);
+
+/*
+ * Sends an NMI to this processor and returns when it has come: it is taken by then, or blocked.
+ * An NMI has no bit in the APIC, but interprocessor interrupts leave one after another (13.6.1,
+ * delivery status): an interrupt of `vector` follows it, and stays pending. RFLAGS.IF = 0.
+ */
+void apic_pend_nmi(u8 vector);
+
 /* Ends the service of the interrupt with the highest priority: 13.8.5. */
 static inline void apic_eoi(void)
 {
