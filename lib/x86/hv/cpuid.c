@@ -75,6 +75,30 @@ static void make_lists(struct hv_vcpu *vcpu)
 	}
 }
 
+/* Without a table: what the processor has. An address that it cannot use, no guest can. */
+void hv_cpuid_widths(struct hv_vcpu *vcpu)
+{
+	const struct kvm_cpuid_entry2 *sizes = hv_cpuid_entry(vcpu, 0x80000008, 0);
+	struct hv_widths widths = {
+		.physical = maxphyaddr(), .linear = CPUID_BIT(7, 0, ecx, 16) ? 57 : 48,
+		.pages_1g = CPUID_BIT(0x80000001, 0, edx, 26), .pse36 = true, .pat = true,
+	};
+	u32 bits;
+
+	if (vcpu->cpuid_count) {
+		/* Volume 2, CPUID: without the leaf 36 bits, or 32 without PAE. */
+		bits = sizes ? sizes->eax & 0xff : hv_guest_has(vcpu, FEATURE_PAE) ? 36 : 32;
+		if (bits >= 32 && bits < widths.physical)
+			widths.physical = bits;
+		if (!hv_guest_has(vcpu, FEATURE_LA57))
+			widths.linear = 48;
+		widths.pages_1g = hv_guest_has(vcpu, FEATURE_PAGE1GB);
+		widths.pse36 = hv_guest_has(vcpu, FEATURE_PSE36);
+		widths.pat = hv_guest_has(vcpu, FEATURE_PAT);
+	}
+	vcpu->widths = widths;
+}
+
 int hv_vcpu_set_cpuid(struct hv_vcpu *vcpu, const struct kvm_cpuid2 *table)
 {
 	const struct kvm_cpuid_entry2 *basic;
@@ -90,6 +114,7 @@ int hv_vcpu_set_cpuid(struct hv_vcpu *vcpu, const struct kvm_cpuid2 *table)
 	basic = hv_cpuid_entry(vcpu, 0, 0);
 	vcpu->cpuid_highest = basic ? basic->eax : HV_NO_LEAF;
 	hv_xsave_sizes_changed(vcpu);
+	hv_cpuid_widths(vcpu);
 	return 0;
 }
 

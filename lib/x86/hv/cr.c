@@ -170,7 +170,7 @@ bool hv_load_pdptes(struct hv_vcpu *vcpu, u64 cr0, u64 cr4)
 	if (memory)
 		memcpy(pdptes, memory, sizeof(pdptes));
 	for (i = 0; i < 4; i++)
-		if (pdptes[i] & 1 && pdptes[i] & PDPTE_RESERVED(vcpu->vm->physical_bits))
+		if (pdptes[i] & 1 && pdptes[i] & PDPTE_RESERVED(vcpu->widths.physical))
 			return false;
 	for (i = 0; i < 4; i++)
 		put_pdpte(vcpu, i, pdptes[i]);
@@ -232,7 +232,7 @@ static bool write_guest_cr3(struct hv_vcpu *vcpu, u64 cr3)
 	/* 5.10.4.1: bit 63 keeps what is cached, which is never more than may be kept. */
 	if (hv_cr4() & CR4_PCIDE)
 		cr3 &= ~BIT(63);
-	if (hv_efer(vcpu) & EFER_LMA && cr3 >> vcpu->vm->physical_bits)
+	if (hv_efer(vcpu) & EFER_LMA && cr3 >> vcpu->widths.physical)
 		return false;
 	hv_put_cr3(vcpu, cr3);
 	if (!hv_load_pdptes(vcpu, hv_cr0(), hv_cr4())) {

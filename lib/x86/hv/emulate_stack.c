@@ -66,7 +66,7 @@ enum step emu_indirect(struct job *job, u32 reg)
 
 	if (step == STEP_DONE && reg == 6)
 		return push(job, value, size);
-	if (step == STEP_DONE && size == 8 && !hv_is_canonical(value)) {
+	if (step == STEP_DONE && size == 8 && !hv_may_be_used(value)) {
 		job->fault = HV_FAULT_GP;
 		return STEP_FAULT;
 	}

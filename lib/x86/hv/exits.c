@@ -207,6 +207,13 @@ enum hv_next hv_exit_memory(struct hv_vcpu *vcpu)
 					 ARRAY_SIZE(values));
 	case HV_MMU_DEVICE_CODE:
 		return hv_emulation_failure(vcpu);
+	case HV_MMU_REFUSED:
+		values[0] = vmcs_get(EXIT_REASON);
+		values[1] = vmcs_get(EXIT_QUALIFICATION);
+		values[2] = vmcs_get(EXITING_EVENT_ERROR_CODE);
+		values[3] = vmcs_get(GUEST_RIP);
+		return hv_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, values,
+					 ARRAY_SIZE(values));
 	default:
 		return HV_GUEST;
 	}

@@ -10,6 +10,7 @@
 #define LEGACY_AND_HEADER	576	/* bytes: legacy region 512, header 64 */
 #define X87_CONTROL		0x37f	/* Table 11-1, after FNINIT */
 #define MXCSR_DEFAULT		0x1f80
+#define PKRU_COMPONENT		9
 
 static bool has_xsave(void)
 {
@@ -85,6 +86,33 @@ void hv_fpu_reset(struct hv_vcpu *vcpu)
 	vcpu->xcr0 = 1;
 	if (vcpu->vm->fpu_owner == vcpu)
 		vcpu->vm->fpu_owner = NULL;
+}
+
+/* RDPKRU wants CR4.PKE; the rights of the guest may not stop the core from using its stack. */
+static u32 read_pkru(void)
+{
+	u64 cr4 = read_cr4(), on = cr4 | CR4_PKE;
+	u32 pkru, edx;
+
+	asm volatile("mov %[on], %%cr4\n\t"
+		     ".byte 0x0f, 0x01, 0xee\n\t"	/* RDPKRU */
+		     "mov %[cr4], %%cr4"
+		     : "=&a" (pkru), "=&d" (edx) : [on] "r" (on), [cr4] "r" (cr4), "c" (0));
+	return pkru;
+}
+
+u32 hv_pkru(const struct hv_vcpu *vcpu)
+{
+	u32 pkru = 0, offset = cpuid_count(0xd, PKRU_COMPONENT).ebx;
+	u64 in_use;
+
+	if (vcpu->vm->fpu_owner == vcpu)
+		return read_pkru();
+	/* Volume 1, 13.4.2 XSAVE Header: a component that is not in XSTATE_BV is in its initial state. */
+	memcpy(&in_use, vcpu->fpu + 512, sizeof(in_use));
+	if (in_use >> PKRU_COMPONENT & 1 && offset && offset <= HV_XSAVE_SIZE - sizeof(pkru))
+		memcpy(&pkru, vcpu->fpu + offset, sizeof(pkru));
+	return pkru;
 }
 
 static u32 size_of(const struct hv_vcpu *vcpu, u64 components, bool compacted)

@@ -66,9 +66,7 @@ struct hv_vm {
 	struct hv_vcpu *vcpus[HV_MAX_VCPUS];
 	u32 vcpu_count;
 	bool irqchip;			/* KVM_CREATE_IRQCHIP: vCPUs have local APICs */
-	u8 physical_bits;		/* MAXPHYADDR */
 	u8 timer_shift;			/* ticks of the VMX-preemption timer: A.6 */
-	bool pages_1g, cet_ss;
 };
 
 /* An event that the next VM entry delivers, as in INJECTED_EVENT_IDENTIFICATION; id 0: none. */
@@ -108,6 +106,12 @@ struct hv_xsave_size {
 	u32 bytes;
 };
 
+/* What of the guest's CPUID decides how it translates addresses: hv_vcpu_set_cpuid(). */
+struct hv_widths {
+	u8 physical, linear;		/* MAXPHYADDR; 48 or 57 bits */
+	bool pages_1g, pse36, pat;
+};
+
 struct hv_vcpu {
 	struct hv_vm *vm;
 	u32 id;
@@ -115,6 +119,7 @@ struct hv_vcpu {
 	u8 *vmcs;
 	bool launched, running;		/* running: inside of hv_vcpu_run() */
 	struct vmx_switch state;	/* general registers but RSP */
+	struct hv_widths widths;
 	u64 cr2, cr8, efer, dr[4], dr6, apic_base, misc_enable;
 	u64 signature, bank_control;	/* IA32_BIOS_SIGN_ID, IA32_MC0_CTL */
 	u64 mtrr[HV_MTRRS];

@@ -23,6 +23,8 @@
 void hv_fpu_load(struct hv_vcpu *vcpu);
 void hv_fpu_leave(struct hv_vcpu *vcpu);
 void hv_fpu_reset(struct hv_vcpu *vcpu);
+/* PKRU, wherever it is now. */
+u32 hv_pkru(const struct hv_vcpu *vcpu);
 /*
  * Bytes of the XSAVE area for `components`, as the guest's CPUID describes it: of those that are
  * enabled, of those that can be, and of those that XSAVEC and XSAVES would save.
@@ -93,14 +95,30 @@ bool hv_is_mtrr(const struct hv_vcpu *vcpu, u32 msr);
 u64 hv_mtrr_get(const struct hv_vcpu *vcpu, u32 msr);
 bool hv_mtrr_set(struct hv_vcpu *vcpu, u32 msr, u64 value);
 
+/* Notes vcpu->widths. */
+void hv_cpuid_widths(struct hv_vcpu *vcpu);
 /* Takes from an entry what the core cannot do. */
 void hv_cpuid_restrict(struct kvm_cpuid_entry2 *entry);
 /* The entry of the guest's CPUID table, NULL when there is none. */
 const struct kvm_cpuid_entry2 *hv_cpuid_entry(const struct hv_vcpu *vcpu, u32 leaf, u32 subleaf);
 
-static inline bool hv_is_canonical(u64 address)
+/*
+ * Chapter 4: a register that holds a base address takes one of the width that CPUID reports; an address
+ * that is used, RIP too, must be of the width of the paging mode.
+ */
+static inline bool hv_has_width(u64 address, u32 bits)
 {
-	return (u64)((s64)(address << 16) >> 16) == address;
+	return (u64)((s64)(address << (64 - bits)) >> (64 - bits)) == address;
+}
+
+static inline bool hv_is_canonical(const struct hv_vcpu *vcpu, u64 address)
+{
+	return hv_has_width(address, vcpu->widths.linear);
+}
+
+static inline bool hv_may_be_used(u64 address)
+{
+	return hv_has_width(address, hv_cr4() & CR4_LA57 ? 57 : 48);
 }
 
 #endif

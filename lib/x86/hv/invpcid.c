@@ -22,7 +22,7 @@ static u64 operand(struct hv_vcpu *vcpu, u64 information)
 			 offset & widths[FIELD(information, 8, 7)]);
 }
 
-static bool is_legal(const struct descriptor *descriptor, u64 type)
+static bool is_legal(const struct hv_vcpu *vcpu, const struct descriptor *descriptor, u64 type)
 {
 	bool of_one_pcid = type == INVPCID_ADDRESS || type == INVPCID_CONTEXT;
 
@@ -30,7 +30,7 @@ static bool is_legal(const struct descriptor *descriptor, u64 type)
 		return false;
 	if (of_one_pcid && descriptor->pcid && !(hv_cr4() & CR4_PCIDE))
 		return false;
-	return type != INVPCID_ADDRESS || hv_is_canonical(descriptor->address);
+	return type != INVPCID_ADDRESS || hv_is_canonical(vcpu, descriptor->address);
 }
 
 enum hv_next hv_exit_invpcid(struct hv_vcpu *vcpu)
@@ -49,7 +49,7 @@ enum hv_next hv_exit_invpcid(struct hv_vcpu *vcpu)
 	/* An operand that is no memory reads as what invalidates nothing that is there. */
 	legal = hv_copy(vcpu, operand(vcpu, information), &descriptor, sizeof(descriptor),
 			ACCESS_READ, &fault) != HV_COPY_FAULT;
-	if (legal && !is_legal(&descriptor, type)) {
+	if (legal && !is_legal(vcpu, &descriptor, type)) {
 		fault = HV_FAULT_GP;
 		legal = false;
 	}

@@ -408,7 +408,7 @@ void hv_lapic_reset(struct hv_vcpu *vcpu)
 bool hv_lapic_set_base(struct hv_vcpu *vcpu, u64 base)
 {
 	const struct kvm_cpuid_entry2 *features = hv_cpuid_entry(vcpu, 1, 0);
-	const u64 reserved = BITS(63, vcpu->vm->physical_bits) | BIT(9) | BITS(7, 0);
+	const u64 reserved = BITS(63, vcpu->widths.physical) | BIT(9) | BITS(7, 0);
 	enum apic_mode before = FIELD(vcpu->apic_base, 11, 10), after = FIELD(base, 11, 10);
 
 	if (base & reserved)

@@ -19,6 +19,7 @@ enum hv_mmu_fault {
 	HV_MMU_AGAIN,		/* the guest has its page, or its fault by hv_inject() */
 	HV_MMU_DEVICE,		/* no memory, or a write to a read-only slot */
 	HV_MMU_DEVICE_CODE,	/* the same for a fetch: there is nothing to execute */
+	HV_MMU_REFUSED,		/* the processor refuses what the model of paging allows */
 };
 
 struct hv_mmu {

@@ -177,14 +177,19 @@ void shadow_load_root(struct hv_vcpu *vcpu, struct shadow_vcpu *own)
 
 /* --- the guest's registers ---------------------------------------------------------------------- */
 
-/* Bits of CR4 that would change what the tables of a guest without paging mean. */
-#define CR4_OF_PAGING	(CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_SMEP | CR4_SMAP | \
-			 CR4_PKE | CR4_PKS)
+/*
+ * Bits of CR4 that would change what the tables of a guest without paging mean: 32-bit ones, of pages
+ * for everybody, without keys.
+ */
+#define CR4_OF_PAGING	(CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_SMEP | CR4_SMAP)
 
 static void set_registers(struct hv_vcpu *vcpu)
 {
 	u64 cr4 = hv_cr4() & ~(u64)CR4_PCIDE, efer = hv_efer(vcpu);
 
+	/* Without a monitor trap flag a step has not ended yet. */
+	if (((struct shadow_vcpu *)vcpu->mmu_data)->steps)
+		shadow_step_over(vcpu);
 	if (!(hv_cr0() & CR0_PG))
 		cr4 &= ~(u64)CR4_OF_PAGING;
 	vmcs_put(GUEST_CR4, cr4 | capabilities()->cr4_fixed0);

@@ -90,7 +90,7 @@ struct shadow_vcpu {
 	u64 step[SHADOW_MAX_STEPS], step_rip;
 	u32 steps;
 	/* The access that was refused last although it had its entries, and how often. */
-	u64 refused_at, refused_rip;
+	u64 refused_at, refused_rip, refused_exit;
 	u32 refusals;
 };
 

@@ -14,19 +14,6 @@
 
 #define LONGEST_INSTRUCTION	15
 
-/* RDPKRU wants CR4.PKE; the rights of the guest may not stop the core from using its stack. */
-static u32 read_pkru(void)
-{
-	u64 cr4 = read_cr4(), on = cr4 | CR4_PKE;
-	u32 pkru, edx;
-
-	asm volatile("mov %[on], %%cr4\n\t"
-		     ".byte 0x0f, 0x01, 0xee\n\t"	/* RDPKRU */
-		     "mov %[cr4], %%cr4"
-		     : "=&a" (pkru), "=&d" (edx) : [on] "r" (on), [cr4] "r" (cr4), "c" (0));
-	return pkru;
-}
-
 static bool is_on_instruction(const struct hv_vcpu *vcpu, u64 linear)
 {
 	u64 rip = hv_linear(vcpu, SEGMENT_CS, vmcs_get(GUEST_RIP));
@@ -74,12 +61,18 @@ static enum hv_mmu_fault refused_anyway(struct hv_vcpu *vcpu, struct shadow_vcpu
 	result = walk(cpu, &access, hv_walk_read, vcpu);
 	if (result.kind == WALK_PAGE_FAULT)
 		return inject(vcpu, access.address, &result);
-	/* The processor has used what it had cached, and no longer does. */
-	if (own->refused_rip != rip || own->refused_at != access.address)
+	/*
+	 * The processor has used what it had cached, and no longer does: shadow_settle(). Unless it
+	 * disagrees with the model; then there are no other exits in between but those of timers.
+	 */
+	shadow_of(vcpu->vm)->stale = true;
+	if (own->refused_rip != rip || own->refused_at != access.address ||
+	    vcpu->exits - own->refused_exit > SHADOW_MAX_REFUSALS)
 		own->refusals = 0;
 	own->refused_rip = rip;
 	own->refused_at = access.address;
-	return own->refusals++ < SHADOW_MAX_REFUSALS ? HV_MMU_AGAIN : HV_MMU_DEVICE;
+	own->refused_exit = vcpu->exits;
+	return own->refusals++ < SHADOW_MAX_REFUSALS ? HV_MMU_AGAIN : HV_MMU_REFUSED;
 }
 
 /* Whether the processor, with CR0.WP = 1, refuses what the guest's CR0.WP = 0 allows. */
@@ -139,8 +132,6 @@ static enum hv_mmu_fault judge(struct hv_vcpu *vcpu, struct shadow_vcpu *own)
 	/* The privilege of the access, whatever that of the code: 5.6.1. */
 	cpu.cpl = error & PF_US ? 3 : 0;
 	access.shadow_stack = error & PF_SS;
-	if (cpu.cr4 & CR4_PKE)
-		cpu.pkru = read_pkru();
 	do {
 		result = walk(&cpu, &access, hv_walk_read, vcpu);
 		if (result.kind != WALK_DONE)

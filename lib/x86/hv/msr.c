@@ -192,7 +192,7 @@ static bool are_cet_bits(const struct hv_vcpu *vcpu, u64 value)
 		known |= BITS(1, 0);
 	if (hv_guest_has(vcpu, FEATURE_CET_IBT))
 		known |= BITS(5, 2) | BITS(63, 10);
-	return !(value & ~known) && hv_is_canonical(value & PAGE_MASK) &&
+	return !(value & ~known) && hv_is_canonical(vcpu, value & PAGE_MASK) &&
 	       (value & BITS(11, 10)) != BITS(11, 10);
 }
 
@@ -200,7 +200,7 @@ static bool may_be(const struct hv_vcpu *vcpu, const struct msr_row *row, u64 va
 {
 	switch (row->check) {
 	case CANONICAL:
-		return hv_is_canonical(value);
+		return hv_is_canonical(vcpu, value);
 	case PAT_TYPES:
 		return is_pat(value);
 	case BITS_OF_MASK:
@@ -212,7 +212,7 @@ static bool may_be(const struct hv_vcpu *vcpu, const struct msr_row *row, u64 va
 	case CET_BITS:
 		return are_cet_bits(vcpu, value);
 	case STACK_POINTER:
-		return hv_is_canonical(value) && !(value & 3);
+		return hv_is_canonical(vcpu, value) && !(value & 3);
 	default:
 		return true;
 	}

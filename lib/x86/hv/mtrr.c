@@ -48,7 +48,7 @@ static bool are_types(u64 value)
 
 static bool is_legal(const struct hv_vcpu *vcpu, u32 number, u64 value)
 {
-	const u64 high = BITS(63, vcpu->vm->physical_bits);
+	const u64 high = BITS(63, vcpu->widths.physical);
 
 	if (number == 2 * VARIABLE + FIXED)
 		return is_type(value) && !(value & (BITS(63, 12) | BITS(9, 8)));

@@ -264,6 +264,13 @@ static void set_cpuid(struct paged *paged)
 	box_set_cpuid(&paged->box, (struct kvm_cpuid_entry2){
 		.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
 		.ebx = BIT(7) | BIT(20), .ecx = BIT(3) | BIT(16) });
+	/* SYSCALL, NX, 64-bit mode; 1-GByte pages. */
+	box_set_cpuid(&paged->box, (struct kvm_cpuid_entry2){
+		.function = 0x80000001,
+		.edx = 0x20100800 | (paged->mode.no_pages_1g ? 0 : BIT(26)) });
+	box_set_cpuid(&paged->box, (struct kvm_cpuid_entry2){
+		.function = 0x80000008,
+		.eax = paged->mode.physical_bits ? paged->mode.physical_bits : maxphyaddr() });
 }
 
 /* The first 64 KBytes to themselves, for the supervisor, and USER_CODE. */
@@ -342,9 +349,9 @@ struct walk_result paged_walk(struct paged *paged, const struct paged_access *ac
 	struct walk_cpu cpu = {
 		.cr0 = cr0_of(paged), .cr3 = paged->cr3, .cr4 = cr4_of(paged),
 		.efer = efer_of(paged), .rflags = access->ac ? RFLAGS_AC : 0,
-		.pkru = paged->mode.pkru, .cpl = access->cpl, .physical_bits = maxphyaddr(),
-		.pages_1g = CPUID_BIT(0x80000001, 0, edx, 26), .pse36 = true, .pat = true,
-		.cet_ss = CPUID_BIT(7, 0, ecx, 7),
+		.pkru = paged->mode.pkru, .cpl = access->cpl, .physical_bits = paged->box.vcpu.widths.physical,
+		.pages_1g = paged->box.vcpu.widths.pages_1g, .pse36 = paged->box.vcpu.widths.pse36,
+		.pat = paged->box.vcpu.widths.pat,
 	};
 	u32 i;
 

@@ -31,6 +31,8 @@ struct paged_mode {
 	enum paging_mode mode;
 	u64 cr0, cr4, efer;	/* bits besides those of the mode: CR0.WP, CR4.SMEP, EFER.NXE ... */
 	u32 pkru;		/* with CR4.PKE */
+	u8 physical_bits;	/* MAXPHYADDR of the guest; 0: as much as the processor has */
+	bool no_pages_1g;
 };
 
 struct paged {

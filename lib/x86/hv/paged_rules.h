@@ -198,7 +198,7 @@ RULE(p, m, key_of_supervisor_page,	"acc.pku.super_addr", CPU(PKU), CR0_WP, KEYS,
      PTE_KEY(1), READ(0, DONE), WRITE(0, DONE))
 
 #define RULES_OF_IA_32E(p, m)									\
-RULE(p, m, page_of_1_gbyte,		"fmt.4l.1g", CPU(PAGE1GB), CR0_WP, 0, 0, 3, 0, 0, 0, \
+RULE(p, m, page_of_1_gbyte,		"fmt.4l.1g", VMX, CR0_WP, 0, 0, 3, 0, 0, 0, \
      READ(3, DONE), WRITE(0, DONE), FETCH(3, DONE));						\
 RULE(p, m, pml4e_denies_write,		"acc.rw_and", VMX, CR0_WP, 0, 0, 1, 4, PTE_RW, 0,	\
      READ(3, DONE), WRITE(0, 3), WRITE(3, 7));							\

@@ -63,7 +63,6 @@ static void loop(struct hv_vcpu *vcpu)
 
 	vcpu->running = true;
 	swap_registers(vcpu);
-	hv_fpu_load(vcpu);
 	while (next == HV_GUEST && !vcpu->shutdown && !vcpu->init_pending)
 		next = enter_once(vcpu);
 	hv_fpu_leave(vcpu);
@@ -105,6 +104,8 @@ int hv_vcpu_run(struct hv_vcpu *vcpu)
 	u32 reason_before = vcpu->run->exit_reason;
 
 	hv_load(vcpu);
+	/* Before an emulation goes on: it may use them, and PKRU. */
+	hv_fpu_load(vcpu);
 	if (!vcpu->vm->irqchip)
 		vcpu->cr8 = vcpu->run->cr8;
 	if (vcpu->vm->mmu->resumed)

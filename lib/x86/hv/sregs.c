@@ -71,7 +71,7 @@ static bool is_consistent(const struct hv_vcpu *vcpu, const struct kvm_sregs *sr
 		return false;
 	if (paging && lme)
 		return sregs->cr4 & CR4_PAE && sregs->efer & EFER_LMA &&
-		       !(sregs->cr3 >> vcpu->vm->physical_bits);
+		       !(sregs->cr3 >> vcpu->widths.physical);
 	return !(sregs->efer & EFER_LMA) && !sregs->cs.l;
 }
 

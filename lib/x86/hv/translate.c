@@ -21,10 +21,16 @@ void hv_walk_cpu(const struct hv_vcpu *vcpu, struct walk_cpu *cpu)
 	*cpu = (struct walk_cpu){
 		.cr0 = hv_cr0(), .cr3 = hv_cr3(vcpu), .cr4 = hv_cr4(),
 		.efer = hv_efer(vcpu), .rflags = vmcs_get(GUEST_RFLAGS),
-		.cpl = hv_cpl(), .physical_bits = vcpu->vm->physical_bits,
-		.pages_1g = vcpu->vm->pages_1g, .pse36 = true, .pat = true,
-		.cet_ss = vcpu->vm->cet_ss,
+		.cpl = hv_cpl(), .physical_bits = vcpu->widths.physical,
+		.pages_1g = vcpu->widths.pages_1g, .pse36 = vcpu->widths.pse36,
+		.pat = vcpu->widths.pat,
+		/* 5.8: every write sets D. That CET rules it out where R/W = 0 is about races. */
+		.cet_ss = false,
 	};
+	if (cpu->cr4 & CR4_PKE)
+		cpu->pkru = hv_pkru(vcpu);
+	if (cpu->cr4 & CR4_PKS)
+		cpu->pkrs = vmcs_get(GUEST_IA32_PKRS);
 	for (i = 0; i < 4; i++)
 		cpu->pdpte[i] = hv_pdpte(vcpu, i);
 }

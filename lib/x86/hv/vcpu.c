@@ -118,6 +118,7 @@ int hv_vcpu_create(struct hv_vm *vm, struct hv_vcpu *vcpu, u32 id)
 	memset(vcpu, 0, sizeof(*vcpu));
 	vcpu->vm = vm;
 	vcpu->id = id;
+	hv_cpuid_widths(vcpu);
 	vcpu->vmcs = hv_pool_take(&vm->pool);
 	vcpu->run = hv_pool_take(&vm->pool);
 	vcpu->fpu = hv_pool_take(&vm->pool);

@@ -40,10 +40,7 @@ int hv_vm_create(struct hv_vm *vm, const struct hv_mmu *mmu, void *pages, u64 si
 		return -ENOMEM;
 	memset(vm, 0, sizeof(*vm));
 	vm->mmu = mmu;
-	vm->physical_bits = maxphyaddr();
 	vm->timer_shift = FIELD(capabilities()->misc, 4, 0);
-	vm->pages_1g = CPUID_BIT(0x80000001, 0, edx, 26);
-	vm->cet_ss = CPUID_BIT(7, 0, ecx, 7);
 	hv_pool_init(&vm->pool, pages, size);
 	return mmu->create(vm);
 }
