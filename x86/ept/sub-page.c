@@ -250,3 +250,21 @@ CASE(odd_bits_of_the_vector, PROVES("ept:spp.misconfig", "exit-qualifications:sp
 		expect_event(&sub, 0);
 	}
 }
+
+/* 29.2.1.1: bits 11:0 of the pointer, and those above MAXPHYADDR, are 0. */
+CASE(reserved_bits_of_the_pointer, PROVES("field-formats:spptp.reserved"), NEEDS(VMX, SPP))
+{
+	struct sub_pages sub;
+	u64 good;
+	u32 bit;
+
+	start(&sub, ALL_ALLOWED);
+	good = vmread(SUB_PAGE_PERMISSION_TABLE_POINTER);
+	for (bit = 0; bit < 64; bit++) {
+		if (bit >= 12 && bit < maxphyaddr())
+			continue;
+		vmwrite(SUB_PAGE_PERMISSION_TABLE_POINTER, good | BIT(bit));
+		EXPECT_FOR_BIT(bit, write_to(&sub, 0),
+			       OUTCOME_VMFAIL_VALID(VMFAIL_ENTRY_INVALID_CONTROL_FIELDS));
+	}
+}

@@ -92,7 +92,8 @@ CASE(information_of_the_violation,
      PROVES("ept:ve.info", "ept:ve.vector", "exceptions:vector.20",
      "field-formats:ve_information.reason", "field-formats:ve_information.qualification",
      "field-formats:ve_information.linear_address",
-     "field-formats:ve_information.physical_address"), NEEDS(VE))
+     "field-formats:ve_information.physical_address",
+     "field-formats:ve_information.busy"), NEEDS(VE))
 {
 	struct ept_probe probe;
 	struct information *area = start(&probe), got;
@@ -108,6 +109,7 @@ CASE(information_of_the_violation,
 	EXPECT(guest_outcome(), VIRTUALIZATION_EXCEPTION);
 	got = *area;
 	EXPECT_EQ(got.reason, EXIT_EPT_VIOLATION);
+	EXPECT_EQ(got.busy, 0xffffffff);
 	EXPECT_EQ(got.qualification, qualification);
 	EXPECT_EQ(got.linear, probe.linear);
 	EXPECT_EQ(got.physical, probe.gpa);

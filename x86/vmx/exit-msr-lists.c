@@ -65,6 +65,18 @@ CASE(entry_loads_in_order, PROVES("host-and-exit:entry.msr.order", "field-format
 	EXPECT_EQ(rdmsr(IA32_STAR), 2);
 }
 
+/* 29.4: bits 63:32 of the first quadword are reserved. */
+CASE(reserved_bits_of_an_entry, PROVES("field-formats:msr_entry.reserved"), NEEDS(VMX))
+{
+	u32 bit;
+
+	for (bit = 32; bit < 64; bit++) {
+		LIST(ENTRY_MSR_LOAD, { IA32_STAR, 1 }, { BIT(bit) | IA32_STAR, 2 });
+		EXPECT_FOR_BIT(bit, enter_at_instruction(&guest_cpuid),
+			       OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_MSR_LOADING, 2));
+	}
+}
+
 /* A field of the guest state is loaded first. */
 CASE(entry_loads_after_guest_state, PROVES("host-and-exit:entry.msr.order",
      "vm-entry-checks:msrload.overrides_fields"), NEEDS(BITMAPS))
