@@ -1,5 +1,6 @@
 #!/bin/sh
-# exitpath check: tests exitpath itself, then runs every image on bochs and, where it works, on kvm.
+# exitpath check: tests exitpath itself, then runs every image on bochs and, where it works, on kvm, and a
+# few on the bundled core.
 
 set -u
 . "${0%/*}/common.sh"
@@ -14,7 +15,7 @@ Tests exitpath. Sets up what it needs first. The phases, all by default:
   build   with gcc and with clang, warnings are errors
   shell   shellcheck, checkbashisms and three shells read every script
   tests   tests/*.t, under prove
-  run     every image on bochs and, where /dev/kvm works, on kvm
+  run     every image on bochs and, where /dev/kvm works, on kvm; a few on core-ept and core-shadow
 
 Exit status: 0 all as expected, 1 something is not, 2 the set-up is broken.
 END
@@ -116,6 +117,11 @@ phase_run()
 	else
 		echo "kvm cannot run here: $answer"
 	fi
+	# Paging, real-address mode and a second processor: what the core does in two ways.
+	for run_platform in core-ept core-shadow; do
+		run_child "$EXITPATH_TOP/scripts/run.sh" --on "$run_platform" \
+			mmu/fault-basic mmu/tlb guest/real-and-v86 guest/smp-basic || run_status=1
+	done
 	return "$run_status"
 }
 

@@ -1,0 +1,227 @@
+/*
+ * Real-address mode on a processor without "unrestricted guest".
+ *
+ * VMX wants CR0.PE and CR0.PG to be 1 then (26.8 Restrictions on VMX Operation), so with shadow paging the
+ * core runs a guest in real-address mode by other means (lib/x86/hv/real.h): in virtual-8086 mode as
+ * long as the segments are as there, else one instruction at a time in protected mode, with those emulated
+ * that would do something else there. The guest must not be able to tell. Each case here runs its guest
+ * twice: with segments as after a reset, and with an FS that virtual-8086 mode cannot have.
+ */
+#include "hv/box.h"
+#include "string.h"
+
+#define POOL		200
+#define WAYS		2
+#define OTHER_BASE	0x120u	/* of FS, with selector 0 */
+#define STACK_WORD(n)	(((const u16 *)(box.memory + BOX_STACK))[-(n)])
+
+static struct box box;
+
+static void start(const struct box_guest *guest, u32 way)
+{
+	struct kvm_sregs sregs;
+
+	box_start_on(&box, &hv_mmu_shadow, POOL, guest);
+	sregs = box_sregs(&box);
+	if (way)
+		sregs.fs.base = OTHER_BASE;
+	sregs.idt = (struct kvm_dtable){ .limit = 0x3ff };
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+}
+
+/* Both ways, up to a HLT; `check` looks at what has become of it. */
+static void run_both(const struct box_guest *guest, void (*check)(void))
+{
+	u32 way;
+
+	hv_start(page_alloc());
+	for (way = 0; way < WAYS; way++) {
+		start(guest, way);
+		REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+		check();
+		/* The core has put nothing of its ways into the registers. */
+		EXPECT_EQ(box_sregs(&box).cr0 & CR0_PE, 0);
+		EXPECT_EQ(box_regs(&box).rflags & (RFLAGS_VM | RFLAGS_RF), 0);
+		EXPECT_EQ(box_sregs(&box).fs.base, way ? OTHER_BASE : 0);
+	}
+}
+
+/* --- RFLAGS ----------------------------------------------------------------------------- */
+
+BOX_GUEST_16(flags, "pushw $0x3246; popfw; pushfw; popw %ax; pushfl; popl %ebx; cli; pushfw; popw %cx;"
+		    "smsw %dx; hlt");
+
+static void check_flags(void)
+{
+	EXPECT_EQ(box_regs(&box).rax, 0x3246);
+	EXPECT_EQ(box_regs(&box).rbx, 0x3246);
+	EXPECT_EQ(box_regs(&box).rcx, 0x3046);
+	EXPECT_EQ(box_regs(&box).rdx & CR0_PE, 0);
+	EXPECT_EQ(box_regs(&box).rflags, 0x3046);
+}
+
+CASE(flags_are_those_of_the_guest, NEEDS(VMX))
+{
+	run_both(&flags, check_flags);
+}
+
+/* --- segments and far transfers ---------------------------------------------------------------- */
+
+BOX_GUEST_16(segments,
+	     "movw $0xa01, %ax; movw %ax, %ds; movw %ax, %es; movw $0x1234, 0x10; movw %es:0x10, %bx;"
+	     "pushw %ds; popw %cx; movw $0x20, 0x20; movw $0xa03, 0x22; ldsw 0x20, %si;"
+	     "movw %ds, %dx; lcallw $0x800, $(1f - box_segments); movw %cs, %bp; hlt;"
+	     "1: movw %cs, %di; lretw");
+
+static void check_segments(void)
+{
+	struct kvm_sregs sregs = box_sregs(&box);
+
+	EXPECT_EQ(*(u16 *)(box.memory + 0xa020), 0x1234);
+	EXPECT_EQ(box_regs(&box).rbx, 0x1234);
+	EXPECT_EQ(box_regs(&box).rcx, 0xa01);
+	EXPECT_EQ(box_regs(&box).rsi, 0x20);
+	EXPECT_EQ(box_regs(&box).rdx, 0xa03);
+	EXPECT_EQ(box_regs(&box).rdi, 0x800);
+	EXPECT_EQ(box_regs(&box).rbp, 0);
+	EXPECT_EQ(box_regs(&box).rsp, BOX_STACK);
+	EXPECT_EQ(sregs.ds.base, 0xa030);
+	EXPECT_EQ(sregs.ds.limit, 0xffff);
+	EXPECT_EQ(sregs.es.base, 0xa010);
+	EXPECT_EQ(sregs.cs.base, 0);
+}
+
+CASE(segments_are_16_times_the_selector, NEEDS(VMX))
+{
+	run_both(&segments, check_segments);
+}
+
+/* --- interrupts: 23.1.4 --------------------------------------------------------------------------- */
+
+BOX_GUEST_16(interrupt, "stc; int $0x40; pushfw; popw %cx; hlt");
+
+CASE(int_n_and_iret, PROVES("exceptions:frame.real_mode"), NEEDS(VMX))
+{
+	u32 way;
+
+	hv_start(page_alloc());
+	for (way = 0; way < WAYS; way++) {
+		start(&interrupt, way);
+		/* In the handler. */
+		EXPECT_VECTOR(&box, 0x40);
+		EXPECT_EQ(STACK_WORD(1), RFLAGS_FIXED | RFLAGS_CF);
+		EXPECT_EQ(STACK_WORD(2), 0);
+		EXPECT_EQ(STACK_WORD(3), BOX_CODE + 3);
+		REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+		EXPECT_EQ(box_regs(&box).rcx, RFLAGS_FIXED | RFLAGS_CF);
+		EXPECT_EQ(box_regs(&box).rsp, BOX_STACK);
+	}
+}
+
+BOX_GUEST_16(wait, "sti; nop; 1: jmp 1b");
+
+CASE(interrupt_of_user_space, PROVES("exceptions:frame.real_mode"), NEEDS(VMX))
+{
+	u32 way;
+
+	hv_start(page_alloc());
+	for (way = 0; way < WAYS; way++) {
+		start(&wait, way);
+		EXPECT_EQ(hv_vcpu_interrupt(&box.vcpu, &(struct kvm_interrupt){ .irq = 0x50 }), 0);
+		EXPECT_VECTOR(&box, 0x50);
+		EXPECT_EQ(STACK_WORD(1), RFLAGS_FIXED | RFLAGS_IF);
+		EXPECT_EQ(box_regs(&box).rflags & RFLAGS_IF, 0);
+	}
+}
+
+/* POPF with TF: a trap behind the NOP, not behind POPF itself. */
+BOX_GUEST_16(steps, "pushw $0x102; popfw; nop; hlt");
+
+CASE(single_steps_of_the_guest, PROVES("exceptions:frame.real_mode"), NEEDS(VMX))
+{
+	struct kvm_debugregs debug;
+	u32 way;
+
+	hv_start(page_alloc());
+	for (way = 0; way < WAYS; way++) {
+		start(&steps, way);
+		EXPECT_VECTOR(&box, VECTOR_DB);
+		EXPECT_EQ(STACK_WORD(1), RFLAGS_FIXED | RFLAGS_TF);
+		EXPECT_EQ(STACK_WORD(3), BOX_CODE + 5);
+		EXPECT_EQ(hv_vcpu_get_debugregs(&box.vcpu, &debug), 0);
+		EXPECT_EQ(debug.dr6 & BIT(14), BIT(14));
+	}
+}
+
+/* --- faults ------------------------------------------------------------------------------------------ */
+
+BOX_GUEST_16(beyond_limit, "movw 0xffff, %ax");
+BOX_GUEST_16(load_access_rights, "larw %ax, %bx");
+BOX_GUEST_16(store_ldtr, "sldtw %ax");
+BOX_GUEST_16(les_of_a_register, ".byte 0xc4, 0xc0");
+BOX_GUEST_16(load_cs, ".byte 0x8e, 0xc8");
+BOX_GUEST_16(sysenter, "sysenter");
+
+static const struct fault_row {
+	const struct box_guest *guest;
+	u8 vector;
+} faults[] = {
+	{ &beyond_limit, VECTOR_GP },	    { &load_access_rights, VECTOR_UD },
+	{ &store_ldtr, VECTOR_UD },	    { &les_of_a_register, VECTOR_UD },
+	{ &load_cs, VECTOR_UD },	    { &sysenter, VECTOR_GP },
+};
+
+CASE(faults_have_no_error_code, PROVES("exceptions:frame.real_mode", "guest-instructions:dt.real_sldt",
+				       "guest-instructions:sysenter.real"), NEEDS(VMX))
+{
+	u32 i, way;
+
+	hv_start(page_alloc());
+	for (i = 0; i < ARRAY_SIZE(faults); i++)
+		for (way = 0; way < WAYS; way++) {
+			start(faults[i].guest, way);
+			EXPECT_VECTOR(&box, faults[i].vector);
+			EXPECT_EQ(STACK_WORD(3), BOX_CODE);
+			EXPECT_EQ(box_regs(&box).rsp, BOX_STACK - 6);
+		}
+}
+
+/* --- what exits, and what ends the run ------------------------------------------------------------------ */
+
+BOX_GUEST_16(ports, "movb $0x5a, %al; outb %al, $0x80; movl %cr0, %ebx; hlt");
+
+CASE(ports_and_control_registers, PROVES("kvm-exits:2"), NEEDS(VMX))
+{
+	u32 way;
+
+	hv_start(page_alloc());
+	for (way = 0; way < WAYS; way++) {
+		start(&ports, way);
+		REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+		EXPECT_EQ(box.vcpu.run->io.port, 0x80);
+		EXPECT_EQ(*((u8 *)box.vcpu.run + box.vcpu.run->io.data_offset), 0x5a);
+		REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+		EXPECT_EQ(box_regs(&box).rbx, CR0_ET | CR0_NE);
+	}
+}
+
+/* The vector table, or the stack, is no memory; or the table has no such vector. */
+CASE(nowhere_to_deliver_is_a_shutdown, PROVES("kvm-exits:8"), NEEDS(VMX))
+{
+	static const struct kvm_dtable tables[] = {
+		{ .base = 0x10000000, .limit = 0x3ff },
+		{ .base = 0, .limit = 0x10 },
+	};
+	struct kvm_sregs sregs;
+	u32 i, way;
+
+	hv_start(page_alloc());
+	for (i = 0; i < ARRAY_SIZE(tables); i++)
+		for (way = 0; way < WAYS; way++) {
+			start(&store_ldtr, way);
+			sregs = box_sregs(&box);
+			sregs.idt = tables[i];
+			REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+			EXPECT_EXIT(box_run(&box), KVM_EXIT_SHUTDOWN);
+		}
+}
