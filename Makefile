@@ -3,6 +3,7 @@
 #   make            everything          make images     the images
 #   make tools      the host programs   make trees      the device trees
 #   make install DESTDIR=... PREFIX=...
+#   make MUTATE=NAME    the core broken on purpose: tests/mutants/core.tsv
 #
 # SRC is the source folder, B the build folder; configure writes $(B)/config.mk.
 
@@ -175,6 +176,10 @@ $(B)/tests/entry_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/entry_fuzz.o test
 		$(patsubst %,lib/x86/vmx/entry_%.o,model rules scene))
 	@mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -o $@ $^
+
+ifdef MUTATE
+include $(SRC)/tests/mutants/mutants.mk
+endif
 
 # --- install ----------------------------------------------------------------
 

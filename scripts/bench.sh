@@ -12,6 +12,7 @@ usage()
 usage: exitpath bench boot [--on PLATFORM]... [--runs N] [AREA/IMAGE]
        exitpath bench entry [--on PLATFORM]... [--runs N]
        exitpath bench core [--on PLATFORM]...
+       exitpath bench mutants [GLOB]...
 
 Boots one image (default: guest/cpuid-basic) with its first case alone so many times on each platform that can run here,
 from the start of the process to its end, and prints the CPU time (user and system, of all
@@ -23,6 +24,8 @@ With "entry": how many VM entries, each with its exit, it makes in a CPU second,
 With "core": what each kind of exit costs in the bundled core (lib/x86/hv), in instructions on a platform whose
 time-stamp counter counts them (bochs, the default), else in cycles; beside the bare round trip. The cases of
 hv/core-speed hold the core to its bars.
+
+With "mutants": breaks the core on purpose and says which case notices; exitpath bench mutants --help.
 
   --on PLATFORM   only there; here: $(platforms | tr '\n' ' ')
   --runs N        how often (default: 11)
@@ -40,6 +43,10 @@ bar()
 	esac
 }
 
+if [ "${1-}" = mutants ]; then
+	shift
+	exec "${0%/*}/bench-mutants.sh" ${1+"$@"}
+fi
 on=
 runs=11
 image=
@@ -99,7 +106,7 @@ core)
 	image=hv/core-speed
 	on=${on:-bochs}
 	;;
-*) die "there is no benchmark '$what'; there are: exitpath bench boot, entry, core" ;;
+*) die "there is no benchmark '$what'; there are: exitpath bench boot, entry, core, mutants" ;;
 esac
 
 # measure PLATFORM CASE: boots the image with that case alone so many times; sets median, least, most, guest, clock.

@@ -121,6 +121,20 @@ void box_set_cpuid(struct box *box, struct kvm_cpuid_entry2 entry)
 	REQUIRE_EQ(hv_vcpu_set_cpuid(&box->vcpu, &own.table), 0);
 }
 
+void box_add_vcpu(struct box *box, struct hv_vcpu *vcpu, u32 id)
+{
+	struct kvm_sregs first = box_sregs(box), sregs;
+	union table table = { .table.nent = box->vcpu.cpuid_count };
+
+	memcpy(table.table.entries, box->vcpu.cpuid,
+	       table.table.nent * sizeof(table.table.entries[0]));
+	REQUIRE_EQ(hv_vcpu_create(&box->vm, vcpu, id), 0);
+	REQUIRE_EQ(hv_vcpu_set_cpuid(vcpu, &table.table), 0);
+	hv_vcpu_get_sregs(vcpu, &sregs);
+	first.apic_base = sregs.apic_base;
+	REQUIRE_EQ(hv_vcpu_set_sregs(vcpu, &first), 0);
+}
+
 u8 *box_add_memory(struct box *box, u32 slot, u64 gpa, u64 size, u32 flags)
 {
 	u8 *memory = pages_alloc(size, PAGE_SIZE);

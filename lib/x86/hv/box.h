@@ -72,6 +72,9 @@ void box_start_with_apic(struct box *box, const struct box_guest *guest);
 /* Runs the vCPU: KVM_EXIT_... An error of the call fails and ends the case. */
 u32 box_run(struct box *box);
 
+/* Another vCPU, with the CPUID table, segments and control registers of the first; the caller's general registers. */
+void box_add_vcpu(struct box *box, struct hv_vcpu *vcpu, u32 id);
+
 /* Another slot, of `size` bytes of new memory at `gpa`; returns the memory. */
 u8 *box_add_memory(struct box *box, u32 slot, u64 gpa, u64 size, u32 flags);
 

@@ -25,6 +25,7 @@ static hv_handler *const handlers[] = {
 	[EXIT_VMXOFF]			= hv_exit_ud,
 	[EXIT_VMXON]			= hv_exit_ud,
 	[EXIT_CONTROL_REGISTER_ACCESS]	= hv_exit_cr,
+	[EXIT_MOV_DR]			= hv_exit_mov_dr,
 	[EXIT_IO_INSTRUCTION]		= hv_exit_io,
 	[EXIT_RDMSR]			= hv_exit_rdmsr,
 	[EXIT_WRMSR]			= hv_exit_wrmsr,
@@ -53,6 +54,7 @@ const char *kvm_exit_name(unsigned int reason)
 {
 	static const char *const names[] = {
 		[KVM_EXIT_IO] = "KVM_EXIT_IO",
+		[KVM_EXIT_DEBUG] = "KVM_EXIT_DEBUG",
 		[KVM_EXIT_HYPERCALL] = "KVM_EXIT_HYPERCALL",
 		[KVM_EXIT_HLT] = "KVM_EXIT_HLT",
 		[KVM_EXIT_MMIO] = "KVM_EXIT_MMIO",

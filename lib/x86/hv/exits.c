@@ -94,6 +94,8 @@ enum hv_next hv_exit_exception_or_nmi(struct hv_vcpu *vcpu)
 		hv_real_exception(vcpu, event);
 		return HV_GUEST;
 	}
+	if (FIELD(event, 10, 8) != HV_EVENT_NMI && hv_debug_wants(vcpu, FIELD(event, 7, 0)))
+		return hv_debug_exception(vcpu, FIELD(event, 7, 0));
 	if (FIELD(event, 10, 8) != HV_EVENT_NMI)
 		return hv_internal_error(vcpu, KVM_INTERNAL_ERROR_SIMUL_EX, &event, 1);
 	asm volatile("int $2" : : : "memory");
@@ -229,6 +231,8 @@ enum hv_next hv_exit_invlpg(struct hv_vcpu *vcpu)
 
 enum hv_next hv_exit_stepped(struct hv_vcpu *vcpu)
 {
+	if (!vcpu->vm->mmu->stepped)
+		return hv_debug_stepped(vcpu);
 	vcpu->vm->mmu->stepped(vcpu);
 	return HV_GUEST;
 }

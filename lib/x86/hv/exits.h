@@ -15,7 +15,7 @@ hv_handler hv_exit_cpuid, hv_exit_hlt, hv_exit_triple_fault, hv_exit_io, hv_exit
 	   hv_exit_rdmsr, hv_exit_wrmsr, hv_exit_vmcall, hv_exit_memory, hv_exit_invlpg,
 	   hv_exit_invpcid, hv_exit_stepped,
 	   hv_exit_interrupt_window, hv_exit_nmi_window, hv_exit_external_interrupt,
-	   hv_exit_preemption_timer, hv_exit_xsetbv, hv_exit_mwait,
+	   hv_exit_preemption_timer, hv_exit_mov_dr, hv_exit_xsetbv, hv_exit_mwait,
 	     hv_exit_monitor, hv_exit_exception_or_nmi, hv_exit_task_switch, hv_exit_gp, hv_exit_ud, hv_exit_nothing;
 
 /* KVM_EXIT_INTERNAL_ERROR: an instruction that the core does not know, with its bytes ... */
@@ -25,6 +25,14 @@ enum hv_next hv_internal_error(struct hv_vcpu *vcpu, u32 suberror, const u64 *va
 
 /* Exit to user space for `reason` (KVM_EXIT_...), and what to do when it runs the vCPU again. */
 enum hv_next hv_user(struct hv_vcpu *vcpu, u32 reason, int (*complete)(struct hv_vcpu *vcpu));
+
+/* Guest debugging by user space, guest_debug.c: the guest has made a step, or run into a breakpoint. */
+enum hv_next hv_debug_stepped(struct hv_vcpu *vcpu);
+bool hv_debug_wants(const struct hv_vcpu *vcpu, u8 vector);
+enum hv_next hv_debug_exception(struct hv_vcpu *vcpu, u8 vector);
+
+/* An exit and what the core has made of it, for vcpu->trace. */
+void hv_trace_note(struct hv_vcpu *vcpu, const struct hv_trace_entry *entry);
 
 /* Breakpoints of DR7 that an access meets, bits 3:0; and what waits to be a debug exception. */
 enum hv_break { HV_BREAK_READ, HV_BREAK_WRITE, HV_BREAK_IO, HV_BREAK_EXECUTE };

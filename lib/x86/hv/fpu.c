@@ -115,6 +115,58 @@ u32 hv_pkru(const struct hv_vcpu *vcpu)
 	return pkru;
 }
 
+/* --- for user space: struct kvm_fpu, and Table 10-2 of volume 1, Format of an FXSAVE Area --------- */
+
+enum { AT_FCW = 0, AT_FSW = 2, AT_FTW = 4, AT_FOP = 6, AT_FIP = 8, AT_FDP = 16, AT_ST = 32,
+       AT_XMM = 160, AT_XSTATE_BV = 512 };
+
+/* The registers are in memory, and will be loaded from there. */
+static void take_out(struct hv_vcpu *vcpu)
+{
+	if (vcpu->vm->fpu_owner != vcpu)
+		return;
+	save(vcpu);
+	vcpu->vm->fpu_owner = NULL;
+}
+
+int hv_vcpu_get_fpu(struct hv_vcpu *vcpu, struct kvm_fpu *fpu)
+{
+	const u8 *area = vcpu->fpu;
+
+	take_out(vcpu);
+	memset(fpu, 0, sizeof(*fpu));
+	memcpy(&fpu->fcw, area + AT_FCW, sizeof(fpu->fcw));
+	memcpy(&fpu->fsw, area + AT_FSW, sizeof(fpu->fsw));
+	fpu->ftwx = area[AT_FTW];
+	memcpy(&fpu->last_opcode, area + AT_FOP, sizeof(fpu->last_opcode));
+	memcpy(&fpu->last_ip, area + AT_FIP, sizeof(fpu->last_ip));
+	memcpy(&fpu->last_dp, area + AT_FDP, sizeof(fpu->last_dp));
+	memcpy(fpu->fpr, area + AT_ST, sizeof(fpu->fpr));
+	memcpy(fpu->xmm, area + AT_XMM, sizeof(fpu->xmm));
+	return 0;
+}
+
+int hv_vcpu_set_fpu(struct hv_vcpu *vcpu, const struct kvm_fpu *fpu)
+{
+	u8 *area = vcpu->fpu;
+
+	take_out(vcpu);
+	memcpy(area + AT_FCW, &fpu->fcw, sizeof(fpu->fcw));
+	memcpy(area + AT_FSW, &fpu->fsw, sizeof(fpu->fsw));
+	area[AT_FTW] = fpu->ftwx;
+	memcpy(area + AT_FOP, &fpu->last_opcode, sizeof(fpu->last_opcode));
+	memcpy(area + AT_FIP, &fpu->last_ip, sizeof(fpu->last_ip));
+	memcpy(area + AT_FDP, &fpu->last_dp, sizeof(fpu->last_dp));
+	memcpy(area + AT_ST, fpu->fpr, sizeof(fpu->fpr));
+	memcpy(area + AT_XMM, fpu->xmm, sizeof(fpu->xmm));
+	/* XRSTOR takes x87 and SSE from the area, not their initial values. */
+	if (has_xsave())
+		area[AT_XSTATE_BV] |= 3;
+	return 0;
+}
+
+/* --- sizes ---------------------------------------------------------------------------- */
+
 static u32 size_of(const struct hv_vcpu *vcpu, u64 components, bool compacted)
 {
 	u32 size = LEGACY_AND_HEADER, i;

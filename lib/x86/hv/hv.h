@@ -28,6 +28,7 @@
 #include "hv/mmu.h"
 #include "hv/pool.h"
 #include "hv/real.h"
+#include "hv/trace.h"
 #include "vmx/vmx.h"
 
 #define HV_MAX_SLOTS	32
@@ -112,6 +113,12 @@ struct hv_widths {
 	bool pages_1g, pse36, pat;
 };
 
+/* KVM_SET_GUEST_DEBUG; the registers are the guest's own, while user space's are in use. */
+struct hv_guest_debug {
+	u32 control;		/* KVM_GUESTDBG_... */
+	u64 dr[4], dr7;
+};
+
 struct hv_vcpu {
 	struct hv_vm *vm;
 	u32 id;
@@ -145,6 +152,8 @@ struct hv_vcpu {
 	struct hv_emulation emulation;
 	struct hv_real real;
 	u64 exits;			/* VM exits so far */
+	struct hv_guest_debug guest_debug;
+	struct hv_trace *trace;		/* where exits are noted; NULL: nowhere */
 	u64 cpuid_highest;		/* basic leaf, or HV_NO_LEAF */
 	u32 cpuid_count;
 	struct kvm_cpuid_entry2 cpuid[HV_MAX_CPUID];
@@ -186,7 +195,7 @@ int hv_vm_create_irqchip(struct hv_vm *vm);
 /* KVM_ENABLE_CAP: KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_EXIT_HYPERCALL; else -EINVAL. */
 int hv_vm_enable_cap(struct hv_vm *vm, const struct kvm_enable_cap *cap);
 
-/* --- vCPU: vcpu.c, sregs.c, msr.c, cpuid.c, inject.c ---------------------------- */
+/* --- vCPU: vcpu.c, sregs.c, msr.c, cpuid.c, inject.c, fpu.c, mp.c, guest_debug.c - */
 
 /* A vCPU as after a reset; `id` is its APIC ID. -ENOMEM. */
 int hv_vcpu_create(struct hv_vm *vm, struct hv_vcpu *vcpu, u32 id);
@@ -198,6 +207,17 @@ int hv_vcpu_get_sregs(struct hv_vcpu *vcpu, struct kvm_sregs *sregs);
 int hv_vcpu_set_sregs(struct hv_vcpu *vcpu, const struct kvm_sregs *sregs);
 int hv_vcpu_get_debugregs(struct hv_vcpu *vcpu, struct kvm_debugregs *regs);
 int hv_vcpu_set_debugregs(struct hv_vcpu *vcpu, const struct kvm_debugregs *regs);
+/* What is in the processor is saved first. As on KVM, MXCSR of the structure is not used. */
+int hv_vcpu_get_fpu(struct hv_vcpu *vcpu, struct kvm_fpu *fpu);
+int hv_vcpu_set_fpu(struct hv_vcpu *vcpu, const struct kvm_fpu *fpu);
+/* -EINVAL for a state that there is not without a local APIC. */
+int hv_vcpu_get_mp_state(struct hv_vcpu *vcpu, struct kvm_mp_state *state);
+int hv_vcpu_set_mp_state(struct hv_vcpu *vcpu, const struct kvm_mp_state *state);
+/*
+ * KVM_SET_GUEST_DEBUG: KVM_GUESTDBG_SINGLESTEP, _USE_HW_BP, _USE_SW_BP. -EINVAL for others; -EOPNOTSUPP for a single
+ * step with shadow paging, or where the processor cannot.
+ */
+int hv_vcpu_set_guest_debug(struct hv_vcpu *vcpu, const struct kvm_guest_debug *debug);
 /* The number of entries done: fewer than asked for where one is refused. */
 int hv_vcpu_get_msrs(struct hv_vcpu *vcpu, struct kvm_msrs *msrs);
 int hv_vcpu_set_msrs(struct hv_vcpu *vcpu, const struct kvm_msrs *msrs);

@@ -23,13 +23,12 @@ static void start(struct hv_vcpu *vcpu)
 
 bool hv_ready(struct hv_vcpu *vcpu)
 {
-	if (!vcpu->vm->irqchip)
-		return true;
 	if (vcpu->init_pending)
 		init(vcpu);
 	if (vcpu->start_pending && vcpu->mp_state == KVM_MP_STATE_INIT_RECEIVED)
 		start(vcpu);
-	hv_lapic_poll(vcpu);
+	if (vcpu->vm->irqchip)
+		hv_lapic_poll(vcpu);
 	if (vcpu->mp_state == KVM_MP_STATE_HALTED &&
 	    (vcpu->nmi_pending ||
 	     (hv_next_interrupt(vcpu) >= 0 && hv_interrupts_open(vcpu))))
@@ -53,4 +52,37 @@ void hv_set_timer(struct hv_vcpu *vcpu)
 enum hv_next hv_exit_preemption_timer(struct hv_vcpu *vcpu)
 {
 	return rdtsc() < vcpu->slice_end ? HV_GUEST : hv_user(vcpu, KVM_EXIT_INTR, NULL);
+}
+
+/* --- for user space ------------------------------------------------------------------ */
+
+int hv_vcpu_get_mp_state(struct hv_vcpu *vcpu, struct kvm_mp_state *state)
+{
+	state->mp_state = vcpu->mp_state;
+	if (vcpu->start_pending && vcpu->mp_state == KVM_MP_STATE_INIT_RECEIVED)
+		state->mp_state = KVM_MP_STATE_SIPI_RECEIVED;
+	return 0;
+}
+
+int hv_vcpu_set_mp_state(struct hv_vcpu *vcpu, const struct kvm_mp_state *state)
+{
+	switch (state->mp_state) {
+	case KVM_MP_STATE_RUNNABLE:
+	case KVM_MP_STATE_HALTED:
+		break;
+	case KVM_MP_STATE_UNINITIALIZED:
+	case KVM_MP_STATE_INIT_RECEIVED:
+	case KVM_MP_STATE_SIPI_RECEIVED:
+		if (vcpu->vm->irqchip)
+			break;
+		/* fall through */
+	default:
+		return -EINVAL;
+	}
+	vcpu->mp_state = state->mp_state;
+	vcpu->start_pending = state->mp_state == KVM_MP_STATE_SIPI_RECEIVED;
+	/* It has its vector already, and starts with the next run. */
+	if (vcpu->start_pending)
+		vcpu->mp_state = KVM_MP_STATE_INIT_RECEIVED;
+	return 0;
 }

@@ -10,19 +10,41 @@ static enum hv_next fail_entry(struct hv_vcpu *vcpu, u64 reason)
 	return hv_user(vcpu, KVM_EXIT_FAIL_ENTRY, NULL);
 }
 
+/* Somebody looks: who reads what was done, or who debugs the guest. */
+static enum hv_next dispatch_watched(struct hv_vcpu *vcpu, u16 reason)
+{
+	u64 rip = vmcs_get(GUEST_RIP), qualification = vmcs_get(EXIT_QUALIFICATION);
+	u32 event = vcpu->event.id;
+	enum hv_next next = hv_dispatch(vcpu, reason);
+
+	if (vcpu->trace)
+		hv_trace_note(vcpu, &(struct hv_trace_entry){
+			.reason = reason, .qualification = qualification,
+			.user = next == HV_USER ? vcpu->run->exit_reason : 0,
+			.event = vcpu->event.id == event ? 0 : vcpu->event.id });
+	/* An instruction that was done here is a step as well. */
+	if (next == HV_GUEST && vmcs_get(GUEST_RIP) != rip &&
+	    vcpu->guest_debug.control & KVM_GUESTDBG_SINGLESTEP)
+		next = hv_debug_stepped(vcpu);
+	return next;
+}
+
 static enum hv_next enter_once(struct hv_vcpu *vcpu)
 {
 	int next;
+	const bool by_hand = vcpu->vm->mmu->cr0_always & CR0_PE;
 	u64 reason, failed;
 
 	if (vcpu->vm->irqchip)
 		hv_set_timer(vcpu);
 	hv_events_before_entry(vcpu);
-	if (!hv_real_enter(vcpu, &next))
+	/* Elsewhere real-address mode runs by itself. */
+	if (by_hand && !hv_real_enter(vcpu, &next))
 		return next;
 	/* Not zero: VMLAUNCH or VMRESUME itself failed, and no guest ran. */
 	failed = vmx_switch(&vcpu->state, vcpu->launched);
-	hv_real_leave(vcpu);
+	if (by_hand)
+		hv_real_leave(vcpu);
 	if (failed)
 		return fail_entry(vcpu, vmcs_get(VM_INSTRUCTION_ERROR));
 	vcpu->exits++;
@@ -32,6 +54,8 @@ static enum hv_next enter_once(struct hv_vcpu *vcpu)
 		return fail_entry(vcpu, reason);
 	vcpu->launched = true;
 	hv_events_after_exit(vcpu);
+	if (vcpu->trace || vcpu->guest_debug.control)
+		return dispatch_watched(vcpu, reason & 0xffff);
 	return hv_dispatch(vcpu, reason & 0xffff);
 }
 
@@ -80,11 +104,15 @@ static void loop(struct hv_vcpu *vcpu)
 static bool complete(struct hv_vcpu *vcpu)
 {
 	int (*rest)(struct hv_vcpu *vcpu) = vcpu->complete;
+	u64 rip = vmcs_get(GUEST_RIP);
 
 	vcpu->complete = NULL;
 	vcpu->run->exit_reason = KVM_EXIT_UNKNOWN;
 	if (rest)
 		rest(vcpu);
+	if (rest && vcpu->run->exit_reason == KVM_EXIT_UNKNOWN && vmcs_get(GUEST_RIP) != rip &&
+	    vcpu->guest_debug.control & KVM_GUESTDBG_SINGLESTEP)
+		hv_debug_stepped(vcpu);
 	return vcpu->run->exit_reason == KVM_EXIT_UNKNOWN;
 }
 

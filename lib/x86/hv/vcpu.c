@@ -204,19 +204,27 @@ int hv_vcpu_set_regs(struct hv_vcpu *vcpu, const struct kvm_regs *regs)
 
 int hv_vcpu_get_debugregs(struct hv_vcpu *vcpu, struct kvm_debugregs *regs)
 {
+	bool debug = vcpu->guest_debug.control & KVM_GUESTDBG_USE_HW_BP;
+
 	hv_load(vcpu);
-	*regs = (struct kvm_debugregs){ .dr6 = vcpu->dr6, .dr7 = vmcs_get(GUEST_DR7) };
-	memcpy(regs->db, vcpu->dr, sizeof(vcpu->dr));
+	*regs = (struct kvm_debugregs){ .dr6 = vcpu->dr6,
+					.dr7 = debug ? vcpu->guest_debug.dr7 : vmcs_get(GUEST_DR7) };
+	memcpy(regs->db, debug ? vcpu->guest_debug.dr : vcpu->dr, sizeof(vcpu->dr));
 	return 0;
 }
 
 int hv_vcpu_set_debugregs(struct hv_vcpu *vcpu, const struct kvm_debugregs *regs)
 {
+	bool debug = vcpu->guest_debug.control & KVM_GUESTDBG_USE_HW_BP;
+
 	if (regs->flags || regs->dr6 >> 32 || regs->dr7 >> 32)
 		return -EINVAL;
 	hv_load(vcpu);
-	memcpy(vcpu->dr, regs->db, sizeof(vcpu->dr));
+	memcpy(debug ? vcpu->guest_debug.dr : vcpu->dr, regs->db, sizeof(vcpu->dr));
 	vcpu->dr6 = regs->dr6 | DR6_FIXED;
-	vmcs_put(GUEST_DR7, regs->dr7 | DR7_FIXED);
+	if (debug)
+		vcpu->guest_debug.dr7 = regs->dr7 | DR7_FIXED;
+	else
+		vmcs_put(GUEST_DR7, regs->dr7 | DR7_FIXED);
 	return 0;
 }

@@ -1,0 +1,286 @@
+/*
+ * The core: local APICs, more than one vCPU, tasks and large pages.
+ *
+ * With hv_vm_create_irqchip() each vCPU has a local APIC (chapter 13), whose interrupts the core itself delivers, and
+ * HLT ends hv_vcpu_run() with KVM_EXIT_INTR until something comes. Task switches are the core's as well: VMX
+ * stops at them (28.4.2 Treatment of Task Switches). User space calls hv_vcpu_run() for one vCPU after another.
+ */
+#include "cpu/apic.h"
+#include "cpu/features.h"
+#include "hv/box.h"
+#include "string.h"
+
+static struct box box;
+static struct hv_vcpu second;
+
+#define ROUNDS		50
+#define OTHER_TABLE	0xf000		/* a page directory for another GByte */
+#define HANDLERS	0xc000		/* 64 bytes for each vector from 30H */
+
+/* --- one local APIC --------------------------------------------------------------------------- */
+
+/* The handler of `vector` from 30H: its number becomes the lowest byte of RDI; end of interrupt. */
+static void set_handler(u8 vector)
+{
+	const u8 code[] = { 0x48, 0xc1, 0xe7, 8,		/* shl $8, %rdi */
+			    0x40, 0xb7, vector,			/* mov $vector, %dil */
+			    0xc7, 0x86, 0xb0, 0, 0, 0, 0, 0, 0, 0,	/* movl $0, 0xb0(%rsi) */
+			    0x48, 0xcf };			/* iretq */
+	u32 address = HANDLERS + (vector - 0x30) * 64;
+
+	memcpy(box.memory + address, code, sizeof(code));
+	box_at(&box, BOX_IDT)[2 * vector] = address | SELECTOR_CODE64 << 16 | 0x8e0000000000;
+}
+
+/* The APIC's page is mapped at its address; RSI is what the guests use it by. */
+static void start_with_apic(const struct box_guest *guest)
+{
+	struct kvm_regs regs;
+	u64 i;
+
+	box_start_with_apic(&box, guest);
+	box_at(&box, BOX_TABLES + PAGE_SIZE)[3] = OTHER_TABLE | PTE_P | PTE_RW;
+	for (i = 0; i < 512; i++)
+		box_at(&box, OTHER_TABLE)[i] = (0xc0000000 + (i << 21)) | PTE_P | PTE_RW | PTE_PS;
+	regs = box_regs(&box);
+	regs.rsi = 0xfee00000;
+	hv_vcpu_set_regs(&box.vcpu, &regs);
+	set_handler(0x31);
+	set_handler(0x35);
+	set_handler(0x41);
+}
+
+/* Until the vCPU waits at a HLT with nothing that could wake it. */
+static void run_until_halted(struct hv_vcpu *vcpu)
+{
+	u32 i;
+
+	for (i = 0; i < ROUNDS; i++) {
+		int result = hv_vcpu_run(vcpu);
+
+		if (result == -EAGAIN)
+			return;
+		REQUIRE_EQ(result, 0);
+		REQUIRE_EXIT(vcpu->run->exit_reason, KVM_EXIT_INTR);
+	}
+	case_fail(NULL, 0, "the guest", "halted", "still running");
+	case_end();
+}
+
+/* Two self IPIs while RFLAGS.IF = 0: the higher first; each leaves nothing behind. */
+BOX_GUEST_64(self_ipi_guest,
+	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0x40031, 0x300(%rsi)\n\t movl $0x40041, 0x300(%rsi)\n\t"
+	     "mov 0x210(%rsi), %r8d\n\t mov 0x220(%rsi), %r9d\n\t sti\n\t nop\n\t nop\n\t cli\n\t"
+	     "mov 0x210(%rsi), %r10d\n\t mov 0x110(%rsi), %r11d\n\t mov 0x120(%rsi), %r12d\n\t hlt");
+
+CASE(interrupts_by_priority, PROVES("apic:ipi.self", "apic:accept.irr", "apic:accept.eoi"), NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	struct kvm_regs regs;
+
+	start_with_apic(&self_ipi_guest);
+	run_until_halted(&box.vcpu);
+	regs = box_regs(&box);
+	EXPECT_EQ(regs.r8, BIT(0x31 % 32));
+	EXPECT_EQ(regs.r9, BIT(0x41 % 32));
+	EXPECT_EQ(regs.rdi, 0x4131);
+	EXPECT_EQ(regs.r10 | regs.r11 | regs.r12, 0);
+}
+
+/* What is not above the task priority waits: 13.8.3.1 Task and Processor Priorities. */
+BOX_GUEST_64(priority_guest,
+	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0x3f, 0x80(%rsi)\n\t"
+	     "movl $0x40035, 0x300(%rsi)\n\t sti\n\t nop\n\t nop\n\t mov %rdi, %r8\n\t"
+	     "movl $0x40041, 0x300(%rsi)\n\t nop\n\t nop\n\t mov %rdi, %r9\n\t"
+	     "movl $0x20, 0x80(%rsi)\n\t nop\n\t nop\n\t cli\n\t hlt");
+
+CASE(task_priority, PROVES("apic:accept.priority"), NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	struct kvm_regs regs;
+
+	start_with_apic(&priority_guest);
+	run_until_halted(&box.vcpu);
+	regs = box_regs(&box);
+	EXPECT_EQ(regs.r8, 0);
+	EXPECT_EQ(regs.r9, 0x41);
+	EXPECT_EQ(regs.rdi, 0x4135);
+}
+
+/* A one-shot timer wakes from HLT, once. */
+BOX_GUEST_64(timer_guest,
+	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0xb, 0x3e0(%rsi)\n\t movl $0x35, 0x320(%rsi)\n\t"
+	     "movl $5000, 0x380(%rsi)\n\t sti\n\t hlt\n\t mov %rdi, %r8\n\t cli\n\t hlt");
+
+CASE(timer_wakes, PROVES("exit-reasons:12"), NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	int result = 0;
+
+	start_with_apic(&timer_guest);
+	/* -EAGAIN until the time has come; what comes then is the second HLT. */
+	while (box_regs(&box).r8 == 0) {
+		result = hv_vcpu_run(&box.vcpu);
+		if (result != -EAGAIN)
+			REQUIRE_EQ(result, 0);
+	}
+	run_until_halted(&box.vcpu);
+	EXPECT_EQ(box_regs(&box).r8, 0x35);
+	EXPECT_EQ(box_regs(&box).rdi, 0x35);
+}
+
+/* --- two vCPUs ------------------------------------------------------------------------------------ */
+
+static u32 mp_state_of(struct hv_vcpu *vcpu)
+{
+	struct kvm_mp_state state;
+
+	hv_vcpu_get_mp_state(vcpu, &state);
+	return state.mp_state;
+}
+
+/* A start-up IPI for page 0DH, INIT, the IPI once more. */
+BOX_GUEST_64(starter_guest,
+	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0x1000000, 0x310(%rsi)\n\t"
+	     "movl $0x460d, 0x300(%rsi)\n\t cli\n\t hlt");
+BOX_GUEST_64(init_guest,
+	     "movl $0x4500, 0x300(%rsi)\n\t cli\n\t hlt");
+BOX_GUEST_64(start_guest,
+	     "movl $0x460d, 0x300(%rsi)\n\t cli\n\t hlt");
+BOX_GUEST_16(started, "movw $0x1234, %cs:0x100\n\t mov %cs, %ax\n\t hlt");
+
+/* The first vCPU goes on with another guest. */
+static void go_on_with(const struct box_guest *guest)
+{
+	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };
+	struct kvm_regs regs = box_regs(&box);
+
+	memcpy(box.memory + BOX_CODE, guest->start, guest->end - guest->start);
+	regs.rip = BOX_CODE;
+	hv_vcpu_set_regs(&box.vcpu, &regs);
+	REQUIRE_EQ(hv_vcpu_set_mp_state(&box.vcpu, &runnable), 0);
+	run_until_halted(&box.vcpu);
+}
+
+CASE(init_and_start_up, PROVES("apic:init.wait", "kvm-ioctls:mpstate.get"),
+     NEEDS(BOX_NEEDS_UNPAGED, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	struct kvm_regs regs;
+
+	start_with_apic(&starter_guest);
+	REQUIRE_EQ(hv_vcpu_create(&box.vm, &second, 1), 0);
+	memcpy(box.memory + 0xd000, started.start, started.end - started.start);
+	EXPECT_EQ(mp_state_of(&box.vcpu), KVM_MP_STATE_RUNNABLE);
+	EXPECT_EQ(mp_state_of(&second), KVM_MP_STATE_UNINITIALIZED);
+	EXPECT_EQ(hv_vcpu_run(&second), -EAGAIN);
+	/* Without INIT a start-up IPI is nothing: 11.4.4. */
+	run_until_halted(&box.vcpu);
+	EXPECT_EQ(hv_vcpu_run(&second), -EAGAIN);
+	EXPECT_EQ(mp_state_of(&second), KVM_MP_STATE_UNINITIALIZED);
+	go_on_with(&init_guest);
+	EXPECT_EQ(hv_vcpu_run(&second), -EAGAIN);
+	EXPECT_EQ(mp_state_of(&second), KVM_MP_STATE_INIT_RECEIVED);
+	go_on_with(&start_guest);
+	EXPECT_EQ(mp_state_of(&second), KVM_MP_STATE_SIPI_RECEIVED);
+	run_until_halted(&second);
+	EXPECT_EQ(mp_state_of(&second), KVM_MP_STATE_HALTED);
+	hv_vcpu_get_regs(&second, &regs);
+	EXPECT_EQ(regs.rax & 0xffff, 0xd00);
+	EXPECT_EQ(*(u16 *)(box.memory + 0xd100), 0x1234);
+}
+
+/* --- tasks -------------------------------------------------------------------------------------------- */
+
+#define TSS_OLD		0xc000
+#define TSS_NEW		0xc100
+#define TASKS_GDT	0xd000
+#define SELECTOR_OLD	0x30
+#define SELECTOR_NEW	0x38
+#define NEW_CODE	0x8100
+
+/* A 32-bit TSS of 104 bytes: 10.2.1. Type 9: available, 11: busy. */
+static u64 tss_descriptor(u32 base, u32 type)
+{
+	return 103 | (u64)base << 16 | (u64)(0x80 | type) << 40;
+}
+
+static void set_tasks(void)
+{
+	const struct kvm_segment tr = { .base = TSS_OLD, .limit = 103, .selector = SELECTOR_OLD,
+					.type = 11, .present = 1 };
+	u32 *tss = (u32 *)(box.memory + TSS_NEW), i;
+	struct kvm_sregs sregs = box_sregs(&box);
+
+	memcpy(box.memory + TASKS_GDT, box.memory + BOX_GDT, SELECTOR_OLD);
+	*box_at(&box, TASKS_GDT + SELECTOR_OLD) = tss_descriptor(TSS_OLD, 11);
+	*box_at(&box, TASKS_GDT + SELECTOR_NEW) = tss_descriptor(TSS_NEW, 9);
+	tss[8] = NEW_CODE;			/* EIP */
+	tss[9] = RFLAGS_FIXED;			/* EFLAGS */
+	for (i = 0; i < 8; i++)
+		tss[10 + i] = 0x1111 * (i + 1);	/* EAX ECX EDX EBX ESP EBP ESI EDI */
+	for (i = 0; i < 6; i++)
+		tss[18 + i] = i == 1 ? SELECTOR_CODE32 : SELECTOR_DATA;
+	sregs.gdt = (struct kvm_dtable){ .base = TASKS_GDT, .limit = 0x3f };
+	sregs.tr = tr;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+}
+
+/* At NEW_CODE: HLT, and back to the caller. */
+BOX_GUEST_32(task_guest,
+	     "mov $0x12345678, %ecx\n\t lcall $0x38, $0\n\t hlt\n\t"
+	     ".org box_task_guest + 0x100\n\t hlt\n\t iret");
+
+CASE(call_of_a_task_and_back, PROVES("exit-reasons:9", "guest-instructions:task.switch"),
+     NEEDS(BOX_NEEDS_UNPAGED))
+{
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+
+	box_start(&box, &task_guest);
+	set_tasks();
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	regs = box_regs(&box);
+	sregs = box_sregs(&box);
+	EXPECT_EQ(regs.rip, NEW_CODE + 1);
+	EXPECT_EQ(regs.rax, 0x1111);
+	EXPECT_EQ(regs.rcx, 0x2222);
+	EXPECT_EQ(regs.rsp, 0x5555);
+	EXPECT_EQ(regs.rflags & RFLAGS_NT, RFLAGS_NT);
+	EXPECT_EQ(sregs.tr.selector, SELECTOR_NEW);
+	EXPECT_EQ(sregs.tr.base, TSS_NEW);
+	EXPECT_EQ(*(u16 *)(box.memory + TSS_NEW), SELECTOR_OLD);	/* the link */
+	EXPECT_EQ(*(u32 *)(box.memory + TSS_OLD + 44), 0x12345678);	/* its ECX */
+	EXPECT_EQ(FIELD(*box_at(&box, TASKS_GDT + SELECTOR_NEW), 43, 40), 11);
+	EXPECT_EQ(FIELD(*box_at(&box, TASKS_GDT + SELECTOR_OLD), 43, 40), 11);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	regs = box_regs(&box);
+	EXPECT_EQ(regs.rip, BOX_CODE + 5 + 7 + 1);
+	EXPECT_EQ(regs.rcx, 0x12345678);
+	EXPECT_EQ(regs.rflags & RFLAGS_NT, 0);
+	EXPECT_EQ(box_sregs(&box).tr.selector, SELECTOR_OLD);
+	EXPECT_EQ(FIELD(*box_at(&box, TASKS_GDT + SELECTOR_NEW), 43, 40), 9);
+}
+
+/* --- pages of 1 GByte ------------------------------------------------------------------------------- */
+
+BOX_GUEST_64(far_apart_guest, "mov 0x40001000, %eax\n\t mov 0x7ffff000, %eax\n\t hlt");
+
+/* Host memory is not needed for it: nobody writes there. One entry serves the whole GByte. */
+CASE(pages_of_1_gbyte, PROVES("ept:walk.1g"), NEEDS(BOX_NEEDS, EPT_CAP(1G)))
+{
+	const struct kvm_userspace_memory_region region = {
+		.slot = 1, .guest_phys_addr = BIT(30), .memory_size = BIT(30), .userspace_addr = BIT(30) };
+	u64 fills, i;
+
+	box_start(&box, &far_apart_guest);
+	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+	box_at(&box, BOX_TABLES + PAGE_SIZE)[1] = OTHER_TABLE | PTE_P | PTE_RW;
+	for (i = 0; i < 512; i++)
+		box_at(&box, OTHER_TABLE)[i] = (BIT(30) + (i << 21)) | PTE_P | PTE_RW | PTE_PS;
+	/* The box's own pages, those of the guest's tables among them. */
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	fills = box.vm.fills;
+	hv_vm_set_memory(&box.vm, &(struct kvm_userspace_memory_region){ .slot = 1 });
+	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+	hv_vcpu_set_regs(&box.vcpu, &(struct kvm_regs){ .rip = BOX_CODE, .rsp = BOX_STACK,
+							.rflags = RFLAGS_FIXED });
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box.vm.fills - fills, 1);
+}
