@@ -110,6 +110,12 @@ static void check_real_mode(const struct case_def *this_case)
 	expect_ud(enter_real_mode(this_case->row));
 }
 
+static void check_descriptor_table_exiting(const struct case_def *this_case)
+{
+	vmcs_set_control(CONTROL_PROC2_DESCRIPTOR_TABLE_EXITING);
+	expect_ud(enter_real_mode(this_case->row));
+}
+
 static void check_v86_mode(const struct case_def *this_case)
 {
 	expect_ud(enter_v86_mode(this_case->row));
@@ -143,7 +149,8 @@ INSTRUCTION(vmfunc, VMFUNC, "vmfunc");
 
 #define UD_CASES(name, real_fact, v86_fact)					\
 	CASE_RUN(name##_in_real_mode, check_real_mode,				\
-		 PROVES("vmx-instructions:" #name "." real_fact), NEEDS(VMX, REAL_MODE), \
+		 PROVES("vmx-instructions:" #name "." real_fact,		\
+			"nonroot-behavior:unrestricted.vmx_ud"), NEEDS(VMX, REAL_MODE), \
 		 ROW(&name##_row));						\
 	CASE_RUN(name##_in_v86_mode, check_v86_mode,				\
 		 PROVES("vmx-instructions:" #name "." v86_fact), NEEDS(VMX), ROW(&name##_row))
@@ -153,6 +160,20 @@ INSTRUCTION(vmfunc, VMFUNC, "vmfunc");
 		 "vm-entry-checks:basic.real_mode.ud"), NEEDS(VMX, REAL_MODE), ROW(&name##_row)); \
 	CASE_RUN(name##_in_v86_mode, check_v86_mode, PROVES("vmx-instructions:" #name ".ud",	\
 		 "vm-entry-checks:basic.v86.ud"), NEEDS(VMX), ROW(&name##_row))
+/* 28.6: so are these, which are no VMX instructions and do exit elsewhere. */
+INSTRUCTION(lldt, LDTR_TR_ACCESS, "lldt %ax");
+INSTRUCTION(ltr, LDTR_TR_ACCESS, "ltr %ax");
+INSTRUCTION(sldt, LDTR_TR_ACCESS, "sldt %ax");
+INSTRUCTION(str, LDTR_TR_ACCESS, "str %ax");
+#define SYSTEM_SEGMENT_CASE(name)						\
+	CASE_RUN(name##_in_real_mode, check_descriptor_table_exiting,		\
+		 PROVES("nonroot-behavior:unrestricted.vmx_ud"),		\
+		 NEEDS(VMX, REAL_MODE, PROC2(DESCRIPTOR_TABLE_EXITING)), ROW(&name##_row))
+SYSTEM_SEGMENT_CASE(lldt);
+SYSTEM_SEGMENT_CASE(ltr);
+SYSTEM_SEGMENT_CASE(sldt);
+SYSTEM_SEGMENT_CASE(str);
+
 UD_CASES(vmxon, "real_mode", "v86");
 UD_CASES(vmxoff, "ud", "ud");
 UD_CASES(vmclear, "ud", "ud");
