@@ -76,6 +76,24 @@ lists 'vmx/fake:charlie|*|29.1|-|all is wrong'
 supervise 'charlie:differs' --deviations "$list" --identity 3.0/x
 is "a line for the case as a whole excuses no single way" "$status" 1
 
+# Rules that the audit leaves out are lines of their own; the image finds their names in the tree.
+lists 'audit:save_rf_ept|2.7/*|30.3.3|-|saves 0' 'audit:host_cr0|3.*/*|30.5.1|-|loads ET' \
+	'vmx/fake:charlie|*|28.1.3|-|does not exit' 'audit:save_cr3|*|30.3.1|-|saves all of it'
+supervise 'alpha:waived charlie:notok' --deviations "$list" --identity 2.7/corei7
+is "rules of the audit: exit status 0" "$status" 0
+like "rules of the audit: those of this machine, in the order of the list" "$out" \
+	'^# waived save_rf_ept save_cr3$'
+is "rules of the audit are no ids of cases" "$(results)" "ok ok not-todo ok ok ok ok"
+supervise 'alpha:waived' --deviations "$list" --identity 3.1/corei7
+like "rules of the audit: of another machine" "$out" '^# waived host_cr0 save_cr3$'
+supervise 'alpha:waived'
+like "rules of the audit: without a list there is no property" "$out" '^# waived none$'
+supervise 'alpha:notok' --deviations "$list" --identity 3.1/corei7
+is "a rule of the audit excuses no case: exit status 1" "$status" 1
+lists 'vmx/fake:charlie|*|28.1.3|-|does not exit'
+supervise 'alpha:waived' --deviations "$list" --identity 3.1/corei7
+like "rules of the audit: a list without them" "$out" '^# waived none$'
+
 lists '*|*|28.1|-'
 supervise '' --deviations "$list" --identity x
 is "a malformed file: exit status 2" "$status" 2

@@ -138,6 +138,14 @@ bool exit_by_instruction(const struct exit_input *x);
 bool exit_has_event(const struct exit_input *x);
 bool exit_may_have_original_event(const struct exit_input *x);
 bool exit_has_length(const struct exit_input *x);
+/* Guest-linear and guest-physical address; a linear address that was translated, so that it is canonical. */
+bool exit_from_64_bit_mode(const struct exit_input *x);
+bool exit_has_linear_address(const struct exit_input *x);
+bool exit_has_translated_address(const struct exit_input *x);
+bool exit_has_physical_address(const struct exit_input *x);
+/* Bits of the instruction information that are 0, and that are 1, in every value that is used. */
+u64 exit_zero_information(const struct exit_input *x);
+u64 exit_set_information(const struct exit_input *x);
 /* Whether a hardware exception with this vector has an error code. */
 bool exit_has_error_code(u8 vector);
 /* The type that 30.2.2 gives the event that exits. */
