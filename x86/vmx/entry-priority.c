@@ -1,11 +1,11 @@
 /*
  * What comes first after a VM entry: 29.7 Special Features of VM Entry.
  *
- * An entry can end with many things waiting at once, before the guest has executed anything: VTPR below the
- * TPR threshold, INIT, a pending monitor trap, pending debug exceptions, an expired timer, an open NMI window, an
- * NMI, an open interrupt window, a virtual interrupt, an external interrupt. They have that order (29.7.3 to
- * 29.7.8), and all of them come after the event that the entry injects. Each case lets several wait, and says
- * which exit must come, and where.
+ * An entry can end with many things waiting at once, before the guest has executed anything: VTPR
+ * below the TPR threshold, INIT, a pending monitor trap, pending debug exceptions, an expired
+ * timer, an open NMI window, an NMI, an open interrupt window, a virtual interrupt, an external
+ * interrupt. They have that order (29.7.3 to 29.7.8), and all of them come after the event that the
+ * entry injects. Each case lets several wait, and says which exit must come, and where.
  */
 #include "cpu/apic.h"
 #include "mmu/pages.h"
@@ -126,7 +126,7 @@ static void make_wait(u32 waits)
 		send_init();
 }
 
-/* --- the entry, from the handler of an NMI when another one is to wait ------------------------------ */
+/* --- the entry, from the handler of an NMI when another one is to wait ------------------- */
 
 static struct {
 	u32 waits, nmis;
@@ -168,7 +168,7 @@ static outcome_t enter_with(u32 waits)
 	return entry.outcome;
 }
 
-/* --- the cases ------------------------------------------------------------------------------------------ */
+/* --- the cases --------------------------------------------------------------------------- */
 
 struct first {
 	u32 waits;
@@ -230,7 +230,7 @@ FIRST(virtual_interrupt_before_interrupt, FACT("prio.virtual_intr"), (VMX, VIRTU
 FIRST(nmi_before_virtual_interrupt, FACT("prio.virtual_intr.nmi"), (VMX, VIRTUAL_NEEDS, NMI_NEEDS),
       .waits = VIRTUAL | NMI, .reason = EXIT_EXCEPTION_OR_NMI, .vector = VECTOR_NMI);
 
-/* --- after the injected event ------------------------------------------------------------------------------ */
+/* --- after the injected event ------------------------------------------------------------ */
 
 #define AFTER(name, needs, what, exit_reason)					\
 	FIRST(name##_after_injection, FACT("prio.after_injection"), needs,	\
@@ -242,7 +242,8 @@ AFTER(interrupt_window, (VMX, WINDOW_NEEDS), WINDOW_OPEN, EXIT_INTERRUPT_WINDOW)
 AFTER(interrupt, (VMX, EXTERNAL_NEEDS), INTERRUPT, EXIT_EXTERNAL_INTERRUPT);
 
 /* 28.5.2: with the control, the monitor trap is pending after the injected event. */
-CASE(monitor_trap_after_injection, PROVES("event-injection:prio.after_injection"), NEEDS(VMX, MTF_NEEDS))
+CASE(monitor_trap_after_injection, PROVES("event-injection:prio.after_injection"),
+     NEEDS(VMX, MTF_NEEDS))
 {
 	vmcs_set_control(CONTROL_PROC1_MONITOR_TRAP_FLAG);
 	EXPECT(enter_with(INJECTED), OUTCOME_EXIT(EXIT_MONITOR_TRAP_FLAG));
@@ -257,9 +258,10 @@ CASE(monitor_trap_by_injection, PROVES("event-injection:inject.type.other0"), NE
 	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_target.at);
 }
 
-/* --- INIT: the exit that comes second takes it ---------------------------------------------------------------- */
+/* --- INIT: the exit that comes second takes it ------------------------------------------- */
 
-CASE(tpr_threshold_before_init, PROVES("event-injection:prio.vtpr.init"), NEEDS(VMX, TPR_NEEDS, APIC))
+CASE(tpr_threshold_before_init, PROVES("event-injection:prio.vtpr.init"),
+     NEEDS(VMX, TPR_NEEDS, APIC))
 {
 	EXPECT(enter_with(TPR | INIT), OUTCOME_EXIT(EXIT_TPR_BELOW_THRESHOLD));
 	vmwrite(TPR_THRESHOLD, 0);

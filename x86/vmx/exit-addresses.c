@@ -1,9 +1,11 @@
 /*
- * The addresses and the instruction information that an exit reports, from 64-bit mode and from 32-bit mode:
- * 30.2.1 Basic VM-Exit Information, 30.2.5 Information for VM Exits Due to Instruction Execution.
+ * The addresses and the instruction information that an exit reports, from 64-bit mode and from
+ * 32-bit mode: 30.2.1 Basic VM-Exit Information, 30.2.5 Information for VM Exits Due to Instruction
+ * Execution.
  *
- * The audit holds every exit to what these fields may have at all; here the values are known. Images of EPT
- * violations and vmx/exit-operands look at each kind of access and of operand in 64-bit mode.
+ * The audit holds every exit to what these fields may have at all; here the values are known.
+ * Images of EPT violations and vmx/exit-operands look at each kind of access and of operand in
+ * 64-bit mode.
  */
 #include "ept/ept.h"
 #include "mmu/build.h"
@@ -56,7 +58,8 @@ static void expect_addresses(u64 linear, u64 guest_physical)
 	EXPECT_EQ(vmread(GUEST_PHYSICAL_ADDRESS), guest_physical);
 }
 
-CASE(violation_in_the_upper_half, PROVES("host-and-exit:exit.gla", "host-and-exit:exit.gpa"), NEEDS(VMX, EPT))
+CASE(violation_in_the_upper_half, PROVES("host-and-exit:exit.gla", "host-and-exit:exit.gpa"),
+     NEEDS(VMX, EPT))
 {
 	u64 page = make_page(NOT_READABLE);
 	struct address_space space;
@@ -68,7 +71,8 @@ CASE(violation_in_the_upper_half, PROVES("host-and-exit:exit.gla", "host-and-exi
 }
 
 /* The upper half of RBX is no part of EBX. */
-CASE(violation_in_32_bit_mode, PROVES("host-and-exit:exit.gla", "host-and-exit:exit.gpa"), NEEDS(VMX, EPT))
+CASE(violation_in_32_bit_mode, PROVES("host-and-exit:exit.gla", "host-and-exit:exit.gpa"),
+     NEEDS(VMX, EPT))
 {
 	u64 page = make_page(NOT_READABLE);
 

@@ -1,13 +1,14 @@
 /*
- * What a VM exit says of itself: 30.2 Recording VM-Exit Information and Updating VM-Entry Control Fields.
+ * What a VM exit says of itself: 30.2 Recording VM-Exit Information and Updating VM-Entry Control
+ * Fields.
  *
- * The exit-information fields are written by every exit, whether they mean anything for it or not: what an
- * earlier exit has left there must not be taken for news. So most cases here make two exits, and look
- * at what the second one says where the first one had more to say. All other fields of the VMCS but
- * those of the guest stay as software has written them, with two exceptions.
+ * The exit-information fields are written by every exit, whether they mean anything for it or not:
+ * what an earlier exit has left there must not be taken for news. So most cases here make two
+ * exits, and look at what the second one says where the first one had more to say. All other fields
+ * of the VMCS but those of the guest stay as software has written them, with two exceptions.
  *
- * Elsewhere: exits by instructions (exit-basic, exit-operands), exceptions (exit-exceptions), events
- * (exit-events), and what goes wrong while an event is delivered (injection-faults).
+ * Elsewhere: exits by instructions (exit-basic, exit-operands), exceptions (exit-exceptions),
+ * events (exit-events), and what goes wrong while an event is delivered (injection-faults).
  */
 #include "cpu/features.h"
 #include "cpu/safe.h"
@@ -25,7 +26,9 @@ GUEST_CODE(read_missing, "", "mov (%rbx), %eax");
 GUEST_CODE(nop, "", "nop; nop");
 GUEST_CODE(halt, "", "hlt");
 
-/* An exit that leaves something in most of the fields: a page fault during the delivery of INT n. */
+/*
+ * An exit that leaves something in most of the fields: a page fault during the delivery of INT n.
+ */
 GUEST_CODE(int_n, "", "int $0x51");
 
 static void make_a_full_exit(void)
@@ -41,9 +44,11 @@ static void make_a_full_exit(void)
 	vmwrite(GUEST_IDTR_BASE, idtr);
 }
 
-/* --- 30.2.1 Basic VM-Exit Information ------------------------------------------------------------ */
+/* --- 30.2.1 Basic VM-Exit Information ---------------------------------------------------- */
 
-/* The whole field is the basic reason: no enclave, no bus lock, no shadow stack, no failed entry. */
+/*
+ * The whole field is the basic reason: no enclave, no bus lock, no shadow stack, no failed entry.
+ */
 static void expect_reason(outcome_t outcome, u32 reason)
 {
 	EXPECT(outcome, OUTCOME_EXIT(reason));
@@ -80,7 +85,10 @@ CASE(reason_after_a_failed_entry, PROVES("host-and-exit:exit.reason.bit31"), NEE
 #define TOKEN		(SHADOW_STACKS + PAGE_SIZE)
 #define CET_SH_STK_EN	BIT(0)
 
-/* 5.6: a supervisor page that is dirty and not writable. The guest's tables, and the first page of the two. */
+/*
+ * 5.6: a supervisor page that is dirty and not writable. The guest's tables, and the first page of
+ * the two.
+ */
 static u8 *map_shadow_stacks(u64 *token)
 {
 	const u64 flags = PTE_P | PTE_A | PTE_D;
@@ -112,7 +120,10 @@ static void use_shadow_stacks(void)
 	vmwrite(HOST_SSP, 0);
 }
 
-/* The token begins a page; what goes onto the stack is in the page below, which EPT does not let be written. */
+/*
+ * The token begins a page; what goes onto the stack is in the page below, which EPT does not let be
+ * written.
+ */
 static void leave_shadow_stack_busy(bool busy, u64 reason)
 {
 	struct ept ept;
@@ -134,9 +145,10 @@ static void leave_shadow_stack_busy(bool busy, u64 reason)
 
 #define BUSY	{ "secondary VM-exit control PREMATURELY_BUSY_SHADOW_STACK", need_control,	\
 		  CONTROL_EXIT2_PREMATURELY_BUSY_SHADOW_STACK, 0 }
-#define SHADOW_STACK_NEEDS	EPT, CPU(CET_SS), ENTRY_CTL(LOAD_CET_STATE), EXIT_CTL(LOAD_CET_STATE)
+#define SHADOW_STACK_NEEDS EPT, CPU(CET_SS), ENTRY_CTL(LOAD_CET_STATE), EXIT_CTL(LOAD_CET_STATE)
 
-CASE(shadow_stack_left_busy, PROVES("host-and-exit:exit.reason.bit25"), NEEDS(VMX, SHADOW_STACK_NEEDS, BUSY))
+CASE(shadow_stack_left_busy, PROVES("host-and-exit:exit.reason.bit25"),
+     NEEDS(VMX, SHADOW_STACK_NEEDS, BUSY))
 {
 	vmcs_set_control(CONTROL_EXIT2_PREMATURELY_BUSY_SHADOW_STACK);
 	leave_shadow_stack_busy(true, BIT(25) | EXIT_EPT_VIOLATION);
@@ -148,7 +160,8 @@ CASE(shadow_stack_left_busy_without_control, PROVES("host-and-exit:exit.reason.b
 	leave_shadow_stack_busy(true, EXIT_EPT_VIOLATION);
 }
 
-CASE(shadow_stack_not_busy, PROVES("host-and-exit:exit.reason.bit25"), NEEDS(VMX, SHADOW_STACK_NEEDS, BUSY))
+CASE(shadow_stack_not_busy, PROVES("host-and-exit:exit.reason.bit25"),
+     NEEDS(VMX, SHADOW_STACK_NEEDS, BUSY))
 {
 	vmcs_set_control(CONTROL_EXIT2_PREMATURELY_BUSY_SHADOW_STACK);
 	leave_shadow_stack_busy(false, EXIT_EPT_VIOLATION);
@@ -190,10 +203,10 @@ CASE(qualification_of_a_window_is_cleared, PROVES("host-and-exit:exit.qualificat
 	EXPECT_EQ(vmread(EXIT_QUALIFICATION), 0);
 }
 
-/* --- 30.2.2, 30.2.4: no event --------------------------------------------------------------------- */
+/* --- 30.2.2, 30.2.4: no event ------------------------------------------------------------ */
 
-CASE(events_are_not_valid, PROVES("host-and-exit:exit.event.invalid", "host-and-exit:exit.orig.invalid"),
-     NEEDS(VMX))
+CASE(events_are_not_valid,
+     PROVES("host-and-exit:exit.event.invalid", "host-and-exit:exit.orig.invalid"), NEEDS(VMX))
 {
 	make_a_full_exit();
 	EXPECT(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_CPUID));
@@ -212,7 +225,7 @@ CASE(events_of_a_triple_fault_are_not_valid, PROVES("host-and-exit:exit.event.in
 	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & BIT(31), 0);
 }
 
-/* --- 30.2.3 Information About NMI Unblocking Due to IRET ------------------------------------------------ */
+/* --- 30.2.3 Information About NMI Unblocking Due to IRET --------------------------------- */
 
 struct iret {
 	bool virtual_nmis, blocked;
@@ -266,7 +279,7 @@ CASE(read_while_virtual_nmis_are_blocked, PROVES("host-and-exit:exit.event.bit12
 	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), BLOCKING_BY_NMI);
 }
 
-/* --- fields that an exit leaves alone -------------------------------------------------------------------- */
+/* --- fields that an exit leaves alone ---------------------------------------------------- */
 
 static const struct {
 	u16 encoding;
@@ -280,7 +293,8 @@ static const struct {
 /* HOST_RSP is written by the way into the guest. */
 static bool stays(u32 index)
 {
-	return (fields[index].type == VMCS_FIELD_CONTROL || fields[index].type == VMCS_FIELD_HOST) &&
+	return (fields[index].type == VMCS_FIELD_CONTROL ||
+		fields[index].type == VMCS_FIELD_HOST) &&
 	       index != INDEX_HOST_RSP && index != INDEX_INJECTED_EVENT_IDENTIFICATION;
 }
 
@@ -328,18 +342,19 @@ CASE(controls_and_host_state_stay, PROVES("host-and-exit:exit.fields_kept"), NEE
 /* 27.9.5: only a VM instruction that fails writes it. */
 CASE(instruction_error_stays, PROVES("host-and-exit:exit.vm_instruction_error"), NEEDS(VMX))
 {
-	REQUIRE(vmwrite_outcome(0x7ffe, 0), OUTCOME_VMFAIL_VALID(VMFAIL_UNSUPPORTED_VMCS_COMPONENT));
+	REQUIRE(vmwrite_outcome(0x7ffe, 0),
+		OUTCOME_VMFAIL_VALID(VMFAIL_UNSUPPORTED_VMCS_COMPONENT));
 	make_a_full_exit();
 	EXPECT_EQ(vmread(VM_INSTRUCTION_ERROR), VMFAIL_UNSUPPORTED_VMCS_COMPONENT);
 	REQUIRE(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_CPUID));
 	EXPECT_EQ(vmread(VM_INSTRUCTION_ERROR), VMFAIL_UNSUPPORTED_VMCS_COMPONENT);
 }
 
-/* --- "IA-32e mode guest" ------------------------------------------------------------------------------------ */
+/* --- "IA-32e mode guest" ----------------------------------------------------------------- */
 
 /*
- * In 32-bit code without paging: PAE, LME, the tables of the host, PG; and with that LMA. RBX has CR4 and
- * RSI CR0 for that, RDI the tables; CPUID is the same in compatibility mode.
+ * In 32-bit code without paging: PAE, LME, the tables of the host, PG; and with that LMA. RBX has
+ * CR4 and RSI CR0 for that, RDI the tables; CPUID is the same in compatibility mode.
  */
 extern const u8 into_ia32e_mode[];
 asm(".pushsection .text\n\t.code32\n"

@@ -1,14 +1,15 @@
 /*
  * VM exits to a host in 32-bit mode: the VM-exit control "host address-space size" is 0.
  *
- * Such a host enters from 32-bit code, and its guests begin outside IA-32e mode (29.2.2). The exit makes CS a
- * 32-bit segment, leaves IA-32e mode off (30.5.1, 30.5.2), and with PAE paging loads the PDPTE registers
- * through the CR3 of the host (30.5.4). Two things can go wrong on the way: a PDPTE that cannot be
- * loaded, and a guest that has gone into IA-32e mode by itself. Both are VMX aborts (30.7), which
- * shut the processor down; a second processor is the subject then, and the first one watches.
+ * Such a host enters from 32-bit code, and its guests begin outside IA-32e mode (29.2.2). The exit
+ * makes CS a 32-bit segment, leaves IA-32e mode off (30.5.1, 30.5.2), and with PAE paging loads the
+ * PDPTE registers through the CR3 of the host (30.5.4). Two things can go wrong on the way: a PDPTE
+ * that cannot be loaded, and a guest that has gone into IA-32e mode by itself. Both are VMX aborts
+ * (30.7), which shut the processor down; a second processor is the subject then, and the first one
+ * watches.
  *
- * The VMCS is made in 64-bit mode and cleared; a script in 32-bit code (mmu/legacy.h) makes it current
- * again and enters.
+ * The VMCS is made in 64-bit mode and cleared; a script in 32-bit code (mmu/legacy.h) makes it
+ * current again and enters.
  */
 #include "cpu/features.h"
 #include "cpu/safe.h"
@@ -21,7 +22,7 @@
 
 GUEST_CODE(cpuid, "", "cpuid");
 
-/* --- VMX instructions in 32-bit code: EAX is 1 after an exit, RFLAGS after VMfail ------------------ */
+/* --- VMX instructions in 32-bit code: EAX is 1 after an exit, RFLAGS after VMfail -------- */
 
 #define EXITED		1u
 #define ENTRY_32(name, before)							\
@@ -47,7 +48,7 @@ static u64 vmxon_pointer, vmcs_pointer;
 #define VMREAD_32(field) LEGACY_STEP("VMREAD of", vmread_32, field, 0)
 #define VMXOFF_32	LEGACY_STEP("VMXOFF,", vmxoff_32, 0, 0)
 
-/* --- the VMCS ---------------------------------------------------------------------------------------- */
+/* --- the VMCS ---------------------------------------------------------------------------- */
 
 /* A guest with 32-bit paging that executes CPUID. */
 static void make_guest(void)
@@ -95,13 +96,15 @@ static u32 host_cr4(bool pae)
 	return (read_cr4() & ~(CR4_PCIDE | CR4_PAE)) | CR4_PSE | (pae ? CR4_PAE : 0);
 }
 
-/* --- what is loaded ------------------------------------------------------------------------------------ */
+/* --- what is loaded ---------------------------------------------------------------------- */
 
 CASE(host_with_32_bit_paging, PROVES("host-and-exit:host.cr4.pcide", "host-and-exit:host.efer",
      "host-and-exit:host.cs"), NEEDS(VMX))
 {
 	u32 *directory = tables_32_bit(), cr4;
-	struct legacy_start start = { .mode = PAGING_32_BIT, .cr3 = physical(directory), .cr4 = CR4_PSE };
+	struct legacy_start start = { .mode = PAGING_32_BIT,
+				      .cr3 = physical(directory),
+				      .cr4 = CR4_PSE };
 
 	vmx_start();
 	cr4 = host_cr4(false);
@@ -148,14 +151,16 @@ CASE(host_with_pae_paging, PROVES("host-and-exit:host.pdpte"), NEEDS(VMX))
 	}));
 }
 
-/* --- POP SS, which is no instruction of 64-bit mode -------------------------------------------------------- */
+/* --- POP SS, which is no instruction of 64-bit mode -------------------------------------- */
 
 #define ONLY_ZF		RFLAGS_ZF
 
 CASE(entry_behind_pop_ss, PROVES("vm-entry-checks:basic.pop_ss_blocking"), NEEDS(VMX))
 {
 	u32 *directory = tables_32_bit();
-	struct legacy_start start = { .mode = PAGING_32_BIT, .cr3 = physical(directory), .cr4 = CR4_PSE };
+	struct legacy_start start = { .mode = PAGING_32_BIT,
+				      .cr3 = physical(directory),
+				      .cr4 = CR4_PSE };
 
 	vmx_start();
 	make_guest();
@@ -171,7 +176,7 @@ CASE(entry_behind_pop_ss, PROVES("vm-entry-checks:basic.pop_ss_blocking"), NEEDS
 	}));
 }
 
-/* --- VMX aborts: 30.7 ---------------------------------------------------------------------------------------- */
+/* --- VMX aborts: 30.7 -------------------------------------------------------------------- */
 
 enum { HOST_PDPTES = 2, IA32E_MODE_GUEST = 6 };
 

@@ -1,11 +1,12 @@
 /*
  * State of the virtual APIC across transitions, and exits behind an instruction.
  *
- * With "virtual-interrupt delivery" an entry loads RVI and SVI from the guest interrupt status, computes VPPR from
- * them and from VTPR, and evaluates what is pending (29.3.2.5, 32.1.3, 32.2.1); an exit saves both (30.3.4).
- * Most exits save the RIP of the instruction that caused them. A few come when the instruction is done,
- * and save the RIP behind it (30.3.3): the TPR below its threshold, a virtualized EOI, an APIC write, a bus lock.
- * Those are also among the exits that keep pending debug exceptions (30.3.4).
+ * With "virtual-interrupt delivery" an entry loads RVI and SVI from the guest interrupt status,
+ * computes VPPR from them and from VTPR, and evaluates what is pending (29.3.2.5, 32.1.3, 32.2.1);
+ * an exit saves both (30.3.4). Most exits save the RIP of the instruction that caused them. A few
+ * come when the instruction is done, and save the RIP behind it (30.3.3): the TPR below its
+ * threshold, a virtualized EOI, an APIC write, a bus lock. Those are also among the exits that keep
+ * pending debug exceptions (30.3.4).
  */
 #include "cpu/apic.h"
 #include "cpu/features.h"
@@ -43,9 +44,10 @@ static u32 *virtual_register(enum apic_register reg)
 	return (u32 *)(virtual_apic + reg);
 }
 
-/* --- RVI and SVI --------------------------------------------------------------------------------- */
+/* --- RVI and SVI ------------------------------------------------------------------------- */
 
-#define DELIVERY	VIRTUAL_APIC, PROC2(VIRTUAL_INTERRUPT_DELIVERY), PIN(EXTERNAL_INTERRUPT_EXITING)
+#define DELIVERY \
+	VIRTUAL_APIC, PROC2(VIRTUAL_INTERRUPT_DELIVERY), PIN(EXTERNAL_INTERRUPT_EXITING)
 #define STATUS(svi, rvi)	((svi) << 8 | (rvi))
 
 static void deliver_virtual_interrupts(u64 status)
@@ -77,7 +79,8 @@ CASE(svi_is_loaded, PROVES("host-and-exit:entry.load.rvi_svi"), NEEDS(VMX, DELIV
 }
 
 /* VTPR counts, too: 32.1.3. */
-CASE(vtpr_holds_the_interrupt_back, PROVES("host-and-exit:entry.load.rvi_svi"), NEEDS(VMX, DELIVERY))
+CASE(vtpr_holds_the_interrupt_back, PROVES("host-and-exit:entry.load.rvi_svi"),
+     NEEDS(VMX, DELIVERY))
 {
 	deliver_virtual_interrupts(STATUS(0, 0x51));
 	*virtual_register(APIC_TASK_PRIORITY) = 0x73;
@@ -96,14 +99,15 @@ CASE(interrupt_status_is_saved, PROVES("host-and-exit:save.rvi_svi"), NEEDS(VMX,
 	EXPECT_EQ(vmread(GUEST_INTERRUPT_STATUS), STATUS(0x51, 0x31));
 }
 
-CASE(interrupt_status_is_saved_without_delivery, PROVES("host-and-exit:save.rvi_svi"), NEEDS(VMX, DELIVERY))
+CASE(interrupt_status_is_saved_without_delivery, PROVES("host-and-exit:save.rvi_svi"),
+     NEEDS(VMX, DELIVERY))
 {
 	deliver_virtual_interrupts(STATUS(0x61, 0x51));
 	EXPECT(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_CPUID));
 	EXPECT_EQ(vmread(GUEST_INTERRUPT_STATUS), STATUS(0x61, 0x51));
 }
 
-/* --- exits behind the instruction: 30.3.3 --------------------------------------------------------------- */
+/* --- exits behind the instruction: 30.3.3 ------------------------------------------------ */
 
 static void expect_exit_behind(const struct guest_code *code, u16 reason)
 {
@@ -155,7 +159,9 @@ CASE(exit_behind_apic_write, PROVES("host-and-exit:save.rip.trap.apic_write"),
 
 GUEST_CODE(split_lock, "", "lock incl (%rbx)");
 
-/* 28.2: a locked access across two cache lines. Bit 26 of the exit reason says so as well: 30.2.1. */
+/*
+ * 28.2: a locked access across two cache lines. Bit 26 of the exit reason says so as well: 30.2.1.
+ */
 CASE(exit_behind_bus_lock, PROVES("host-and-exit:save.rip.trap.bus_lock",
      "host-and-exit:exit.reason.bit26"), NEEDS(VMX, PROC2(VMM_BUS_LOCK_DETECTION)))
 {
@@ -165,7 +171,7 @@ CASE(exit_behind_bus_lock, PROVES("host-and-exit:save.rip.trap.bus_lock",
 	EXPECT_EQ(vmread(EXIT_REASON), BIT(26) | EXIT_BUS_LOCK);
 }
 
-/* --- pending debug exceptions that stay pending: 30.3.4 ------------------------------------------------------ */
+/* --- pending debug exceptions that stay pending: 30.3.4 ---------------------------------- */
 
 /* The exit comes before they are delivered: 29.7.7, 29.7.8. */
 static void stay_pending_at_tpr_exit(u64 pending, u64 rflags)
@@ -185,12 +191,14 @@ CASE(pending_at_tpr_exit, PROVES("host-and-exit:save.pdbg.kept"), NEEDS(VMX, VIR
 	stay_pending_at_tpr_exit(PENDING_BS | PENDING_ENABLED | BIT(2), RFLAGS_TF);
 }
 
-CASE(rtm_pending_at_tpr_exit, PROVES("host-and-exit:save.pdbg.kept_rtm"), NEEDS(VMX, VIRTUAL_APIC, CPU(RTM)))
+CASE(rtm_pending_at_tpr_exit, PROVES("host-and-exit:save.pdbg.kept_rtm"),
+     NEEDS(VMX, VIRTUAL_APIC, CPU(RTM)))
 {
 	stay_pending_at_tpr_exit(PENDING_RTM | PENDING_ENABLED, 0);
 }
 
-CASE(pending_at_monitor_trap, PROVES("host-and-exit:save.pdbg.kept"), NEEDS(VMX, PROC1(MONITOR_TRAP_FLAG)))
+CASE(pending_at_monitor_trap, PROVES("host-and-exit:save.pdbg.kept"),
+     NEEDS(VMX, PROC1(MONITOR_TRAP_FLAG)))
 {
 	vmwrite(INJECTED_EVENT_IDENTIFICATION, INJECTED_EVENT(EVENT_TYPE_OTHER, 0));
 	vmwrite(GUEST_PENDING_DEBUG_EXCEPTIONS, PENDING_ENABLED | BIT(1) | BIT(3));

@@ -1,13 +1,14 @@
 /*
- * Events that a VM entry injects: 29.6 Event Injection. Delivery in 64-bit mode, when nothing goes wrong.
+ * Events that a VM entry injects: 29.6 Event Injection. Delivery in 64-bit mode, when nothing goes
+ * wrong.
  *
- * When all of the guest state and the list of MSRs have been loaded, the processor delivers the event
- * of the injected-event fields as if the guest had met it at its RIP, through the guest's own IDT.
- * The differences to an event that comes by itself are what the cases are about: what is pushed, what
- * is left alone, and that no control makes the event itself exit.
+ * When all of the guest state and the list of MSRs have been loaded, the processor delivers the
+ * event of the injected-event fields as if the guest had met it at its RIP, through the guest's own
+ * IDT. The differences to an event that comes by itself are what the cases are about: what is
+ * pushed, what is left alone, and that no control makes the event itself exit.
  *
- * The guest has an IDT whose handlers exit at once (vmx/handlers.h). At its RIP there is UD2: an event
- * that is not delivered ends in the handler of #UD.
+ * The guest has an IDT whose handlers exit at once (vmx/handlers.h). At its RIP there is UD2: an
+ * event that is not delivered ends in the handler of #UD.
  */
 #include "cpu/apic.h"
 #include "cpu/safe.h"
@@ -63,17 +64,32 @@ static outcome_t inject(const struct event *event)
 	return enter_at_instruction(&guest_target);
 }
 
-static const struct event external_interrupt = { .type = EVENT_TYPE_EXTERNAL_INTERRUPT, .vector = INTERRUPT,
+static const struct event external_interrupt = { .type = EVENT_TYPE_EXTERNAL_INTERRUPT,
+						 .vector = INTERRUPT,
 						 .rflags = RFLAGS_IF };
 static const struct event nmi = { .type = EVENT_TYPE_NMI, .vector = VECTOR_NMI };
-static const struct event exception = { .type = EVENT_TYPE_HARDWARE_EXCEPTION, .vector = VECTOR_NM };
-static const struct event exception_with_error = { .type = EVENT_TYPE_HARDWARE_EXCEPTION, .vector = VECTOR_GP, .has_error = true };
-static const struct event page_fault = { .type = EVENT_TYPE_HARDWARE_EXCEPTION, .vector = VECTOR_PF, .has_error = true };
-static const struct event debug_exception = { .type = EVENT_TYPE_HARDWARE_EXCEPTION, .vector = VECTOR_DB };
-static const struct event software_interrupt = { .type = EVENT_TYPE_SOFTWARE_INTERRUPT, .vector = INTERRUPT, .length = 2 };
-static const struct event int1 = { .type = EVENT_TYPE_PRIVILEGED_SOFTWARE_EXCEPTION, .vector = VECTOR_DB, .length = 1 };
-static const struct event int3 = { .type = EVENT_TYPE_SOFTWARE_EXCEPTION, .vector = VECTOR_BP, .length = 1 };
-static const struct event into = { .type = EVENT_TYPE_SOFTWARE_EXCEPTION, .vector = VECTOR_OF, .length = 15 };
+static const struct event exception = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+					.vector = VECTOR_NM };
+static const struct event exception_with_error = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+						   .vector = VECTOR_GP,
+						   .has_error = true };
+static const struct event page_fault = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+					 .vector = VECTOR_PF,
+					 .has_error = true };
+static const struct event debug_exception = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+					      .vector = VECTOR_DB };
+static const struct event software_interrupt = { .type = EVENT_TYPE_SOFTWARE_INTERRUPT,
+						 .vector = INTERRUPT,
+						 .length = 2 };
+static const struct event int1 = { .type = EVENT_TYPE_PRIVILEGED_SOFTWARE_EXCEPTION,
+				   .vector = VECTOR_DB,
+				   .length = 1 };
+static const struct event int3 = { .type = EVENT_TYPE_SOFTWARE_EXCEPTION,
+				   .vector = VECTOR_BP,
+				   .length = 1 };
+static const struct event into = { .type = EVENT_TYPE_SOFTWARE_EXCEPTION,
+				   .vector = VECTOR_OF,
+				   .length = 15 };
 
 /* --- what is pushed: 29.6.1.1 ------------------------------------------------------------- */
 
@@ -110,7 +126,10 @@ DELIVERED(int1, "privsw");
 DELIVERED(int3, "swexc");
 DELIVERED(into, "swexc");
 
-/* The vector selects a gate of the guest's IDT; here the gate leads to the handler of another vector. */
+/*
+ * The vector selects a gate of the guest's IDT; here the gate leads to the handler of another
+ * vector.
+ */
 CASE(gate_of_the_guest, PROVES("event-injection:inject.idt"), NEEDS(VMX))
 {
 	idt[INTERRUPT] = idt[0x77];
@@ -127,7 +146,8 @@ static void flags_are_pushed(const struct case_def *this_case)
 
 	REQUIRE_HANDLER(inject(event), event->vector);
 	EXPECT_EQ(guest_frame(event->has_error)->rflags, RFLAGS_FIXED | event->rflags);
-	EXPECT_EQ(vmread(GUEST_RFLAGS), RFLAGS_FIXED | (event->rflags & (RFLAGS_STATUS | RFLAGS_IOPL)));
+	EXPECT_EQ(vmread(GUEST_RFLAGS),
+		  RFLAGS_FIXED | (event->rflags & (RFLAGS_STATUS | RFLAGS_IOPL)));
 }
 
 #define SOME_FLAGS	(RFLAGS_IF | RFLAGS_CF | RFLAGS_OF | RFLAGS_IOPL | RFLAGS_NT)
@@ -135,19 +155,24 @@ static void flags_are_pushed(const struct case_def *this_case)
 	static const struct event name = { __VA_ARGS__ };			\
 	CASE_RUN(flags_of_##name, flags_are_pushed, PROVES("event-injection:inject.rflags"),	\
 		 NEEDS(VMX), ROW(&name))
-FLAGS(fault_with_rf_0, .type = EVENT_TYPE_HARDWARE_EXCEPTION, .vector = VECTOR_NM, .rflags = SOME_FLAGS);
-FLAGS(fault_with_rf_1, .type = EVENT_TYPE_HARDWARE_EXCEPTION, .vector = VECTOR_NM, .rflags = SOME_FLAGS | RFLAGS_RF);
-FLAGS(interrupt_with_rf_0, .type = EVENT_TYPE_EXTERNAL_INTERRUPT, .vector = INTERRUPT, .rflags = SOME_FLAGS);
-FLAGS(interrupt_with_rf_1, .type = EVENT_TYPE_EXTERNAL_INTERRUPT, .vector = INTERRUPT, .rflags = SOME_FLAGS | RFLAGS_RF);
+FLAGS(fault_with_rf_0, .type = EVENT_TYPE_HARDWARE_EXCEPTION, .vector = VECTOR_NM,
+      .rflags = SOME_FLAGS);
+FLAGS(fault_with_rf_1, .type = EVENT_TYPE_HARDWARE_EXCEPTION, .vector = VECTOR_NM,
+      .rflags = SOME_FLAGS | RFLAGS_RF);
+FLAGS(interrupt_with_rf_0, .type = EVENT_TYPE_EXTERNAL_INTERRUPT, .vector = INTERRUPT,
+      .rflags = SOME_FLAGS);
+FLAGS(interrupt_with_rf_1, .type = EVENT_TYPE_EXTERNAL_INTERRUPT, .vector = INTERRUPT,
+      .rflags = SOME_FLAGS | RFLAGS_RF);
 FLAGS(int_n_with_rf_1, .type = EVENT_TYPE_SOFTWARE_INTERRUPT, .vector = INTERRUPT, .length = 2,
       .rflags = SOME_FLAGS | RFLAGS_RF);
-FLAGS(int3_with_rf_0, .type = EVENT_TYPE_SOFTWARE_EXCEPTION, .vector = VECTOR_BP, .length = 1, .rflags = SOME_FLAGS);
+FLAGS(int3_with_rf_0, .type = EVENT_TYPE_SOFTWARE_EXCEPTION, .vector = VECTOR_BP, .length = 1,
+      .rflags = SOME_FLAGS);
 
 /* --- when ------------------------------------------------------------------------------------ */
 
 /*
- * The MSR of the list is loaded by the time the handler runs, and so are the guest's stack and IDT. A
- * list that fails is an entry failure, and delivers nothing.
+ * The MSR of the list is loaded by the time the handler runs, and so are the guest's stack and IDT.
+ * A list that fails is an entry failure, and delivers nothing.
  */
 CASE(after_the_list_of_msrs, PROVES("event-injection:inject.when"), NEEDS(VMX))
 {
@@ -172,7 +197,7 @@ CASE(after_the_list_of_msrs, PROVES("event-injection:inject.when"), NEEDS(VMX))
 	EXPECT_EQ(stack[PAGE_SIZE / 8 - 1], 0);
 }
 
-/* --- what is left alone ------------------------------------------------------------------------ */
+/* --- what is left alone ------------------------------------------------------------------ */
 
 /* The debug exception that comes by itself sets DR6.BS and clears DR7.GD: 7.15, 20.2. */
 static void debug_registers_stay(const struct case_def *this_case)
@@ -190,13 +215,14 @@ static void debug_registers_stay(const struct case_def *this_case)
 }
 
 #define DEBUG_CONTROLS	ENTRY_CTL(LOAD_DEBUG_CONTROLS), EXIT_CTL(SAVE_DEBUG_CONTROLS)
-CASE_RUN(debug_registers_after_debug_exception, debug_registers_stay, PROVES("event-injection:inject.dr"),
-	 NEEDS(VMX, DEBUG_CONTROLS), ROW(&debug_exception));
+CASE_RUN(debug_registers_after_debug_exception, debug_registers_stay,
+	 PROVES("event-injection:inject.dr"), NEEDS(VMX, DEBUG_CONTROLS), ROW(&debug_exception));
 CASE_RUN(debug_registers_after_int1, debug_registers_stay, PROVES("event-injection:inject.dr"),
 	 NEEDS(VMX, DEBUG_CONTROLS), ROW(&int1));
 
 /* A debug exception that comes by itself clears BTF: 20.4.3. */
-CASE(debugctl_after_debug_exception, PROVES("event-injection:inject.debugctl"), NEEDS(VMX, DEBUG_CONTROLS))
+CASE(debugctl_after_debug_exception, PROVES("event-injection:inject.debugctl"),
+     NEEDS(VMX, DEBUG_CONTROLS))
 {
 	u64 value;
 
@@ -216,7 +242,7 @@ CASE(cr2_after_page_fault, PROVES("event-injection:inject.cr2"), NEEDS(VMX))
 	EXPECT_EQ(read_cr2(), 0x12345678);
 }
 
-/* --- no control makes the event itself exit: 29.6.1.2 ------------------------------------------- */
+/* --- no control makes the event itself exit: 29.6.1.2 ------------------------------------ */
 
 static void does_not_exit(const struct case_def *this_case)
 {
@@ -243,7 +269,7 @@ NO_EXIT(int1);
 NO_EXIT(int3);
 NO_EXIT(into);
 
-/* --- state after the injection: 29.7.1, 29.7.2 ------------------------------------------------------ */
+/* --- state after the injection: 29.7.1, 29.7.2 ------------------------------------------- */
 
 CASE(hlt_state_ends, PROVES("event-injection:inject.active"),
      NEEDS(VMX, { "activity state HLT: IA32_VMX_MISC", need_misc, BIT(6), 0 }))
@@ -264,7 +290,8 @@ CASE(shutdown_state_ends, PROVES("event-injection:inject.active"),
 /* Blocking would last for the handler's first instruction, which exits. */
 CASE(blocking_ends, PROVES("event-injection:inject.no_blocking"), NEEDS(VMX))
 {
-	static const struct event with_if = { .type = EVENT_TYPE_HARDWARE_EXCEPTION, .vector = VECTOR_NM,
+	static const struct event with_if = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+					      .vector = VECTOR_NM,
 					      .rflags = RFLAGS_IF };
 
 	vmwrite(GUEST_INTERRUPTIBILITY_STATE, BLOCKING_BY_STI);
@@ -275,7 +302,7 @@ CASE(blocking_ends, PROVES("event-injection:inject.no_blocking"), NEEDS(VMX))
 	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), 0);
 }
 
-/* --- NMIs -------------------------------------------------------------------------------------------- */
+/* --- NMIs -------------------------------------------------------------------------------- */
 
 CASE(nmi_begins_virtual_nmi_blocking, PROVES("event-injection:inject.type.nmi"),
      NEEDS(VMX, PIN(NMI_EXITING), PIN(VIRTUAL_NMIS)))
@@ -332,7 +359,7 @@ CASE(nmi_blocking_is_saved, PROVES("event-injection:inject.type.nmi_phys"), NEED
 	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), BLOCKING_BY_NMI);
 }
 
-/* --- pending debug exceptions: 29.7.3 -------------------------------------------------------------------- */
+/* --- pending debug exceptions: 29.7.3 ---------------------------------------------------- */
 
 /* Were they still pending, they would exit at the handler. */
 static void drops_pending_debug_exceptions(const struct case_def *this_case)
@@ -356,7 +383,8 @@ DROPS(software_interrupt, "inject.pdbg.sw");
 DROPS(int3, "inject.pdbg.sw");
 
 /* With nothing injected they are delivered: the cases above can fail. */
-CASE(pending_debug_exceptions_without_injection, PROVES("event-injection:inject.pdbg.drop"), NEEDS(VMX))
+CASE(pending_debug_exceptions_without_injection, PROVES("event-injection:inject.pdbg.drop"),
+     NEEDS(VMX))
 {
 	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_DB));
 	vmwrite(GUEST_PENDING_DEBUG_EXCEPTIONS, PENDING_ENABLED | BIT(0));
@@ -366,8 +394,8 @@ CASE(pending_debug_exceptions_without_injection, PROVES("event-injection:inject.
 }
 
 /*
- * As INT n behind a MOV SS that has met a data breakpoint: 7.8.3 Masking Exceptions and Interrupts When
- * Switching Stacks. What that comes to is tried first.
+ * As INT n behind a MOV SS that has met a data breakpoint: 7.8.3 Masking Exceptions and Interrupts
+ * When Switching Stacks. What that comes to is tried first.
  */
 GUEST_CODE(mov_ss_int_n, "", "movw guest_value, %ss; int $0x51");
 

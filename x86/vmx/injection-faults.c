@@ -1,11 +1,11 @@
 /*
- * Events that a VM entry injects, and whose delivery goes wrong: 29.6.1.1 Details of Event Injection,
- * 29.6.1.2 VM Exits During Event Injection.
+ * Events that a VM entry injects, and whose delivery goes wrong: 29.6.1.1 Details of Event
+ * Injection, 29.6.1.2 VM Exits During Event Injection.
  *
- * A fault in the delivery is the guest's, with the guest's RIP as it was, whatever the type of the event
- * and the length of its instruction. The exception bitmap counts for it as always; when it exits, the
- * original-event fields hold what was injected, so that software can do it again. Accesses to memory
- * in the delivery meet EPT and the APIC-access page like all others.
+ * A fault in the delivery is the guest's, with the guest's RIP as it was, whatever the type of the
+ * event and the length of its instruction. The exception bitmap counts for it as always; when it
+ * exits, the original-event fields hold what was injected, so that software can do it again.
+ * Accesses to memory in the delivery meet EPT and the APIC-access page like all others.
  *
  * The gates of the guest's IDT end where a case wants them to end; handlers exit at once
  * (vmx/handlers.h).
@@ -44,7 +44,8 @@ struct event {
 static const struct event external_interrupt = { .type = EVENT_TYPE_EXTERNAL_INTERRUPT,
 						 .vector = INTERRUPT, .rflags = RFLAGS_IF };
 static const struct event nmi = { .type = EVENT_TYPE_NMI, .vector = VECTOR_NMI };
-static const struct event exception = { .type = EVENT_TYPE_HARDWARE_EXCEPTION, .vector = VECTOR_NM };
+static const struct event exception = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+					.vector = VECTOR_NM };
 static const struct event general_protection = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
 						 .vector = VECTOR_GP, .has_error = true };
 static const struct event double_fault = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
@@ -128,13 +129,14 @@ static void nested_exception_is_delivered(const struct case_def *this_case)
 	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & BIT(31), 0);
 }
 
-#define NESTED(name, ext_fact, ...)						\
-	CASE_RUN(nested_in_##name##_exits, nested_exception_exits,		\
-		 PROVES("event-injection:inject.nested_bitmap", "event-injection:" ext_fact,	\
-			"event-injection:inject.rip.nested_exit",		\
-			"host-and-exit:exit.orig.injected", ##__VA_ARGS__), NEEDS(VMX), ROW(&name)); \
-	CASE_RUN(nested_in_##name##_is_delivered, nested_exception_is_delivered,	\
-		 PROVES("event-injection:inject.rip.nested", "event-injection:" ext_fact),	\
+#define NESTED(name, ext_fact, ...)                                                          \
+	CASE_RUN(nested_in_##name##_exits, nested_exception_exits,                           \
+		 PROVES("event-injection:inject.nested_bitmap", "event-injection:" ext_fact, \
+			"event-injection:inject.rip.nested_exit",                            \
+			"host-and-exit:exit.orig.injected", ##__VA_ARGS__),                  \
+		 NEEDS(VMX), ROW(&name));                                                    \
+	CASE_RUN(nested_in_##name##_is_delivered, nested_exception_is_delivered,             \
+		 PROVES("event-injection:inject.rip.nested", "event-injection:" ext_fact),   \
 		 NEEDS(VMX), ROW(&name))
 NESTED(external_interrupt, "inject.ext_bit");
 NESTED(nmi, "inject.ext_bit");
@@ -143,7 +145,7 @@ NESTED(int1, "inject.ext_bit", "host-and-exit:exit.ilen.injected");
 NESTED(software_interrupt, "inject.ext_bit.software", "host-and-exit:exit.ilen.injected");
 NESTED(int3, "inject.ext_bit.software", "host-and-exit:exit.ilen.injected");
 
-/* --- double and triple faults: 7.15, Table 7-5 --------------------------------------------------- */
+/* --- double and triple faults: 7.15, Table 7-5 ------------------------------------------- */
 
 CASE(nested_fault_is_a_double_fault, PROVES("event-injection:inject.double_fault",
      "event-injection:inject.df_code"), NEEDS(VMX))
@@ -155,8 +157,10 @@ CASE(nested_fault_is_a_double_fault, PROVES("event-injection:inject.double_fault
 }
 
 /* 30.2.4: that double fault exits directly, so nothing was being delivered. */
-CASE(double_fault_exits, PROVES("event-injection:inject.double_fault", "event-injection:inject.df_code",
-     "host-and-exit:exit.orig.invalid"), NEEDS(VMX))
+CASE(double_fault_exits,
+     PROVES("event-injection:inject.double_fault", "event-injection:inject.df_code",
+	    "host-and-exit:exit.orig.invalid"),
+     NEEDS(VMX))
 {
 	idt[VECTOR_GP].type = NOT_PRESENT;
 	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_DF));
@@ -167,7 +171,8 @@ CASE(double_fault_exits, PROVES("event-injection:inject.double_fault", "event-in
 	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & BIT(31), 0);
 }
 
-CASE(third_fault_is_a_triple_fault, PROVES("event-injection:inject.double_fault.triple"), NEEDS(VMX))
+CASE(third_fault_is_a_triple_fault, PROVES("event-injection:inject.double_fault.triple"),
+     NEEDS(VMX))
 {
 	idt[VECTOR_GP].type = NOT_PRESENT;
 	idt[VECTOR_DF].type = NOT_PRESENT;
@@ -175,7 +180,8 @@ CASE(third_fault_is_a_triple_fault, PROVES("event-injection:inject.double_fault.
 	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_target.at);
 }
 
-CASE(fault_in_a_double_fault_is_a_triple_fault, PROVES("event-injection:inject.df_triple"), NEEDS(VMX))
+CASE(fault_in_a_double_fault_is_a_triple_fault, PROVES("event-injection:inject.df_triple"),
+     NEEDS(VMX))
 {
 	idt[VECTOR_DF].type = NOT_PRESENT;
 	EXPECT(inject(&double_fault), OUTCOME_EXIT(EXIT_TRIPLE_FAULT));
@@ -192,7 +198,7 @@ CASE(fault_in_a_double_fault_may_exit, PROVES("event-injection:inject.nested_bit
 	expect_original_event(&double_fault);
 }
 
-/* --- the DPL of the gate ---------------------------------------------------------------------------- */
+/* --- the DPL of the gate ----------------------------------------------------------------- */
 
 /* A guest at CPL 3; the gates have DPL 0. Software events fault, the others do not. */
 static void gate_dpl(const struct case_def *this_case)
@@ -219,8 +225,9 @@ static void gate_dpl(const struct case_def *this_case)
 	EXPECT_EQ(guest_frame(false)->rip, (u64)guest_target.at + event->length);
 }
 
-#define GATE_DPL(name, fact)							\
-	CASE_RUN(gate_dpl_and_##name, gate_dpl, PROVES("event-injection:" fact), NEEDS(VMX), ROW(&name))
+#define GATE_DPL(name, fact)                                                                 \
+	CASE_RUN(gate_dpl_and_##name, gate_dpl, PROVES("event-injection:" fact), NEEDS(VMX), \
+		 ROW(&name))
 GATE_DPL(external_interrupt, "inject.gate_dpl.none");
 GATE_DPL(nmi, "inject.gate_dpl.none");
 GATE_DPL(exception, "inject.gate_dpl.none");
@@ -228,7 +235,7 @@ GATE_DPL(int1, "inject.gate_dpl.none");
 GATE_DPL(software_interrupt, "inject.gate_dpl");
 GATE_DPL(int3, "inject.gate_dpl");
 
-/* --- memory: EPT, and the APIC-access page ------------------------------------------------------------ */
+/* --- memory: EPT, and the APIC-access page ----------------------------------------------- */
 
 /* A stack in a page that EPT does not let be written. */
 static void delivery_meets_ept(const struct event *event, u64 flags, outcome_t want)
@@ -275,7 +282,9 @@ MEETS_EPT(external_interrupt);
 MEETS_EPT(general_protection);
 MEETS_EPT(software_interrupt);
 
-/* Table 30-6: type 3 is a linear access during the delivery of an event; bits 11:0 are the offset. */
+/*
+ * Table 30-6: type 3 is a linear access during the delivery of an event; bits 11:0 are the offset.
+ */
 CASE(apic_access_in_the_delivery, PROVES("event-injection:inject.apic_access"),
      NEEDS(VMX, PROC2(VIRTUALIZE_APIC_ACCESSES)))
 {
@@ -290,6 +299,7 @@ CASE(apic_access_in_the_delivery, PROVES("event-injection:inject.apic_access"),
 	REQUIRE(resume(), OUTCOME_EXIT(EXIT_APIC_ACCESS));
 	EXPECT_EQ(FIELD(vmread(EXIT_QUALIFICATION), 15, 12), 3);
 	EXPECT_TRUE(FIELD(vmread(EXIT_QUALIFICATION), 11, 0) < 0x800);
-	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~BIT(12), identification(&external_interrupt));
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~BIT(12),
+		  identification(&external_interrupt));
 	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_target.at);
 }

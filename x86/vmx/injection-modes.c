@@ -1,11 +1,12 @@
 /*
  * Events that a VM entry injects outside 64-bit mode, and task switches.
  *
- * In 32-bit protected mode a gate of the IDT may be a task gate; a task switch always exits, and nothing of it
- * has happened then (28.4.2, 30.1). Into virtual-8086 mode a software interrupt is injected whatever IOPL
- * is, and with CR4.VME = 1 the interrupt-redirection bitmap of the TSS decides between the program's own
- * handler, in the table at linear address 0, and the IDT (29.6.1.1). In real-address mode there are no
- * error codes, and the table is where IDTR says (29.6.1.3).
+ * In 32-bit protected mode a gate of the IDT may be a task gate; a task switch always exits, and
+ * nothing of it has happened then (28.4.2, 30.1). Into virtual-8086 mode a software interrupt is
+ * injected whatever IOPL is, and with CR4.VME = 1 the interrupt-redirection bitmap of the TSS
+ * decides between the program's own handler, in the table at linear address 0, and the IDT
+ * (29.6.1.1). In real-address mode there are no error codes, and the table is where IDTR says
+ * (29.6.1.3).
  *
  * The handlers exit at once, by CPUID.
  */
@@ -23,7 +24,10 @@ BEFORE_EACH_CASE(vmx_start);
 #define HANDLER_OFFSET		0x100		/* of 16-bit handlers, in the guest's page */
 #define RFLAGS_VIF		BIT(19)
 
-/* 10.2.1 Task-State Segment (TSS), Figure 10-2; the redirection bitmap ends where the I/O map begins. */
+/*
+ * 10.2.1 Task-State Segment (TSS), Figure 10-2; the redirection bitmap ends where the I/O map
+ * begins.
+ */
 struct tss_32 {
 	u32 link, esp0, ss0, esp1, ss1, esp2, ss2, cr3, eip, eflags;
 	u32 registers[8], segments[6], ldt;
@@ -92,14 +96,16 @@ static void inject(enum injected_type type, u8 vector, u32 length)
 	vmwrite(VM_ENTRY_INSTRUCTION_LENGTH, length);
 }
 
-/* --- task switches ----------------------------------------------------------------------------- */
+/* --- task switches ----------------------------------------------------------------------- */
 
 GUEST_CODE(nop, "", "nop");
 extern const u8 jump_to_task[];
 asm(".pushsection .text\n\t.code32\njump_to_task:\n\tljmp $0x70, $0\n\t.code64\n\t.popsection");
 _Static_assert(SELECTOR_OTHER == 0x70, "jump_to_task");
 
-/* Table 30-2, Exit Qualification for Task Switches: the selector, and in bits 31:30 what caused it. */
+/*
+ * Table 30-2, Exit Qualification for Task Switches: the selector, and in bits 31:30 what caused it.
+ */
 #define QUALIFICATION_TASK(source)	((u64)(source) << 30 | SELECTOR_OTHER)
 enum { BY_JMP = 2, BY_TASK_GATE = 3 };
 
@@ -121,7 +127,8 @@ static void expect_no_switch(const struct tss_32 *this_before, const struct tss_
 
 #define DEBUG_CONTROLS	ENTRY_CTL(LOAD_DEBUG_CONTROLS), EXIT_CTL(SAVE_DEBUG_CONTROLS)
 
-CASE(task_switch_has_not_happened, PROVES("host-and-exit:direct.taskswitch"), NEEDS(VMX, DEBUG_CONTROLS))
+CASE(task_switch_has_not_happened, PROVES("host-and-exit:direct.taskswitch"),
+     NEEDS(VMX, DEBUG_CONTROLS))
 {
 	struct tss_32 this_before, other_before;
 
@@ -186,7 +193,7 @@ CASE(task_gate_that_is_not_present, PROVES("event-injection:inject.nested_bitmap
 	EXPECT_EQ(vmread(EXITING_EVENT_ERROR_CODE), VECTOR << 3 | 3);
 }
 
-/* --- virtual-8086 mode ---------------------------------------------------------------------------- */
+/* --- virtual-8086 mode ------------------------------------------------------------------- */
 
 #define SEGMENT		0x1000		/* a selector, and 16 times that is its base */
 #define CPUID_CODE	0xa20f
@@ -305,7 +312,7 @@ CASE(v86_external_interrupt_uses_the_idt, PROVES("event-injection:inject.v86.vme
 	EXPECT_EQ(((const struct v86_frame *)vmread(GUEST_RSP))->eip, 0);
 }
 
-/* --- real-address mode ------------------------------------------------------------------------------ */
+/* --- real-address mode ------------------------------------------------------------------- */
 
 #define REAL_MODE	EPT, PROC2(UNRESTRICTED_GUEST)
 #define TABLE_OFFSET	0x200

@@ -320,7 +320,8 @@ static void plain_vmresume(void *unused)
 	asm volatile("vmresume" : : : "cc", "memory");
 }
 
-CASE(cpl_comes_before_the_current_vmcs, PROVES("vm-entry-checks:basic.order.cpl_before_vmcs"), NEEDS(VMX))
+CASE(cpl_comes_before_the_current_vmcs, PROVES("vm-entry-checks:basic.order.cpl_before_vmcs"),
+     NEEDS(VMX))
 {
 	u32 cpl;
 
@@ -347,8 +348,8 @@ ENTRY_WITH(vmlaunch_with_tf, SET_TF, "vmlaunch")
 ENTRY_WITH(vmresume_with_tf, SET_TF, "vmresume")
 
 /*
- * Chapter 29: a single-step trap comes behind an entry that passes control to the next instruction, and
- * behind no other.
+ * Chapter 29: a single-step trap comes behind an entry that passes control to the next instruction,
+ * and behind no other.
  */
 CASE(single_step_over_an_entry, PROVES("vm-entry-checks:basic.single_step"), NEEDS(VMX))
 {

@@ -1,10 +1,11 @@
 /*
- * What VM entries and VM exits do to state that no register shows: translations that are cached (29.3.2.5,
- * 30.5.5), the PDPTE registers (29.3.2.4), and the upper halves of segment bases (29.3.2.2).
+ * What VM entries and VM exits do to state that no register shows: translations that are cached
+ * (29.3.2.5, 30.5.5), the PDPTE registers (29.3.2.4), and the upper halves of segment bases
+ * (29.3.2.2).
  *
- * Without VPIDs host and guest share one tag, 0000H, and every transition must drop what is cached under it.
- * Here one side reads through a page-table entry, the entry changes without an INVLPG, and the other
- * side reads again.
+ * Without VPIDs host and guest share one tag, 0000H, and every transition must drop what is cached
+ * under it. Here one side reads through a page-table entry, the entry changes without an INVLPG,
+ * and the other side reads again.
  */
 #include "mmu/build.h"
 #include "mmu/legacy.h"
@@ -14,7 +15,7 @@
 
 BEFORE_EACH_CASE(vmx_start);
 
-/* --- translations -------------------------------------------------------------------------------- */
+/* --- translations ------------------------------------------------------------------------ */
 
 #define LINEAR	UNMAPPED_ADDRESS
 
@@ -72,12 +73,15 @@ CASE(exit_drops_translations, PROVES("host-and-exit:host.tlb"), NEEDS(VMX))
 	space_restore(&tables.space);
 }
 
-/* --- PDPTE registers --------------------------------------------------------------------------------- */
+/* --- PDPTE registers --------------------------------------------------------------------- */
 
 #define PAGE	0x40000000u		/* linear, under the second PDPTE */
 #define LATER	(PAGE + 0x200000)	/* likewise, under another PDE */
 
-/* Reads under the second PDPTE, changes it in memory, and reads there again, where nothing is cached. */
+/*
+ * Reads under the second PDPTE, changes it in memory, and reads there again, where nothing is
+ * cached.
+ */
 extern const u8 pae_guest[];
 asm(".pushsection .text\n\t.code32\n"
     "pae_guest:\n\tmovl (%ebx), %eax\n\tmovl %edx, (%edi)\n\tmovl (%esi), %ecx\n"
@@ -119,13 +123,13 @@ CASE(pdptes_come_from_memory, PROVES("host-and-exit:entry.load.pdpte_mem"), NEED
 	EXPECT_EQ(guest_regs()->rcx, 2);
 }
 
-/* --- segment bases ------------------------------------------------------------------------------------- */
+/* --- segment bases ----------------------------------------------------------------------- */
 
 GUEST_CODE(cpuid, "", "cpuid");
 
 /*
- * Of an unusable segment the entry clears bits 63:32 of the base, and the exit saves them as 0: nothing else
- * can show them, because in 64-bit mode these bases count as 0.
+ * Of an unusable segment the entry clears bits 63:32 of the base, and the exit saves them as 0:
+ * nothing else can show them, because in 64-bit mode these bases count as 0.
  */
 CASE(unusable_bases_lose_their_upper_halves, PROVES("host-and-exit:entry.load.base_high",
      "host-and-exit:save.ss_unusable", "host-and-exit:save.ds_es_unusable"), NEEDS(VMX))

@@ -1,8 +1,9 @@
 /*
- * User interrupts in VMX transitions: UINV, the vector of the interrupts that notify of user interrupts, is loaded
- * by an entry (29.3.2.1), saved by each exit (30.3.1), and cleared by one that has a control for it
- * (30.5.1). An external interrupt with that vector that a VM entry injects is no interrupt then: the
- * processor does what the notification asks for (29.6.1; volume 3, 9.5.2).
+ * User interrupts in VMX transitions: UINV, the vector of the interrupts that notify of user
+ * interrupts, is loaded by an entry (29.3.2.1), saved by each exit (30.3.1), and cleared by one
+ * that has a control for it (30.5.1). An external interrupt with that vector that a VM entry
+ * injects is no interrupt then: the processor does what the notification asks for (29.6.1; volume
+ * 3, 9.5.2).
  *
  * UINV is in bits 39:32 of IA32_UINTR_MISC; the rest of that MSR is not touched.
  */
@@ -70,7 +71,8 @@ CASE(uinv_is_saved, PROVES("host-and-exit:save.uinv"), NEEDS(UINTR, ENTRY_CTL(LO
 	EXPECT_EQ(vmread(GUEST_UINV), 0xf7);
 }
 
-CASE(uinv_is_cleared_for_the_host, PROVES("host-and-exit:host.uinv"), NEEDS(UINTR, EXIT_CTL(CLEAR_UINV)))
+CASE(uinv_is_cleared_for_the_host, PROVES("host-and-exit:host.uinv"),
+     NEEDS(UINTR, EXIT_CTL(CLEAR_UINV)))
 {
 	vmcs_set_control(CONTROL_EXIT_CLEAR_UINV);
 	write_in_guest(MISC(0xf7, 0x22));
@@ -85,9 +87,12 @@ CASE(uinv_of_the_guest_stays_without_control, PROVES("host-and-exit:host.optiona
 	EXPECT_EQ(rdmsr(IA32_UINTR_MISC), MISC(0xf7, 0x22));
 }
 
-/* --- injection of the notification -------------------------------------------------------------------- */
+/* --- injection of the notification ------------------------------------------------------- */
 
-/* Volume 3, Table 9-1, Format of User Posted-Interrupt Descriptor: ON is bit 0, the requests bits 127:64. */
+/*
+ * Volume 3, Table 9-1, Format of User Posted-Interrupt Descriptor: ON is bit 0, the requests bits
+ * 127:64.
+ */
 struct posted_interrupts {
 	u64 flags, requests;
 };
@@ -104,7 +109,8 @@ static void inject_notification(u64 cr4)
 }
 
 /* The requests are moved to IA32_UINTR_RR, ON is cleared, and no handler runs. */
-CASE(notification_is_processed, PROVES("event-injection:inject.uintr"), NEEDS(UINTR, ENTRY_CTL(LOAD_UINV)))
+CASE(notification_is_processed, PROVES("event-injection:inject.uintr"),
+     NEEDS(UINTR, ENTRY_CTL(LOAD_UINV)))
 {
 	struct posted_interrupts *posted = page_alloc();
 

@@ -1,6 +1,7 @@
 /*
- * What the addresses and the instruction information of a VM exit must look like, by exit reason: 30.2.1 Basic
- * VM-Exit Information, 30.2.5 Information for VM Exits Due to Instruction Execution.
+ * What the addresses and the instruction information of a VM exit must look like, by exit
+ * reason: 30.2.1 Basic VM-Exit Information, 30.2.5 Information for VM Exits Due to Instruction
+ * Execution.
  */
 #include "vmx/exit_words.h"
 
@@ -8,8 +9,8 @@ bool exit_from_64_bit_mode(const struct exit_input *x)
 {
 	const struct entry_input *in = x->entry;
 	/* The guest may have left or entered IA-32e mode since: 30.2. */
-	bool ia32e = MISC(5) ? NOW(VM_ENTRY_CONTROLS) & control_bit(CONTROL_ENTRY_IA_32E_MODE_GUEST) :
-		     IA32E;
+	bool ia32e = MISC(5) ? NOW(VM_ENTRY_CONTROLS) & control_bit(CONTROL_ENTRY_IA_32E_MODE_GUEST)
+			     : IA32E;
 
 	return ia32e && NOW(GUEST_CS_ACCESS_RIGHTS) & RIGHTS_L;
 }
@@ -137,6 +138,7 @@ u64 exit_set_information(const struct exit_input *x)
 {
 	u64 information = NOW(VM_EXIT_INSTRUCTION_INFORMATION);
 
-	return exit_from_64_bit_mode(x) && information_parts(x) & ADDRESS && !(information & BIT(8)) ?
-	       BIT(7) : 0;
+	return exit_from_64_bit_mode(x) && information_parts(x) & ADDRESS && !(information & BIT(8))
+		       ? BIT(7)
+		       : 0;
 }

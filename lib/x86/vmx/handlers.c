@@ -44,7 +44,8 @@ u64 guest_frame_error(void)
 	return *(const u64 *)vmread(GUEST_RSP);
 }
 
-bool guest_expect_handler(const char *file, u32 line, const char *what, outcome_t outcome, u8 vector)
+bool guest_expect_handler(const char *file, u32 line, const char *what, outcome_t outcome,
+			  u8 vector)
 {
 	u64 rip = vmread(GUEST_RIP), first = (u64)guest_handlers;
 	char expected[60], got[120];

@@ -1,6 +1,6 @@
 /*
- * An IDT for a guest whose handlers exit by their first instruction, CPUID: a case looks at what the
- * delivery of an event has left, before anything else happens.
+ * An IDT for a guest whose handlers exit by their first instruction, CPUID: a case looks at what
+ * the delivery of an event has left, before anything else happens.
  *
  *	guest_handlers_start();
  *	vmwrite(INJECTED_EVENT_IDENTIFICATION, INJECTED_EVENT(EVENT_TYPE_NMI, VECTOR_NMI));
@@ -24,7 +24,9 @@ struct guest_frame {
  */
 struct gate *guest_handlers_start(void);
 
-/* Where the handler of `vector` begins; for more than 256 gates, or other modes, code of its own. */
+/*
+ * Where the handler of `vector` begins; for more than 256 gates, or other modes, code of its own.
+ */
 u64 guest_handler(u8 vector);
 
 /* The frame on the guest's stack, behind an error code if there is one. */
@@ -36,7 +38,8 @@ u64 guest_frame_error(void);
 /* The exit was that of the handler of `vector`. Words for another handler, or another exit. */
 #define EXPECT_HANDLER(outcome, vector) \
 	guest_expect_handler(__FILE__, __LINE__, #outcome, outcome, vector)
-bool guest_expect_handler(const char *file, u32 line, const char *what, outcome_t outcome, u8 vector);
+bool guest_expect_handler(const char *file, u32 line, const char *what, outcome_t outcome,
+			  u8 vector);
 #define REQUIRE_HANDLER(outcome, vector) \
 	do { if (!EXPECT_HANDLER(outcome, vector)) case_end(); } while (0)
 
