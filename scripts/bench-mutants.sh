@@ -41,7 +41,7 @@ trap 'rm -rf "$folder"' EXIT
 run_child make -s -f "$EXITPATH_TOP/Makefile" SRC="$EXITPATH_TOP" B="$EXITPATH_BUILD" MUTATE=all ||
 	die "the build of the mutants failed"
 EXITPATH_BUILD=$built
-EXITPATH_SILENCE=5
+EXITPATH_SILENCE=20
 EXITPATH_IDENTITY=$("$EXITPATH_RUNNERS/bochs/boot" --identify) || exit 2
 export EXITPATH_BUILD EXITPATH_SILENCE EXITPATH_IDENTITY
 
@@ -78,6 +78,9 @@ baseline()
 	[ ! -f "$before" ] || return 0
 	choose 0
 	failures "$1" >"$before"
+	if grep -q -e bail_out -e no_plan "$before"; then
+		die "without any mutant $1 does not run; try ${1%%:*} by itself"
+	fi
 	[ ! -s "$before" ] || printf '# %s: not ok without any mutant: %s\n' "$1" "$(tr '\n' ' ' <"$before")"
 }
 

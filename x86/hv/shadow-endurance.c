@@ -1,5 +1,5 @@
 /*
- * Shadow paging for long: a million changes of page-table entries, and ten thousand VMs.
+ * Shadow paging for long: a million changes of page-table entries, and ten thousand VMs; the latter with EPT as well.
  *
  * The pages of a VM are all that its shadow tables can use. A page that is not given back, or an
  * entry that stays in a list, shows after enough rounds: as fewer free pages, or as an access to
@@ -93,9 +93,10 @@ static u64 run_vm(void)
 	return box.vm.pool.left;
 }
 
-CASE(ten_thousand_vms, PROVES("kvm-ioctls:mem.ok"), NEEDS(VMX))
+static void ten_thousand_vms(const struct case_def *this_case)
 {
-	const u64 size = (hv_mmu_shadow.min_pages + 3) * PAGE_SIZE;
+	const struct hv_mmu *mmu = this_case->row;
+	const u64 size = (mmu->min_pages + 3) * PAGE_SIZE;
 	void *pages = pages_alloc(size, PAGE_SIZE);
 	const struct kvm_userspace_memory_region region = {
 		.memory_size = BOX_SIZE, .userspace_addr = physical(pages_alloc(BOX_SIZE, PAGE_SIZE)) };
@@ -106,7 +107,7 @@ CASE(ten_thousand_vms, PROVES("kvm-ioctls:mem.ok"), NEEDS(VMX))
 	hv_start(page_alloc());
 	memcpy(memory + BOX_CODE, short_guest.start, short_guest.end - short_guest.start);
 	for (i = 0; i < VMS; i++) {
-		REQUIRE_EQ(hv_vm_create(&box.vm, &hv_mmu_shadow, pages, size), 0);
+		REQUIRE_EQ(hv_vm_create(&box.vm, mmu, pages, size), 0);
 		REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
 		REQUIRE_EQ(hv_vcpu_create(&box.vm, &box.vcpu, 0), 0);
 		left = i ? left : box.vm.pool.left;
@@ -121,3 +122,8 @@ CASE(ten_thousand_vms, PROVES("kvm-ioctls:mem.ok"), NEEDS(VMX))
 	}
 	EXPECT_EQ(*(u32 *)(memory + 0xc000), VMS / RUN_EACH);
 }
+
+CASE_RUN(ten_thousand_vms, ten_thousand_vms, PROVES("kvm-ioctls:mem.ok"), NEEDS(VMX),
+	 ROW(&hv_mmu_shadow));
+CASE_RUN(ten_thousand_vms_with_ept, ten_thousand_vms, PROVES("kvm-ioctls:mem.ok"),
+	 NEEDS(BOX_NEEDS_UNPAGED), ROW(&hv_mmu_ept));
