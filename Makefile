@@ -18,6 +18,7 @@ endif
 CC      = gcc
 HOSTCC  = gcc
 OBJCOPY = objcopy
+STRIP   = $(OBJCOPY) --strip-all
 DTC     = dtc
 PREFIX  = /usr/local
 -include $(B)/config.mk
@@ -61,7 +62,9 @@ IMAGE_FILES := $(patsubst %,$(B)/images/%,$(IMAGES))
 .SECONDARY:
 all: images tools trees
 images: $(IMAGE_FILES) $(IMAGE_FILES:=.tsv)
-tools: $(patsubst %,$(B)/tools/%,$(TOOLS)) $(B)/boot/rom.bin $(if $(VMM_OBJ),$(B)/runners/kvm/vmm $(B)/runners/core/core)
+LINUX_TOOLS = $(B)/boot/pvh.bin $(patsubst %,$(B)/runners/linux/%,vmm init session)
+tools: $(patsubst %,$(B)/tools/%,$(TOOLS)) $(B)/boot/rom.bin $(if $(VMM_OBJ),$(B)/runners/kvm/vmm $(B)/runners/core/core) \
+	$(if $(wildcard $(SRC)/runners/linux/init.c),$(LINUX_TOOLS))
 trees: $(TREES)
 
 # --- images -----------------------------------------------------------------
@@ -104,6 +107,10 @@ $(B)/boot/rom.bin: $(SRC)/lib/x86/boot/rom.S $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -m32 -c -o $(B)/boot/rom.o $<
 	$(Q)$(OBJCOPY) -O binary -j .text $(B)/boot/rom.o $@
+$(B)/boot/pvh.bin: $(SRC)/runners/linux/pvh.S $(CONFIG)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -m32 -c -o $(B)/boot/pvh.o $<
+	$(Q)$(OBJCOPY) -O binary -j .text $(B)/boot/pvh.o $@
 
 # --- host -------------------------------------------------------------------
 
@@ -123,6 +130,19 @@ $(B)/obj/runners/%.o: $(SRC)/runners/%.c $(CONFIG)
 $(B)/runners/kvm/vmm: $(VMM_OBJ)
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -pthread -o $@ $^ -lfdt
+
+# The platform linux: the VMM and init for a kernel without any library, and the host's end.
+$(B)/runners/linux/vmm: $(VMM_OBJ)
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) -static -pthread -o $@ $^ -lfdt
+	$(Q)$(STRIP) $@
+$(B)/runners/linux/init: $(B)/obj/runners/linux/init.o
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) -static -o $@ $^
+	$(Q)$(STRIP) $@
+$(B)/runners/linux/session: $(B)/obj/runners/linux/session.o
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) -o $@ $^
 
 # The core as a platform: the VMM's front end once more, freestanding, with the core as its back end.
 CORE_CFLAGS = $(IMAGE_CFLAGS) -Os -I$(SRC)/runners/kvm -I$(SRC)/runners/core -ffunction-sections -MMD -MP
@@ -196,7 +216,7 @@ install: all
 	$(Q)install -m 644 $(SRC)/scripts/*.awk $(L)/scripts
 	$(Q)install -m 644 $(SRC)/spec/* $(L)/spec
 	$(Q)install -m 755 $(patsubst %,$(B)/tools/%,$(TOOLS)) $(L)/build/tools
-	$(Q)install -m 644 $(B)/boot/rom.bin $(L)/build/boot
+	$(Q)install -m 644 $(B)/boot/rom.bin $(B)/boot/pvh.bin $(L)/build/boot
 	$(Q)for boot in $(SRC)/runners/*/boot; do \
 		from=$${boot%/boot}; \
 		name=$${from##*/}; \
@@ -205,8 +225,13 @@ install: all
 		install -m 644 $(B)/runners/$$name/machine.dtb $(L)/build/runners/$$name || exit 1; \
 		[ ! -f $$from/deviations.tsv ] || \
 			install -m 644 $$from/deviations.tsv $(L)/runners/$$name || exit 1; \
+		for more in serve prepare patience; do \
+			[ ! -f $$from/$$more ] || \
+				install -m 755 $$from/$$more $(L)/runners/$$name || exit 1; \
+		done; \
 	done
 	$(Q)install -m 755 $(B)/runners/kvm/vmm $(L)/build/runners/kvm
+	$(Q)install -m 755 $(patsubst %,$(B)/runners/linux/%,vmm init session) $(L)/build/runners/linux
 	$(Q)for image in $(IMAGES); do \
 		mkdir -p $(L)/build/images/$${image%/*} && \
 		install -m 644 $(B)/images/$$image $(B)/images/$$image.tsv \

@@ -23,6 +23,13 @@ says. Sets up what it needs first. GLOB: AREA/IMAGE or AREA/IMAGE:CASE, for inst
   --count N         how often they draw (default: the image's own number)
   --silence SECONDS a machine that prints nothing for so long has hung (default: 20)
   --limit SECONDS   for one image as a whole (default: 300)
+
+Only with --on linux, where a Linux kernel boots inside Bochs and its KVM runs the images:
+
+  --kernel FILE     the kernel: bzImage or vmlinux (default: Debian's cloud kernel, fetched)
+  --modules DIR     where its kvm.ko and kvm-intel.ko are, when KVM is not built in
+  --kvm-params TEXT parameters of kvm_intel, and kvm.NAME=VALUE (default: nested=1)
+  --append TEXT     more for the kernel's command line
   -- OPTION...      for prove: -v, --timer, --formatter TAP::Formatter::JUnit, ...
 
 Exit status: 0 all as expected (ok, skipped, known deviation), 1 something unexpected,
@@ -52,6 +59,72 @@ choose_bochs()
 	esac
 }
 
+# start_session: on a platform whose machines serve many images, starts what keeps them; it ends with
+# this shell. Sets EXITPATH_SESSION, which boot reads.
+start_session()
+{
+	[ -x "$platform/serve" ] || return 0
+	EXITPATH_SESSION=$(mktemp -u "${TMPDIR:-/tmp}/exitpath-session.XXXXXX") || exit 2
+	export EXITPATH_SESSION
+	setsid "$platform/serve" "$EXITPATH_SESSION" "$jobs" </dev/null >&2 &
+	session=$!
+	session_tries=0
+	until [ -S "$EXITPATH_SESSION" ]; do
+		{ kill -s 0 "$session" 2>/dev/null && [ "$session_tries" -lt 300 ]; } ||
+			die "what keeps the machines of $on does not start"
+		session_tries=$((session_tries + 1))
+		sleep 0.1 2>/dev/null || sleep 1
+	done
+}
+
+# end_session: ends it before its shell ends, and waits until nothing of it is left.
+end_session()
+{
+	[ -n "$session" ] || return 0
+	kill -s TERM "$session" 2>/dev/null
+	wait "$session" 2>/dev/null
+	session=
+}
+
+# for_linux OPTION VALUE: dies unless the options of the platform linux are for it.
+for_linux()
+{
+	[ -z "$2" ] || [ "$on" = linux ] || die "$1 is for the platform linux, not for $on"
+}
+
+# absolute PATH: the same from any folder.
+absolute()
+{
+	case $1 in
+	/*) printf '%s\n' "$1" ;;
+	*) printf '%s\n' "$PWD/$1" ;;
+	esac
+}
+
+# choose_kernel: hands the options of the platform linux over to its scripts.
+choose_kernel()
+{
+	for_linux --kernel "$kernel"
+	for_linux --modules "$modules"
+	for_linux --kvm-params "$kvm_params"
+	for_linux --append "$append"
+	[ "$on" = linux ] || return 0
+	if [ -n "$kernel" ]; then
+		[ -f "$kernel" ] || die "--kernel: there is no file $kernel"
+		EXITPATH_KERNEL=$(absolute "$kernel")
+		EXITPATH_KERNEL_NAME=own
+		export EXITPATH_KERNEL EXITPATH_KERNEL_NAME
+	fi
+	if [ -n "$modules" ]; then
+		[ -n "$kernel" ] || die "--modules needs --kernel: the kernel that they are for"
+		[ -d "$modules" ] || die "--modules: there is no folder $modules"
+		EXITPATH_MODULES=$(absolute "$modules")
+		export EXITPATH_MODULES
+	fi
+	[ -z "$kvm_params" ] || export EXITPATH_KVM_PARAMS="$kvm_params"
+	[ -z "$append" ] || export EXITPATH_APPEND="$append"
+}
+
 # shuffled SEED: its input lines in an order that depends on nothing but SEED.
 shuffled()
 {
@@ -78,8 +151,13 @@ EXITPATH_CPU=${EXITPATH_CPU:-}
 EXITPATH_SHUFFLE=
 EXITPATH_SEED=${EXITPATH_SEED:-}
 EXITPATH_COUNT=${EXITPATH_COUNT:-}
-EXITPATH_SILENCE=20
-EXITPATH_LIMIT=300
+EXITPATH_SILENCE=
+EXITPATH_LIMIT=
+kernel=
+modules=
+kvm_params=
+append=
+session=
 globs=
 newline='
 '
@@ -89,14 +167,16 @@ while [ $# -gt 0 ]; do
 		usage
 		exit 0
 		;;
-	--on | --cpu | --bochs | --silence | --limit | --seed | --count | -j)
+	--on | --cpu | --bochs | --silence | --limit | --seed | --count | -j | \
+		--kernel | --modules | --kvm-params | --append)
 		need_value "$1" $#
 		option=$1
 		value=$2
 		shift 2
 		;;
 	--on=* | --cpu=* | --bochs=* | --silence=* | --limit=* | --shuffle=* | \
-		--seed=* | --count=*)
+		--seed=* | --count=* | \
+		--kernel=* | --modules=* | --kvm-params=* | --append=*)
 		option=${1%%=*}
 		value=${1#*=}
 		shift
@@ -135,6 +215,10 @@ while [ $# -gt 0 ]; do
 	--seed) need_seed --seed "$value" && EXITPATH_SEED=$value ;;
 	--count) need_number --count "$value" && EXITPATH_COUNT=$value ;;
 	--shuffle) need_number --shuffle "$value" && EXITPATH_SHUFFLE=$value ;;
+	--kernel) need_text --kernel "$value" && kernel=$value ;;
+	--modules) need_text --modules "$value" && modules=$value ;;
+	--kvm-params) need_text --kvm-params "$value" && kvm_params=$value ;;
+	--append) need_text --append "$value" && append=$value ;;
 	esac
 done
 # What is left is for prove.
@@ -150,6 +234,16 @@ if [ -n "$bochs" ]; then
 	esac
 	choose_bochs "$bochs"
 fi
+choose_kernel
+# How long its machines may take: the platform knows, in two numbers.
+if [ -f "$platform/patience" ]; then
+	read -r silence limit <"$platform/patience"
+else
+	silence=20
+	limit=300
+fi
+EXITPATH_SILENCE=${EXITPATH_SILENCE:-$silence}
+EXITPATH_LIMIT=${EXITPATH_LIMIT:-$limit}
 export EXITPATH_SEED EXITPATH_COUNT
 export EXITPATH_CPU EXITPATH_SHUFFLE EXITPATH_SILENCE EXITPATH_LIMIT EXITPATH_BOCHS EXITPATH_QEMU
 run_child "$EXITPATH_TOP/scripts/setup.sh" --on "$on" || exit 2
@@ -177,11 +271,13 @@ EXITPATH_IDENTITY=$identity
 EXITPATH_GO_ON=1
 export EXITPATH_RESULTS EXITPATH_IDENTITY EXITPATH_SELECT EXITPATH_GO_ON
 
+start_session
 interrupted_note="what ran until then is in $run"
 cd "$EXITPATH_BUILD/images" || exit 2
 # shellcheck disable=SC2086	# $images is a list
 run_child prove --norc --exec "$platform/run" -j "$jobs" ${1+"$@"} $images
 prove_status=$?
+end_session
 # A formatter owns standard output: the summary must not spoil its XML.
 case " ${*-} " in
 *" --formatter"* | *" --junit"*) exec >&2 ;;

@@ -159,6 +159,11 @@ if [ "$building" = yes ]; then
 else
 	need_installed_images
 fi
+# What a platform fetches or makes once everything else is there.
+for platform in $on; do
+	[ ! -x "$EXITPATH_RUNNERS/$platform/prepare" ] ||
+		run_child "$EXITPATH_RUNNERS/$platform/prepare" || exit 2
+done
 # A platform may have needed what was built, or may ask more once it is there: kvm does.
 [ "$built" = no ] || unready=$on
 for platform in $unready; do

@@ -1,0 +1,137 @@
+#!/bin/sh
+# The machines of the platform linux (runners/linux/session.c), with a script in the place of Bochs: one
+# boot for many images, the blame, and the next boot after a machine was lost.
+# shellcheck source=tests/lib.sh
+. "${0%/*}/lib.sh"
+
+session=$build/runners/linux/session
+[ -x "$session" ] || skip_all "$session is not built"
+
+# A machine that does what the "image" says: a script, read from the disk as init would read it.
+cat >"$tmp/start" <<'END'
+#!/bin/sh
+echo boot >>"${0%/*}/boots"
+cd "$2" || exit 2
+frame() { printf '\001%s\n' "$1"; }
+number() { od -An -tu4 -j "$1" -N 4 mailbox | tr -d ' '; }
+echo "a banner without a frame"
+[ ! -e "${0%/*}/never-boots" ] || { echo "00p[CPU0] >>PANIC<< planted" >>log; exit 1; }
+frame r
+done=0
+while :; do
+	until [ "$(number 8)" -ne "$done" ]; do sleep 0.05; done
+	done=$(number 8)
+	tail -c +513 mailbox | head -c "$(number 12)" >image
+	. ./image
+done
+END
+chmod +x "$tmp/start"
+TMPDIR=$tmp
+export TMPDIR
+echo tree >"$tmp/tree"
+
+# image NAME: its lines are standard input.
+image()
+{
+	cat >"$tmp/$1"
+}
+
+# boots: how often a machine was booted.
+boots()
+{
+	wc -l <"$tmp/boots" | tr -d ' '
+}
+
+image good <<'END'
+frame "lTAP version 13"
+frame "pa part, "
+frame "land the rest"
+frame "k$(number 16) bytes of tree"
+frame e0
+END
+image stopped <<'END'
+frame "lthe VMM says why"
+frame e1
+END
+image warns <<'END'
+frame "lok 1 - before"
+frame "kWARNING: CPU: 0 PID: 1 at nested.c:1"
+frame "kCall Trace:"
+frame "lok 2 - during"
+frame e0
+END
+image dies <<'END'
+frame "lok 1 - before"
+echo "[    1.0] last words of the kernel" >>serial
+kill -KILL $$
+END
+image hangs <<'END'
+frame "lok 1 - before"
+sleep 1000
+END
+
+run_cmd "$session" once "$tmp/start" "$tmp/good" "$tmp/tree"
+is "once: the status of the VMM" "$status" 0
+is "once: the console, parts put together, the kernel's warnings as comments" "$out" \
+	"TAP version 13
+a part, and the rest
+# kernel: 5 bytes of tree"
+
+run_cmd "$session" once "$tmp/start" "$tmp/warns" "$tmp/tree"
+is "a WARNING and what follows it are no comments, and come before the result" "$out" \
+	"ok 1 - before
+kernel: WARNING: CPU: 0 PID: 1 at nested.c:1
+kernel: Call Trace:
+ok 2 - during"
+
+run_cmd "$session" once "$tmp/start" "$tmp/dies" "$tmp/tree"
+is "a killed machine: status 1" "$status" 1
+is "a killed machine: the kernel's last words" "$out" \
+	"ok 1 - before
+# linux: Bochs has ended, and the kernel with it
+# linux: kernel: [    1.0] last words of the kernel"
+
+: >"$tmp/never-boots"
+run_cmd "$session" once "$tmp/start" "$tmp/good" "$tmp/tree"
+is "no boot: status 2" "$status" 2
+is "no boot: why" "$out" "# linux: the machine ended before its kernel had booted
+# linux: bochs: 00p[CPU0] >>PANIC<< planted"
+rm "$tmp/never-boots" "$tmp/boots"
+
+run_cmd "$session" run "$tmp/nobody" "$tmp/good" "$tmp/tree"
+is "nobody serves: status 2" "$status" 2
+like "nobody serves: a message" "$err" 'nobody serves'
+
+# --- many images ---
+
+setsid "$session" serve "$tmp/socket" 1 "$tmp/start" &
+server=$!
+for try in 1 2 3 4 5 6 7 8 9 10; do
+	[ ! -S "$tmp/socket" ] || break
+	sleep 0.2
+done
+run_cmd "$session" run "$tmp/socket" "$tmp/good" "$tmp/tree"
+is "served: the console" "$out" "TAP version 13
+a part, and the rest
+# kernel: 5 bytes of tree"
+is "served: the status" "$status" 0
+run_cmd "$session" run "$tmp/socket" "$tmp/stopped" "$tmp/tree"
+is "served: another status" "$status $out" "1 the VMM says why"
+run_cmd "$session" run "$tmp/socket" "$tmp/good" "$tmp/tree"
+is "three images, one boot" "$status $(boots)" "0 1"
+run_cmd "$session" run "$tmp/socket" "$tmp/warns" "$tmp/tree"
+run_cmd "$session" run "$tmp/socket" "$tmp/good" "$tmp/tree"
+is "after a WARNING the next image has another machine" "$status $(boots)" "0 2"
+run_cmd "$session" run "$tmp/socket" "$tmp/dies" "$tmp/tree"
+is "a killed machine is that image's end" "$status" 1
+run_cmd "$session" run "$tmp/socket" "$tmp/good" "$tmp/tree"
+is "and the next image has another machine" "$status $(boots)" "0 3"
+run_cmd timeout 2 "$session" run "$tmp/socket" "$tmp/hangs" "$tmp/tree"
+is "a hang, until supervise ends it" "$status $out" "124 ok 1 - before"
+run_cmd timeout 20 "$session" run "$tmp/socket" "$tmp/good" "$tmp/tree"
+is "and the next image has another machine, too" "$status $(boots)" "0 4"
+kill -s TERM "$server"
+wait "$server"
+is "the server ends, and its machines with it" "$(find "$tmp" -name 'exitpath-linux.*')" ""
+
+done_testing
