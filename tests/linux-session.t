@@ -106,8 +106,7 @@ like "nobody serves: a message" "$err" 'nobody serves'
 
 setsid "$session" serve "$tmp/socket" 1 "$tmp/start" &
 server=$!
-for try in 1 2 3 4 5 6 7 8 9 10; do
-	[ ! -S "$tmp/socket" ] || break
+until [ -S "$tmp/socket" ] || ! kill -s 0 "$server"; do
 	sleep 0.2
 done
 run_cmd "$session" run "$tmp/socket" "$tmp/good" "$tmp/tree"

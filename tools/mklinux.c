@@ -1,12 +1,12 @@
 /*
- * mklinux IMAGE ROM VMLINUX MEMORY COMMAND-LINE [NAME=FILE]...: makes what Bochs needs to boot a Linux
- * kernel with no BIOS and no boot loader.
+ * mklinux IMAGE ROM VMLINUX MEMORY COMMAND-LINE [NAME=FILE]...: makes what Bochs needs to boot a
+ * Linux kernel with no BIOS and no boot loader.
  *
- * IMAGE is the memory from 1 MiB on, for Bochs's `optramimage`: a page for the start-up code, the segments
- * of VMLINUX (an uncompressed kernel with a PVH entry point) where they want to be, and an initramfs
- * in which each FILE is called NAME. ROM starts it: lib/x86/boot/rom.S copies runners/linux/pvh.S and
- * the PVH structures to 1 MiB; both are found as ../boot/NAME.bin beside this program's folder.
- * MEMORY is what the kernel is told to have, in MiB.
+ * IMAGE is the memory from 1 MiB on, for Bochs's `optramimage`: a page for the start-up code, the
+ * segments of VMLINUX (an uncompressed kernel with a PVH entry point) where they want to be, and an
+ * initramfs in which each FILE is called NAME. ROM starts it: lib/x86/boot/rom.S copies
+ * runners/linux/pvh.S and the PVH structures to 1 MiB; both are found as ../boot/NAME.bin beside
+ * this program's folder. MEMORY is what the kernel is told to have, in MiB.
  *
  * Exit status: 0 done; 2 bad input.
  */
@@ -21,18 +21,18 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LOAD_ADDRESS	0x100000u
-#define ROM_SIZE	0x10000u
-#define ROM_STUB_SIZE	4096u
-#define ROM_TABLE	0x30u		/* from its end */
-#define BLOCK_SIZE	0x20000u	/* of Bochs's memory */
-#define START_SIZE	8192u		/* code and structures at 1 MiB */
-#define CODE_WORDS	0x40u		/* where pvh.S wants its words */
-#define COMMAND_LINE_MAX 2047u		/* COMMAND_LINE_SIZE of x86 without the zero */
-#define LOW_MEMORY_END	0x9fc00u
-#define PHYS32_ENTRY	18u		/* XEN_ELFNOTE_PHYS32_ENTRY */
-#define START_MAGIC	0x336ec578u	/* XEN_HVM_START_MAGIC_VALUE */
-#define MEMORY_RAM	1u
+#define LOAD_ADDRESS     0x100000u
+#define ROM_SIZE         0x10000u
+#define ROM_STUB_SIZE    4096u
+#define ROM_TABLE        0x30u    /* from its end */
+#define BLOCK_SIZE       0x20000u /* of Bochs's memory */
+#define START_SIZE       8192u    /* code and structures at 1 MiB */
+#define CODE_WORDS       0x40u    /* where pvh.S wants its words */
+#define COMMAND_LINE_MAX 2047u    /* COMMAND_LINE_SIZE of x86 without the zero */
+#define LOW_MEMORY_END   0x9fc00u
+#define PHYS32_ENTRY     18u         /* XEN_ELFNOTE_PHYS32_ENTRY */
+#define START_MAGIC      0x336ec578u /* XEN_HVM_START_MAGIC_VALUE */
+#define MEMORY_RAM       1u
 
 /* The structures of the PVH boot ABI, little-endian as this host. */
 struct start_info {
@@ -212,8 +212,9 @@ static void add_entry(struct bytes *memory, const char *name, unsigned int mode,
 	const size_t head = round_up(110 + name_size, 4);
 	uint8_t *at = room(memory, memory->size, head + round_up(data.size, 4));
 
-	sprintf((char *)at, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", ++inode, mode,
-		0u, 0u, 1u, 0u, (unsigned int)data.size, 0u, 0u, 0u, 0u, (unsigned int)name_size, 0u);
+	sprintf((char *)at, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", ++inode,
+		mode, 0u, 0u, 1u, 0u, (unsigned int)data.size, 0u, 0u, 0u, 0u,
+		(unsigned int)name_size, 0u);
 	memcpy(at + 110, name, name_size);
 	if (data.size)
 		memcpy(at + head, data.at, data.size);

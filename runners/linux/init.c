@@ -1,15 +1,15 @@
 /*
- * The only program that the kernel of the platform linux starts: runs images with the VMM, one after
- * another, as the host asks, and tells the host what they and the kernel say.
+ * The only program that the kernel of the platform linux starts: runs images with the VMM, one
+ * after another, as the host asks, and tells the host what they and the kernel say.
  *
- * From the host: a disk on the first ATA channel (struct request in sector 0; the image and then the
- * tree from sector 1 on, each at the start of a sector). A new `number` is a new request.
- * To the host: lines on port E9h, FRAME_BEGIN and a letter (enum frame) in front. runners/linux/session.c
- * is the other end.
+ * From the host: a disk on the first ATA channel (struct request in sector 0; the image and then
+ * the tree from sector 1 on, each at the start of a sector). A new `number` is a new request. To
+ * the host: lines on port E9h, FRAME_BEGIN and a letter (enum frame) in front.
+ * runners/linux/session.c is the other end.
  *
- * This process has a real-time priority on the only processor: as soon as the VMM has written a line,
- * it runs, and sends what the kernel has said until then in front of that line. So what the kernel says
- * during a case comes before the result of that case.
+ * This process has a real-time priority on the only processor: as soon as the VMM has written a
+ * line, it runs, and sends what the kernel has said until then in front of that line. So what the
+ * kernel says during a case comes before the result of that case.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -48,7 +48,7 @@ enum {
 	ATA_STATUS_DATA = 0x08,
 
 	POLL_NS = 1000000,
-	KERNEL_WARNING = 4,	/* KERN_WARNING; smaller is worse */
+	KERNEL_WARNING = 4, /* KERN_WARNING; smaller is worse */
 };
 
 /* --- to the host ------------------------------------------------------------------- */
@@ -96,10 +96,11 @@ static void send_kernel_messages(int kmsg)
 	static char record[8192];
 	ssize_t size;
 
-	while ((size = read(kmsg, record, sizeof(record) - 1)) > 0 || (size < 0 && errno == EPIPE)) {
+	while ((size = read(kmsg, record, sizeof(record) - 1)) > 0 ||
+	       (size < 0 && errno == EPIPE)) {
 		char *text, *end;
 
-		if (size < 0)	/* overwritten before it was read */
+		if (size < 0) /* overwritten before it was read */
 			continue;
 		record[size] = 0;
 		text = strchr(record, ';');
@@ -156,7 +157,8 @@ static struct request next_request(uint32_t done)
 
 	for (;;) {
 		read_sector(0, &sector);
-		if (memcmp(sector.request.magic, REQUEST_MAGIC, sizeof(sector.request.magic)) == 0 &&
+		if (memcmp(sector.request.magic, REQUEST_MAGIC, sizeof(sector.request.magic)) ==
+			    0 &&
 		    sector.request.number != done)
 			return sector.request;
 		nanosleep(&pause_time, NULL);

@@ -1,18 +1,20 @@
 /*
  * session: keeps machines with a booted kernel, so that many images share one boot.
  *
- *	session serve SOCKET COUNT START   waits for `run` on the Unix socket SOCKET, with at most COUNT
- *	                                   machines; ends with whoever started it
- *	session run SOCKET ELF DTB         one image on one of them; its console is standard output
- *	session once START ELF DTB         the same on a machine of its own
+ *	session serve SOCKET COUNT START   waits for `run` on the Unix socket SOCKET, with at most
+ *COUNT machines; ends with whoever started it session run SOCKET ELF DTB         one image on one
+ *of them; its console is standard output session once START ELF DTB         the same on a machine
+ *of its own
  *
- * START FOLDER boots a machine in that folder: it becomes Bochs, whose standard output has the lines
- * of runners/linux/wire.h, whose disk is FOLDER/mailbox, and whose kernel writes to FOLDER/serial.
+ * START FOLDER boots a machine in that folder: it becomes Bochs, whose standard output has the
+ *lines of runners/linux/wire.h, whose disk is FOLDER/mailbox, and whose kernel writes to
+ *FOLDER/serial.
  *
- * A machine serves one image after another, stopped (SIGSTOP) while it has none. It is ended, and the
- * next image gets a new one, when it dies, when its kernel reports a bug, and when whoever waits for
- * the image goes away: supervise does that when an image hangs. A kernel's report of a bug goes to the
- * console without the "# " of its other messages: for supervise such a line is what the running case did.
+ * A machine serves one image after another, stopped (SIGSTOP) while it has none. It is ended, and
+ *the next image gets a new one, when it dies, when its kernel reports a bug, and when whoever waits
+ *for the image goes away: supervise does that when an image hangs. A kernel's report of a bug goes
+ *to the console without the "# " of its other messages: for supervise such a line is what the
+ *running case did.
  *
  * Exit status of run and once: 0 switched off, 1 stopped or killed, 2 could not be started.
  */
@@ -39,30 +41,30 @@ enum {
 	STATUS_STOPPED = 1,
 	STATUS_SET_UP = 2,
 
-	MAILBOX_SECTORS = 8 * 16 * 63,	/* the disk's geometry in runners/linux/boot */
-	BOOT_SECONDS = 600,		/* a kernel that has not booted by then never will */
-	NEWS_SECONDS = 5,		/* how often a waiting client is told that the kernel boots */
-	LAST_WORDS = 40,		/* lines of the kernel's console that a dead machine leaves */
+	MAILBOX_SECTORS = 8 * 16 * 63, /* the disk's geometry in runners/linux/boot */
+	BOOT_SECONDS = 600,            /* a kernel that has not booted by then never will */
+	NEWS_SECONDS = 5, /* how often a waiting client is told that the kernel boots */
+	LAST_WORDS = 40,  /* lines of the kernel's console that a dead machine leaves */
 	LINE_MAX_BYTES = 8192,
 	PATH_BYTES = 4096,
 };
 
 struct machine {
-	const char *start;		/* the command */
+	const char *start; /* the command */
 	char folder[64];
-	pid_t process;			/* 0: none; it leads a process group */
+	pid_t process; /* 0: none; it leads a process group */
 	int output;
-	uint32_t number;		/* of the last request */
-	bool bug;			/* its kernel has reported one */
+	uint32_t number; /* of the last request */
+	bool bug;        /* its kernel has reported one */
 	char line[LINE_MAX_BYTES];
 	size_t line_size;
 };
 
 /* Whoever waits for the image. */
 struct client {
-	int file;			/* gets the console */
+	int file; /* gets the console */
 	bool gone;
-	bool socket;			/* file is one: its other end may go away at any time */
+	bool socket; /* file is one: its other end may go away at any time */
 };
 
 /* A signal wants the end of this process. */
@@ -181,10 +183,11 @@ static bool machine_start(struct machine *m, struct client *client)
 }
 
 /*
- * Waits for the next line with a frame, at most `seconds`; its letter is in *frame, what follows is in
- * m->line. Lines without a frame are Bochs's own.
+ * Waits for the next line with a frame, at most `seconds`; its letter is in *frame, what follows is
+ * in m->line. Lines without a frame are Bochs's own.
  */
-static enum event machine_line(struct machine *m, const struct client *client, int seconds, char *frame)
+static enum event machine_line(struct machine *m, const struct client *client, int seconds,
+			       char *frame)
 {
 	static char pending[LINE_MAX_BYTES];
 	static size_t at, size;
@@ -253,10 +256,12 @@ static void tell_last_words(const struct machine *m, struct client *client)
 		rewind(file);
 		while (fgets(line, sizeof(line), file)) {
 			line[strcspn(line, "\r\n")] = 0;
-			/* Of Bochs's log only what made it stop: ">>PANIC<<" there, "p[" in front. */
+			/* Of Bochs's log only what made it stop: ">>PANIC<<" there, "p[" in front.
+			 */
 			if (serial ? lines-- <= LAST_WORDS
 				   : strstr(line, "PANIC") || strstr(line, "p["))
-				tell(client, "# linux: %s: %s\n", serial ? "kernel" : "bochs", line);
+				tell(client, "# linux: %s: %s\n", serial ? "kernel" : "bochs",
+				     line);
 		}
 		fclose(file);
 	}
@@ -266,9 +271,19 @@ static void tell_last_words(const struct machine *m, struct client *client)
 static bool is_bug(const char *line)
 {
 	static const char *const signs[] = {
-		"WARNING: ", "BUG: ", "kernel BUG at ", "Oops", "general protection fault",
-		"Kernel panic", "rcu: INFO: ", "unchecked MSR access error", "stack segment: ",
-		"double fault", "invalid opcode: ", "UBSAN: ", "INFO: task ",
+		"WARNING: ",
+		"BUG: ",
+		"kernel BUG at ",
+		"Oops",
+		"general protection fault",
+		"Kernel panic",
+		"rcu: INFO: ",
+		"unchecked MSR access error",
+		"stack segment: ",
+		"double fault",
+		"invalid opcode: ",
+		"UBSAN: ",
+		"INFO: task ",
 	};
 
 	for (size_t i = 0; i < sizeof(signs) / sizeof(*signs); i++)
@@ -279,7 +294,8 @@ static bool is_bug(const char *line)
 
 /* --- booting --------------------------------------------------------------------------- */
 
-/* Waits until the machine takes requests. Returns false, with words to the client, when it does not. */
+/* Waits until the machine takes requests. Returns false, with words to the client, when it does
+ * not. */
 static bool machine_boot(struct machine *m, struct client *client)
 {
 	const time_t began = time(NULL);
@@ -298,7 +314,8 @@ static bool machine_boot(struct machine *m, struct client *client)
 			return false;
 		case EVENT_TIME:
 			if (time(NULL) - began > BOOT_SECONDS) {
-				tell(client, "# linux: the kernel does not boot: nothing for %u s\n",
+				tell(client,
+				     "# linux: the kernel does not boot: nothing for %u s\n",
 				     BOOT_SECONDS);
 				tell_last_words(m, client);
 				return false;
@@ -320,7 +337,8 @@ static bool machine_boot(struct machine *m, struct client *client)
 
 /* --- one image --------------------------------------------------------------------------- */
 
-/* Copies the file `path` to sector `sector` of the disk; returns its size, or 0 with words to the client. */
+/* Copies the file `path` to sector `sector` of the disk; returns its size, or 0 with words to the
+ * client. */
 static uint32_t mail(int mailbox, uint32_t sector, const char *path, struct client *client)
 {
 	static char bytes[1 << 20];
@@ -331,13 +349,18 @@ static uint32_t mail(int mailbox, uint32_t sector, const char *path, struct clie
 		close(file);
 	if (size <= 0 || size == sizeof(bytes)) {
 		tell(client, "# linux: cannot use %s: %s\n", path,
-		     size < 0 ? strerror(errno) : size ? "larger than 1 MiB" : "empty");
+		     size < 0 ? strerror(errno)
+		     : size   ? "larger than 1 MiB"
+			      : "empty");
 		return 0;
 	}
-	return pwrite(mailbox, bytes, (size_t)size, sector * (off_t)SECTOR_SIZE) == size ? (uint32_t)size : 0;
+	return pwrite(mailbox, bytes, (size_t)size, sector * (off_t)SECTOR_SIZE) == size
+		       ? (uint32_t)size
+		       : 0;
 }
 
-static bool send_request(struct machine *m, struct client *client, const char *elf, const char *tree)
+static bool send_request(struct machine *m, struct client *client, const char *elf,
+			 const char *tree)
 {
 	struct request request = { .magic = REQUEST_MAGIC, .number = m->number + 1 };
 	char path[PATH_BYTES];
@@ -347,8 +370,8 @@ static bool send_request(struct machine *m, struct client *client, const char *e
 	file_in(path, m, "mailbox");
 	mailbox = open(path, O_WRONLY | O_CLOEXEC);
 	request.image_size = mail(mailbox, 1, elf, client);
-	request.tree_size = mail(mailbox, 1 + (request.image_size + SECTOR_SIZE - 1) / SECTOR_SIZE, tree,
-				 client);
+	request.tree_size = mail(mailbox, 1 + (request.image_size + SECTOR_SIZE - 1) / SECTOR_SIZE,
+				 tree, client);
 	good = request.image_size && request.tree_size &&
 	       pwrite(mailbox, &request, sizeof(request), 0) == sizeof(request);
 	close(mailbox);
@@ -414,7 +437,8 @@ static int serve_image(struct machine *m, struct client *client, const char *elf
 	if (booted && send_request(m, client, elf, tree)) {
 		kill(-m->process, SIGCONT);
 		status = follow(m, client);
-		if (!client->gone && !m->bug && (status == STATUS_OFF || status == STATUS_STOPPED) &&
+		if (!client->gone && !m->bug &&
+		    (status == STATUS_OFF || status == STATUS_STOPPED) &&
 		    waitpid(m->process, NULL, WNOHANG) == 0) {
 			kill(-m->process, SIGSTOP);
 			return status;
@@ -463,7 +487,8 @@ static _Noreturn void work(int socket, const char *start, pid_t server)
 		size = recv(client.file, request, sizeof(request) - 1, 0);
 		if (size > 0) {
 			request[size] = 0;
-			answer(&client, serve_image(&m, &client, request, request + strlen(request) + 1));
+			answer(&client,
+			       serve_image(&m, &client, request, request + strlen(request) + 1));
 		}
 		close(client.file);
 	}
@@ -490,7 +515,8 @@ static int serve(const char *path, const char *count, const char *start)
 
 	if (workers < 1)
 		die("COUNT is a number from 1 on, not %s", count);
-	if (file < 0 || bind(file, (const struct sockaddr *)&address, sizeof(address)) || listen(file, 64))
+	if (file < 0 || bind(file, (const struct sockaddr *)&address, sizeof(address)) ||
+	    listen(file, 64))
 		die("cannot make the socket %s: %s", path, strerror(errno));
 	prctl(PR_SET_PDEATHSIG, (long)SIGTERM);
 	signal(SIGPIPE, SIG_IGN);
@@ -557,5 +583,6 @@ int main(int argc, char **argv)
 		return run(argv[2], argv[3], argv[4]);
 	if (argc == 5 && strcmp(argv[1], "once") == 0)
 		return once(argv[2], argv[3], argv[4]);
-	die("usage: session serve SOCKET COUNT START | session run SOCKET ELF DTB | session once START ELF DTB");
+	die("usage: session serve SOCKET COUNT START | session run SOCKET ELF DTB | session once "
+	    "START ELF DTB");
 }
