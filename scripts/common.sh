@@ -133,6 +133,14 @@ processors()
 	getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null || echo 1
 }
 
+# build_folder FOLDER: makes it; dies when that cannot be.
+build_folder()
+{
+	mkdir -p "$1" 2>/dev/null
+	[ -w "$1" ] ||
+		die "cannot write $1; name another build folder in EXITPATH_BUILD, or run configure in one"
+}
+
 # run_child COMMAND [ARGUMENT...]: runs it as the only child, in a process group of its own,
 # with no standard input; the status is the command's. SIGINT, SIGTERM and SIGHUP to this shell
 # end the whole group, then this shell by the same signal.

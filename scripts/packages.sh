@@ -80,6 +80,7 @@ find_missing()
 	missing=
 	reasons=
 	cc=$(compiler)
+	need command setsid util-linux "every boot gets a session of its own"
 	need command prove perl "prove, the test harness, is part of it"
 	if [ "$1" = yes ]; then
 		[ -n "$cc" ] || add_missing gcc "to compile the images"

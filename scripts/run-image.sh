@@ -62,7 +62,7 @@ done
 
 set -f
 set -- --image "$image" --elf "$elf" --cases "$elf.tsv" --dtb "$dtb"
-if [ -f "$deviations" ]; then
+if [ -e "$deviations" ]; then
 	identity=${EXITPATH_IDENTITY:-$(timeout -k 1 30 "$boot" --identify)} ||
 		die "platform '$platform' cannot say what it is: $boot --identify failed"
 	set -- "$@" --deviations "$deviations" --identity "$identity"

@@ -46,7 +46,9 @@ choose_bochs()
 		[ -x "$EXITPATH_BOCHS" ] || run_child "$EXITPATH_TOP/scripts/fetch-bochs.sh" "$1" || exit 2
 		;;
 	*/*)
-		[ -e "$1" ] || die "--bochs: there is no $1"
+		if [ ! -x "$1" ] || [ -d "$1" ]; then
+			die "--bochs: $1 is not a program"
+		fi
 		case $1 in
 		/*) EXITPATH_BOCHS=$1 ;;
 		*) EXITPATH_BOCHS=$PWD/$1 ;;
@@ -264,6 +266,8 @@ if [ -n "$EXITPATH_SHUFFLE" ]; then
 fi
 ask_platform "$on" --identify || die "$answer"
 identity=$answer
+[ ! -e "$platform/deviations.tsv" ] ||
+	"$EXITPATH_BUILD/tools/supervise" --check-deviations "$platform/deviations.tsv" || exit 2
 new_run
 EXITPATH_RESULTS=$run
 EXITPATH_IDENTITY=$identity

@@ -40,7 +40,6 @@ configure()
 	say "configuring"
 	configure_folder=$EXITPATH_BUILD
 	[ "$EXITPATH_BUILD" != "$EXITPATH_TOP/build" ] || configure_folder=$EXITPATH_TOP
-	mkdir -p "$configure_folder" || exit 2
 	(
 		cd "$configure_folder" || exit 2
 		# configure has quoted them.
@@ -77,8 +76,8 @@ build()
 # lock: waits until nobody else configures or builds here. What this shell has open keeps the lock.
 lock()
 {
+	build_folder "$EXITPATH_BUILD"
 	command -v flock >/dev/null || return 0
-	mkdir -p "$EXITPATH_BUILD" || exit 2
 	exec 9>"$EXITPATH_BUILD/.lock" || exit 2
 	flock -n 9 && return
 	say "waiting for another exitpath that builds in $EXITPATH_BUILD"
@@ -141,6 +140,9 @@ esac
 [ "$on" != none ] || on=
 building=yes
 [ ! -e "$EXITPATH_TOP/installed" ] || building=no
+
+# The programs find themselves, and what a boot leaves behind, with it.
+[ -d /proc/self ] || die "/proc is not there; mount it: mount -t proc proc /proc"
 
 find_missing "$building" "$purpose"
 for platform in $on; do

@@ -13,6 +13,11 @@ is "--help: exit status 0" "$status" 0
 like "--help: says what to start with" "$out" 'Start with: exitpath run'
 run_cmd "$exitpath" --version
 is "--version" "$out" "exitpath $(cat "$top/VERSION")"
+for arguments in "--help bogus" "help bogus" "-h run"; do
+	# shellcheck disable=SC2086	# two words
+	run_cmd "$exitpath" $arguments
+	is "$arguments: exit status 2" "$status" 2
+done
 run_cmd "$exitpath" --version extra
 is "--version with an argument: exit status 2" "$status" 2
 for option in --cpu --bochs; do
@@ -145,6 +150,15 @@ is "an unexpected pass: exit status 1" "$status" 1
 like "an unexpected pass: named" "$out" '^  mmu/bad:alpha  SDM 28\.1'
 like "an unexpected pass: counted" "$out" '0 ok, 0 not ok, 0 skipped, 2 known deviations, 5 unexpected passes'
 rm "$tmp/runners/fake/deviations.tsv"
+echo "too few columns" >"$tmp/runners/fake/deviations.tsv"
+run_cmd "$exitpath" run --on fake mmu/bad
+is "a malformed list of deviations: exit status 2, nothing runs" "$status:$out" "2:"
+like "a malformed list of deviations: where" "$err" 'deviations.tsv:1: not 5 columns'
+rm "$tmp/runners/fake/deviations.tsv"
+mkdir "$tmp/runners/fake/deviations.tsv"
+run_cmd "$exitpath" run --on fake mmu/bad
+is "a folder for a list of deviations: exit status 2, nothing runs" "$status:$out" "2:"
+rmdir "$tmp/runners/fake/deviations.tsv"
 
 fake_image vmx/good 'start:status2'
 run_cmd "$exitpath" run --on fake vmx/good

@@ -28,6 +28,16 @@ run_cmd "$configure" --cc=no-such-cc
 is "no such compiler: exit status 2" "$status" 2
 run_cmd "$configure" --bochs "$tmp/no-such-bochs"
 is "no such Bochs: exit status 2" "$status" 2
+run_cmd "$configure" --cc true
+is "a compiler that compiles nothing: exit status 2" "$status" 2
+like "a compiler that compiles nothing: says so" "$err" 'true does not compile'
+# shellcheck disable=SC2016	# the values are meant as they are
+for value in "a'b" 'a#b' 'a$b' 'a\b' 'a
+b'; do
+	run_cmd "$configure" --bochs "$value"
+	is "--bochs $value: exit status 2" "$status" 2
+	like "--bochs $value: says why" "$err" "cannot be kept in config.mk"
+done
 run_cmd "$configure" --prefix relative
 is "a relative prefix: exit status 2" "$status" 2
 run_cmd "$configure" --cross-prefix no-such-target-

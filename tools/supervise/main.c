@@ -39,6 +39,9 @@ static const char usage[] =
 	"  --count N             how often an image repeats what it draws at random (its own number)\n"
 	"  --help                prints this\n"
 	"\n"
+	"   or: supervise --check-deviations FILE\n"
+	"Only says whether FILE is a list of deviations.\n"
+	"\n"
 	"Runs BOOT-COMMAND... ELF DTB for each boot. Exit status: 0 when every case is ok, skipped or a listed\n"
 	"deviation; 1 otherwise; 2 when the set-up is broken.\n";
 
@@ -128,6 +131,20 @@ static void check_arguments(const struct arguments *a)
 		wrong_usage("-- BOOT-COMMAND is missing", "");
 }
 
+/* Ends the program: 0 when `path` is a list of deviations, 2 with a message when it is not. */
+static _Noreturn void check_deviations(const char *path)
+{
+	struct deviation_list list;
+	struct text error = { 0 };
+	bool good = deviation_list_read(&list, path, "", &error);
+
+	if (!good)
+		fprintf(stderr, "supervise: %s\n", error.data);
+	deviation_list_free(&list);
+	text_free(&error);
+	exit(good ? EXIT_AS_EXPECTED : EXIT_BROKEN);
+}
+
 static void parse_arguments(struct arguments *a, int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -146,6 +163,7 @@ static void parse_arguments(struct arguments *a, int argc, char **argv)
 		{ "seed", required_argument, NULL, 'n' },
 		{ "count", required_argument, NULL, 'C' },
 		{ "go-on", no_argument, NULL, 'g' },
+		{ "check-deviations", required_argument, NULL, 'K' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -199,6 +217,8 @@ static void parse_arguments(struct arguments *a, int argc, char **argv)
 		case 'g':
 			a->go_on = true;
 			break;
+		case 'K':
+			check_deviations(optarg);
 		case 'h':
 			fputs(usage, stdout);
 			exit(EXIT_AS_EXPECTED);
