@@ -17,6 +17,8 @@ endif
 
 CC      = gcc
 HOSTCC  = gcc
+LD      = ld
+AR      = ar
 OBJCOPY = objcopy
 STRIP   = $(OBJCOPY) --strip-all
 DTC     = dtc
@@ -39,15 +41,19 @@ IMAGE_CFLAGS = -std=gnu11 -O2 -g $(WARN) -ffreestanding -fno-pic -fno-pie -mno-r
 	-mgeneral-regs-only -fno-asynchronous-unwind-tables -fno-stack-protector \
 	-fno-strict-aliasing -fno-delete-null-pointer-checks -fcf-protection=none \
 	-ffile-prefix-map=$(SRC)/= $(CASE_ORDER_CFLAGS) -I$(SRC)/lib -I$(SRC)/lib/x86 -I$(B)/gen
-IMAGE_LDFLAGS = -nostdlib -static -Wl,--build-id=none -Wl,-z,noexecstack \
-	-Wl,-z,max-page-size=4096 -Wl,--no-warn-rwx-segments -Wl,--gc-sections
+# The linker itself, not through the compiler: there are hundreds of links.
+IMAGE_LDFLAGS = -nostdlib -static --build-id=none -z noexecstack -z max-page-size=4096 \
+	--no-warn-rwx-segments --gc-sections
 HOST_CFLAGS = -std=c11 -D_GNU_SOURCE -O2 -g $(WARN)
 
 IMAGES   := $(sort $(patsubst $(SRC)/x86/%.c,%,$(wildcard $(SRC)/x86/*/*.c)))
 LIB_SRC  := $(sort $(wildcard $(SRC)/lib/*.c $(SRC)/lib/x86/*/*.c))
 LIB_ASM  := $(sort $(filter-out %/rom.S,$(wildcard $(SRC)/lib/x86/*/*.S)))
-LIB_OBJ  := $(patsubst $(SRC)/%.c,$(B)/obj/%.o,$(LIB_SRC)) \
-	    $(patsubst $(SRC)/%.S,$(B)/obj/%.S.o,$(LIB_ASM))
+# What an image takes of the library: the assembly always (entry points that nothing calls), of the rest
+# what it needs.
+LIB_ASM_OBJ := $(patsubst $(SRC)/%.S,$(B)/obj/%.S.o,$(LIB_ASM))
+LIB_OBJ  := $(patsubst $(SRC)/%.c,$(B)/obj/%.o,$(LIB_SRC))
+LIB      := $(LIB_ASM_OBJ) $(B)/obj/lib.a
 LDS      := $(SRC)/lib/x86/boot/image.lds
 TOOLS    := $(sort $(patsubst $(SRC)/tools/%.c,%,$(wildcard $(SRC)/tools/*.c)) \
 	    $(patsubst $(SRC)/tools/%/,%,$(dir $(wildcard $(SRC)/tools/*/*.c))))
@@ -86,18 +92,22 @@ $(B)/obj/x86/%.o: $(SRC)/x86/%.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(IMAGE_CFLAGS) -MMD -MP -c -o $@ $<
 
+$(B)/obj/lib.a: $(LIB_OBJ)
+	$(Q)rm -f $@
+	$(Q)$(AR) rcs $@ $(LIB_OBJ)
+
 # Linked twice: the second time with the SDM section titles of its own cases.
-$(B)/obj/images/%.pass1: $(B)/obj/x86/%.o $(LIB_OBJ) $(LDS)
+$(B)/obj/images/%.pass1: $(B)/obj/x86/%.o $(LIB) $(LDS)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(IMAGE_LDFLAGS) -T $(LDS) -o $@ $< $(LIB_OBJ) $(LIBFDT_A)
+	$(Q)$(LD) $(IMAGE_LDFLAGS) -T $(LDS) -o $@ $< $(LIB) $(LIBFDT_A)
 $(B)/obj/images/%.sections.c: $(B)/obj/images/%.pass1 $(B)/tools/imageinfo $(wildcard $(SRC)/spec/*.csv)
 	$(Q)$(B)/tools/imageinfo --spec $(SRC)/spec --sections $< > $@
 $(B)/obj/images/%.sections.o: $(B)/obj/images/%.sections.c $(CONFIG)
 	$(Q)$(CC) $(IMAGE_CFLAGS) -c -o $@ $<
 # imageinfo needs two symbols; the pass before has them all, for a debugger.
-$(B)/images/%: $(B)/obj/x86/%.o $(B)/obj/images/%.sections.o $(LIB_OBJ) $(LDS)
+$(B)/images/%: $(B)/obj/x86/%.o $(B)/obj/images/%.sections.o $(LIB) $(LDS)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(IMAGE_LDFLAGS) -T $(LDS) -o $@ $< $(B)/obj/images/$*.sections.o $(LIB_OBJ) $(LIBFDT_A)
+	$(Q)$(LD) $(IMAGE_LDFLAGS) -S -T $(LDS) -o $@ $< $(B)/obj/images/$*.sections.o $(LIB) $(LIBFDT_A)
 	$(Q)$(OBJCOPY) --strip-all -K __cases_start -K __cases_end $@
 	$(Q)[ $$(wc -c <$@) -le 262144 ] || { echo "$@: more than 256 KiB; split it" >&2; exit 1; }
 $(B)/images/%.tsv: $(B)/images/% $(B)/tools/imageinfo
@@ -152,9 +162,9 @@ $(B)/obj/core/%.o: $(SRC)/runners/core/%.c $(CONFIG)
 $(B)/obj/core/%.o: $(SRC)/runners/kvm/%.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CORE_CFLAGS) -c -o $@ $<
-$(B)/runners/core/core: $(CORE_OBJ) $(LIB_OBJ) $(LDS)
+$(B)/runners/core/core: $(CORE_OBJ) $(LIB) $(LDS)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(IMAGE_LDFLAGS) -T $(LDS) -Wl,-s -o $@ $(CORE_OBJ) $(LIB_OBJ) $(LIBFDT_A)
+	$(Q)$(LD) $(IMAGE_LDFLAGS) -s -T $(LDS) -o $@ $(CORE_OBJ) $(LIB) $(LIBFDT_A)
 
 $(B)/runners/%.dtb: $(SRC)/runners/%.dts $(CONFIG)
 	@mkdir -p $(@D)

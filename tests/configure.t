@@ -84,7 +84,7 @@ like "a compiler for another processor: what to do" "$err" 'cross-prefix'
 is "a failed configure leaves the old config.mk" "$(value CC)" "$tmp/bin/my-clang"
 
 # A cross-compiler is what its prefix says; host programs still use the host's compiler.
-for tool in gcc ld objcopy; do
+for tool in gcc ld ar objcopy; do
 	ln -s "$(command -v "$tool")" "$tmp/bin/my-cross-$tool"
 done
 run_cmd "$configure" --cross-prefix "$tmp/bin/my-cross-"
