@@ -42,7 +42,7 @@ fake_bochs 'exec sleep 100'
 ask "a Bochs that hangs" 2 'does not end; is it Bochs' "$boot" --probe
 rm "$tmp/bochs"
 mkdir "$tmp/bochs"
-ask "a folder" 2 'there is no command' "$boot" --probe
+ask "a folder" 2 'there is no command|cannot be executed' "$boot" --probe
 rmdir "$tmp/bochs"
 ask "nothing there" 2 'there is no command .*exitpath setup' "$boot" --probe
 
