@@ -1,5 +1,6 @@
 #!/bin/sh
-# docs/findings.md speaks of every known deviation, and of no case that does not exist.
+# docs/findings.md speaks of every known deviation, and neither it nor the lists of deviations of a
+# case that does not exist.
 #
 # Under "## PLATFORM" every row of a table is one finding: the first column has its SDM sections,
 # separated by "; ", and somewhere in the row are the ids of its cases, as globs in backquotes. A
@@ -110,6 +111,7 @@ cases >"$tmp/cases"
 
 is "every deviation is in docs/findings.md" "$(uncovered "$tmp/rows" "$tmp/deviations")" ""
 is "every case that it names exists" "$(strangers "$tmp/cases" "$tmp/rows")" ""
+is "every case that a list of deviations names exists" "$(strangers "$tmp/cases" "$tmp/deviations")" ""
 like "there are findings" "$(wc -l <"$tmp/rows")" '[1-9][0-9]'
 
 # --- the test itself ---
