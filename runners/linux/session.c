@@ -2,19 +2,19 @@
  * session: keeps machines with a booted kernel, so that many images share one boot.
  *
  *	session serve SOCKET COUNT START   waits for `run` on the Unix socket SOCKET, with at most
- *COUNT machines; ends with whoever started it session run SOCKET ELF DTB         one image on one
- *of them; its console is standard output session once START ELF DTB         the same on a machine
- *of its own
+ *	                                   COUNT machines; ends with whoever started it
+ *	session run SOCKET ELF DTB         one image on one of them; its console is standard output
+ *	session once START ELF DTB         the same on a machine of its own
  *
  * START FOLDER boots a machine in that folder: it becomes Bochs, whose standard output has the
- *lines of runners/linux/wire.h, whose disk is FOLDER/mailbox, and whose kernel writes to
- *FOLDER/serial.
+ * lines of runners/linux/wire.h, whose disk is FOLDER/mailbox, and whose kernel writes to
+ * FOLDER/serial.
  *
  * A machine serves one image after another, stopped (SIGSTOP) while it has none. It is ended, and
- *the next image gets a new one, when it dies, when its kernel reports a bug, and when whoever waits
- *for the image goes away: supervise does that when an image hangs. A kernel's report of a bug goes
- *to the console without the "# " of its other messages: for supervise such a line is what the
- *running case did.
+ * the next image gets a new one, when it dies, when its kernel reports a bug, and when whoever waits
+ * for the image goes away: supervise does that when an image hangs. A kernel's report of a bug goes
+ * to the console without the "# " of its other messages: for supervise such a line is what the
+ * running case has to answer for.
  *
  * Exit status of run and once: 0 switched off, 1 stopped or killed, 2 could not be started.
  */
@@ -122,7 +122,8 @@ static void file_in(char *path, const struct machine *m, const char *name)
 static void machine_end(struct machine *m)
 {
 	static const char *const names[] = {
-		"mailbox", "serial", "rc", "rom", "image", "log", "stderr", "debugger", "vgarom",
+		"mailbox", "mailbox.lock", "serial", "rc", "rom", "image", "log", "stderr",
+		"debugger", "vgarom",
 	};
 	char path[PATH_BYTES];
 
