@@ -81,7 +81,7 @@ static struct bytes read_file(const char *path)
 {
 	struct bytes file = { 0 };
 	FILE *in = fopen(path, "rb");
-	long size;
+	long size = -1;
 
 	if (!in || fseek(in, 0, SEEK_END) || (size = ftell(in)) < 0)
 		die("%s: %s", path, strerror(errno));
