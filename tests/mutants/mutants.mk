@@ -6,11 +6,10 @@
 M        := $(B)/mutants/$(MUTATE)
 HV       := $(patsubst $(SRC)/lib/x86/hv/%.c,%,$(wildcard $(SRC)/lib/x86/hv/*.c))
 M_IMAGES := $(filter hv/%,$(IMAGES))
-M_LIB    := $(filter-out $(B)/obj/lib/x86/hv/%,$(LIB_OBJ)) $(HV:%=$(M)/obj/%.o) \
+M_LIB    := $(filter-out $(B)/obj/lib/x86/hv/%,$(LIB_ASM_OBJ) $(LIB_OBJ)) $(HV:%=$(M)/obj/%.o) \
 	    $(if $(filter all,$(MUTATE)),$(M)/obj/mutant.o)
 M_CFLAGS := $(IMAGE_CFLAGS) -Os -w -I$(SRC)/tests/mutants $(if $(filter all,$(MUTATE)),-include mutant.h)
-comma    := ,
-M_WRAP   := $(if $(filter all,$(MUTATE)),-Wl$(comma)--wrap=platform_read)
+M_WRAP   := $(if $(filter all,$(MUTATE)),--wrap=platform_read)
 
 .PHONY: mutants
 .DEFAULT_GOAL := mutants
@@ -34,10 +33,10 @@ $(M)/obj/mutant.o: $(SRC)/tests/mutants/mutant.c
 	$(Q)$(CC) $(M_CFLAGS) -c -o $@ $<
 $(M_IMAGES:%=$(M)/images/%): $(M)/images/%: $(B)/images/% $(M_LIB)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(IMAGE_LDFLAGS) $(M_WRAP) -T $(LDS) -o $@ $(B)/obj/x86/$*.o $(B)/obj/images/$*.sections.o \
+	$(Q)$(LD) $(IMAGE_LDFLAGS) $(M_WRAP) -T $(LDS) -o $@ $(B)/obj/x86/$*.o $(B)/obj/images/$*.sections.o \
 		$(M_LIB) $(LIBFDT_A)
 	$(Q)$(OBJCOPY) --strip-all -K __cases_start -K __cases_end $@
 $(M)/runners/core/core: $(CORE_OBJ) $(M_LIB)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(IMAGE_LDFLAGS) $(M_WRAP) -T $(LDS) -Wl,-s -o $@ $(CORE_OBJ) $(M_LIB) $(LIBFDT_A)
+	$(Q)$(LD) $(IMAGE_LDFLAGS) $(M_WRAP) -T $(LDS) -s -o $@ $(CORE_OBJ) $(M_LIB) $(LIBFDT_A)
 -include $(wildcard $(M)/obj/*.d)
