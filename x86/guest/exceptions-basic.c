@@ -331,5 +331,6 @@ CASE(nmi_blocks_nmi_until_iret, PROVES("exceptions:vector.2", "exceptions:frame.
 	while (nmi.count < 2)
 		pause();
 	EXPECT_EQ(nmi.count_inside, 1);
+	EXPECT_EQ(nmi.count, 2);
 	EXPECT_EQ(nmi.stack_end, this_cpu()->tss.ist[IST_NMI - 1]);
 }

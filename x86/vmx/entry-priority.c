@@ -16,9 +16,7 @@ static struct gate *idt;
 
 static void start(void)
 {
-	unblock_nmis();
-	vmx_start();
-	idt = guest_handlers_start();
+	idt = guest_handlers_begin();
 }
 
 BEFORE_EACH_CASE(start);

@@ -14,17 +14,14 @@
 #include "cpu/safe.h"
 #include "mmu/pages.h"
 #include "string.h"
-#include "vmx/guest.h"
 #include "vmx/handlers.h"
+#include "vmx/injection.h"
 
 static struct gate *idt;
 
 static void start(void)
 {
-	/* An injected NMI of the case before has blocked them, and no exit changes that: 30.5.5. */
-	unblock_nmis();
-	vmx_start();
-	idt = guest_handlers_start();
+	idt = guest_handlers_begin();
 }
 
 BEFORE_EACH_CASE(start);
@@ -33,61 +30,37 @@ GUEST_CODE(target, "", "ud2");
 
 #define INTERRUPT	0x51	/* a vector of no exception */
 
-struct event {
-	enum injected_type type;
-	u8 vector;
-	bool has_error;
-	u8 length;		/* of the instruction that a software event is said to come from */
-	u64 rflags;		/* besides bit 1 */
-};
-
 #define ERROR_CODE	0xabcd
 
-static bool in_software(const struct event *event)
+static outcome_t inject(const struct injected_event *event)
 {
-	return event->length != 0;
+	return inject_event(event, ERROR_CODE, &guest_target);
 }
 
-static u64 identification(const struct event *event)
-{
-	return INJECTED_EVENT(event->type, event->vector) |
-	       (event->has_error ? INJECTED_ERROR_CODE : 0);
-}
-
-static outcome_t inject(const struct event *event)
-{
-	vmwrite(INJECTED_EVENT_IDENTIFICATION, identification(event));
-	vmwrite(INJECTED_EVENT_ERROR_CODE, ERROR_CODE);
-	/* Of no meaning for the other events. */
-	vmwrite(VM_ENTRY_INSTRUCTION_LENGTH, in_software(event) ? event->length : 5);
-	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | event->rflags);
-	return enter_at_instruction(&guest_target);
-}
-
-static const struct event external_interrupt = { .type = EVENT_TYPE_EXTERNAL_INTERRUPT,
+static const struct injected_event external_interrupt = { .type = EVENT_TYPE_EXTERNAL_INTERRUPT,
 						 .vector = INTERRUPT,
 						 .rflags = RFLAGS_IF };
-static const struct event nmi = { .type = EVENT_TYPE_NMI, .vector = VECTOR_NMI };
-static const struct event exception = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+static const struct injected_event nmi = { .type = EVENT_TYPE_NMI, .vector = VECTOR_NMI };
+static const struct injected_event exception = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
 					.vector = VECTOR_NM };
-static const struct event exception_with_error = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+static const struct injected_event exception_with_error = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
 						   .vector = VECTOR_GP,
 						   .has_error = true };
-static const struct event page_fault = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+static const struct injected_event page_fault = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
 					 .vector = VECTOR_PF,
 					 .has_error = true };
-static const struct event debug_exception = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+static const struct injected_event debug_exception = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
 					      .vector = VECTOR_DB };
-static const struct event software_interrupt = { .type = EVENT_TYPE_SOFTWARE_INTERRUPT,
+static const struct injected_event software_interrupt = { .type = EVENT_TYPE_SOFTWARE_INTERRUPT,
 						 .vector = INTERRUPT,
 						 .length = 2 };
-static const struct event int1 = { .type = EVENT_TYPE_PRIVILEGED_SOFTWARE_EXCEPTION,
+static const struct injected_event int1 = { .type = EVENT_TYPE_PRIVILEGED_SOFTWARE_EXCEPTION,
 				   .vector = VECTOR_DB,
 				   .length = 1 };
-static const struct event int3 = { .type = EVENT_TYPE_SOFTWARE_EXCEPTION,
+static const struct injected_event int3 = { .type = EVENT_TYPE_SOFTWARE_EXCEPTION,
 				   .vector = VECTOR_BP,
 				   .length = 1 };
-static const struct event into = { .type = EVENT_TYPE_SOFTWARE_EXCEPTION,
+static const struct injected_event into = { .type = EVENT_TYPE_SOFTWARE_EXCEPTION,
 				   .vector = VECTOR_OF,
 				   .length = 15 };
 
@@ -95,7 +68,7 @@ static const struct event into = { .type = EVENT_TYPE_SOFTWARE_EXCEPTION,
 
 static void is_delivered(const struct case_def *this_case)
 {
-	const struct event *event = this_case->row;
+	const struct injected_event *event = this_case->row;
 	const struct guest_frame *frame;
 	u64 rsp;
 
@@ -142,7 +115,7 @@ CASE(gate_of_the_guest, PROVES("event-injection:inject.idt"), NEEDS(VMX))
 /* The flags are those of the field, RF among them; the handler has those of an interrupt gate. */
 static void flags_are_pushed(const struct case_def *this_case)
 {
-	const struct event *event = this_case->row;
+	const struct injected_event *event = this_case->row;
 
 	REQUIRE_HANDLER(inject(event), event->vector);
 	EXPECT_EQ(guest_frame(event->has_error)->rflags, RFLAGS_FIXED | event->rflags);
@@ -152,7 +125,7 @@ static void flags_are_pushed(const struct case_def *this_case)
 
 #define SOME_FLAGS	(RFLAGS_IF | RFLAGS_CF | RFLAGS_OF | RFLAGS_IOPL | RFLAGS_NT)
 #define FLAGS(name, ...)							\
-	static const struct event name = { __VA_ARGS__ };			\
+	static const struct injected_event name = { __VA_ARGS__ };			\
 	CASE_RUN(flags_of_##name, flags_are_pushed, PROVES("event-injection:inject.rflags"),	\
 		 NEEDS(VMX), ROW(&name))
 FLAGS(fault_with_rf_0, .type = EVENT_TYPE_HARDWARE_EXCEPTION, .vector = VECTOR_NM,
@@ -183,14 +156,14 @@ CASE(after_the_list_of_msrs, PROVES("event-injection:inject.when"), NEEDS(VMX))
 	list[1] = 0x2222;
 	vmwrite(VM_ENTRY_MSR_LOAD_ADDRESS, physical(list));
 	vmwrite(VM_ENTRY_MSR_LOAD_COUNT, 1);
-	vmwrite(INJECTED_EVENT_IDENTIFICATION, identification(&exception));
+	vmwrite(INJECTED_EVENT_IDENTIFICATION, injected_identification(&exception));
 	vmwrite(GUEST_RSP, (u64)stack + PAGE_SIZE);
 	REQUIRE_HANDLER(resume(), exception.vector);
 	EXPECT_EQ(vmread(GUEST_IA32_SYSENTER_ESP), 0x2222);
 	EXPECT_EQ(vmread(GUEST_RSP), (u64)stack + PAGE_SIZE - 40);
 	memset(stack, 0, PAGE_SIZE);
 	list[0] = IA32_FS_BASE;
-	vmwrite(INJECTED_EVENT_IDENTIFICATION, identification(&exception));
+	vmwrite(INJECTED_EVENT_IDENTIFICATION, injected_identification(&exception));
 	vmwrite(GUEST_RSP, (u64)stack + PAGE_SIZE);
 	EXPECT(resume(), OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_MSR_LOADING, 1));
 	EXPECT_EQ(stack[PAGE_SIZE / 8 - 5], 0);
@@ -202,7 +175,7 @@ CASE(after_the_list_of_msrs, PROVES("event-injection:inject.when"), NEEDS(VMX))
 /* The debug exception that comes by itself sets DR6.BS and clears DR7.GD: 7.15, 20.2. */
 static void debug_registers_stay(const struct case_def *this_case)
 {
-	const struct event *event = this_case->row;
+	const struct injected_event *event = this_case->row;
 
 	vmcs_set_control(CONTROL_ENTRY_LOAD_DEBUG_CONTROLS);
 	vmcs_set_control(CONTROL_EXIT_SAVE_DEBUG_CONTROLS);
@@ -246,7 +219,7 @@ CASE(cr2_after_page_fault, PROVES("event-injection:inject.cr2"), NEEDS(VMX))
 
 static void does_not_exit(const struct case_def *this_case)
 {
-	const struct event *event = this_case->row;
+	const struct injected_event *event = this_case->row;
 
 	vmwrite(EXCEPTION_BITMAP, BITS(31, 0));
 	vmcs_set_control(CONTROL_PIN_NMI_EXITING);
@@ -290,7 +263,7 @@ CASE(shutdown_state_ends, PROVES("event-injection:inject.active"),
 /* Blocking would last for the handler's first instruction, which exits. */
 CASE(blocking_ends, PROVES("event-injection:inject.no_blocking"), NEEDS(VMX))
 {
-	static const struct event with_if = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+	static const struct injected_event with_if = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
 					      .vector = VECTOR_NM,
 					      .rflags = RFLAGS_IF };
 
@@ -347,7 +320,7 @@ CASE(nmi_blocks_nmis, PROVES("event-injection:inject.type.nmi_phys"),
 	vmwrite(GUEST_IDTR_BASE, (u64)this_cpu()->idt);
 	trap_on(VECTOR_NMI, send_another);
 	this_cpu()->idt[VECTOR_NMI].ist = IST_NONE;
-	vmwrite(INJECTED_EVENT_IDENTIFICATION, identification(&nmi));
+	vmwrite(INJECTED_EVENT_IDENTIFICATION, injected_identification(&nmi));
 	EXPECT(enter_at_instruction(&guest_leave), GUEST_DONE);
 	EXPECT_EQ(nmis_before_iret, 1);
 	EXPECT_EQ(nmis, 2);
@@ -364,7 +337,7 @@ CASE(nmi_blocking_is_saved, PROVES("event-injection:inject.type.nmi_phys"), NEED
 /* Were they still pending, they would exit at the handler. */
 static void drops_pending_debug_exceptions(const struct case_def *this_case)
 {
-	const struct event *event = this_case->row;
+	const struct injected_event *event = this_case->row;
 
 	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_DB));
 	vmwrite(GUEST_PENDING_DEBUG_EXCEPTIONS, PENDING_ENABLED | BIT(0));

@@ -13,17 +13,14 @@
 #include "cpu/traps.h"
 #include "ept/ept.h"
 #include "mmu/pages.h"
-#include "vmx/guest.h"
 #include "vmx/handlers.h"
+#include "vmx/injection.h"
 
 static struct gate *idt;
 
 static void start(void)
 {
-	/* An injected NMI of the case before has blocked them, and no exit changes that: 30.5.5. */
-	unblock_nmis();
-	vmx_start();
-	idt = guest_handlers_start();
+	idt = guest_handlers_begin();
 }
 
 BEFORE_EACH_CASE(start);
@@ -33,44 +30,25 @@ GUEST_CODE(target, "", "ud2");
 #define INTERRUPT	0x51	/* a vector of no exception */
 #define ERROR_CODE	0x1234	/* bit 0 is EXT */
 
-struct event {
-	enum injected_type type;
-	u8 vector;
-	bool has_error;
-	u8 length;		/* of the instruction that a software event is said to come from */
-	u64 rflags;		/* besides bit 1 */
-};
-
-static const struct event external_interrupt = { .type = EVENT_TYPE_EXTERNAL_INTERRUPT,
+static const struct injected_event external_interrupt = { .type = EVENT_TYPE_EXTERNAL_INTERRUPT,
 						 .vector = INTERRUPT, .rflags = RFLAGS_IF };
-static const struct event nmi = { .type = EVENT_TYPE_NMI, .vector = VECTOR_NMI };
-static const struct event exception = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+static const struct injected_event nmi = { .type = EVENT_TYPE_NMI, .vector = VECTOR_NMI };
+static const struct injected_event exception = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
 					.vector = VECTOR_NM };
-static const struct event general_protection = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+static const struct injected_event general_protection = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
 						 .vector = VECTOR_GP, .has_error = true };
-static const struct event double_fault = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
+static const struct injected_event double_fault = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
 					   .vector = VECTOR_DF, .has_error = true };
-static const struct event software_interrupt = { .type = EVENT_TYPE_SOFTWARE_INTERRUPT,
+static const struct injected_event software_interrupt = { .type = EVENT_TYPE_SOFTWARE_INTERRUPT,
 						 .vector = INTERRUPT, .length = 2 };
-static const struct event int1 = { .type = EVENT_TYPE_PRIVILEGED_SOFTWARE_EXCEPTION,
+static const struct injected_event int1 = { .type = EVENT_TYPE_PRIVILEGED_SOFTWARE_EXCEPTION,
 				   .vector = VECTOR_DB, .length = 1 };
-static const struct event int3 = { .type = EVENT_TYPE_SOFTWARE_EXCEPTION, .vector = VECTOR_BP,
+static const struct injected_event int3 = { .type = EVENT_TYPE_SOFTWARE_EXCEPTION, .vector = VECTOR_BP,
 				   .length = 3 };
 
-static u64 identification(const struct event *event)
+static outcome_t inject(const struct injected_event *event)
 {
-	return INJECTED_EVENT(event->type, event->vector) |
-	       (event->has_error ? INJECTED_ERROR_CODE : 0);
-}
-
-static outcome_t inject(const struct event *event)
-{
-	vmwrite(INJECTED_EVENT_IDENTIFICATION, identification(event));
-	/* 29.2.1.3: the error code of #DF is 0 as that of any, and it is 15 bits. */
-	vmwrite(INJECTED_EVENT_ERROR_CODE, ERROR_CODE);
-	vmwrite(VM_ENTRY_INSTRUCTION_LENGTH, event->length ? event->length : 5);
-	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | event->rflags);
-	return enter_at_instruction(&guest_target);
+	return inject_event(event, ERROR_CODE, &guest_target);
 }
 
 /* 7.13 Error Code: the index of a gate of the IDT. */
@@ -79,7 +57,7 @@ static u64 gate_error(u8 vector, bool external)
 	return (u64)vector << 3 | 2 | external;
 }
 
-static bool sets_ext(const struct event *event)
+static bool sets_ext(const struct injected_event *event)
 {
 	return event->type != EVENT_TYPE_SOFTWARE_INTERRUPT &&
 	       event->type != EVENT_TYPE_SOFTWARE_EXCEPTION;
@@ -89,10 +67,10 @@ static bool sets_ext(const struct event *event)
 
 /* --- a nested exception that exits ------------------------------------------------------------ */
 
-static void expect_original_event(const struct event *event)
+static void expect_original_event(const struct injected_event *event)
 {
 	/* Bit 12 is undefined. */
-	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~BIT(12), identification(event));
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~BIT(12), injected_identification(event));
 	if (event->has_error)
 		EXPECT_EQ(vmread(ORIGINAL_EVENT_ERROR_CODE), ERROR_CODE);
 	if (event->length)
@@ -106,7 +84,7 @@ static void expect_original_event(const struct event *event)
 /* The gate is not present: #NP. Together with a fault that would be #DF, which is another case. */
 static void nested_exception_exits(const struct case_def *this_case)
 {
-	const struct event *event = this_case->row;
+	const struct injected_event *event = this_case->row;
 
 	idt[event->vector].type = NOT_PRESENT;
 	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_NP));
@@ -120,7 +98,7 @@ static void nested_exception_exits(const struct case_def *this_case)
 /* The same without the exception bitmap: #NP is delivered. */
 static void nested_exception_is_delivered(const struct case_def *this_case)
 {
-	const struct event *event = this_case->row;
+	const struct injected_event *event = this_case->row;
 
 	idt[event->vector].type = NOT_PRESENT;
 	REQUIRE_HANDLER(inject(event), VECTOR_NP);
@@ -203,7 +181,7 @@ CASE(fault_in_a_double_fault_may_exit, PROVES("event-injection:inject.nested_bit
 /* A guest at CPL 3; the gates have DPL 0. Software events fault, the others do not. */
 static void gate_dpl(const struct case_def *this_case)
 {
-	const struct event *event = this_case->row;
+	const struct injected_event *event = this_case->row;
 
 	guest_to_user_mode();
 	audit_guest_changes_segments();
@@ -238,7 +216,7 @@ GATE_DPL(int3, "inject.gate_dpl");
 /* --- memory: EPT, and the APIC-access page ----------------------------------------------- */
 
 /* A stack in a page that EPT does not let be written. */
-static void delivery_meets_ept(const struct event *event, u64 flags, outcome_t want)
+static void delivery_meets_ept(const struct injected_event *event, u64 flags, outcome_t want)
 {
 	struct ept ept;
 	u8 *stack = page_alloc();
@@ -247,14 +225,14 @@ static void delivery_meets_ept(const struct event *event, u64 flags, outcome_t w
 	ept_map(&ept, physical(stack), physical(stack), flags, LEVEL_PTE);
 	ept_invalidate(&ept);
 	idt[event->vector].ist = IST_NONE;
-	vmwrite(INJECTED_EVENT_IDENTIFICATION, identification(event));
+	vmwrite(INJECTED_EVENT_IDENTIFICATION, injected_identification(event));
 	vmwrite(INJECTED_EVENT_ERROR_CODE, ERROR_CODE);
 	vmwrite(VM_ENTRY_INSTRUCTION_LENGTH, event->length);
 	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | event->rflags);
 	vmwrite(GUEST_RIP, (u64)guest_target.at);
 	vmwrite(GUEST_RSP, (u64)stack + PAGE_SIZE);
 	REQUIRE(resume(), want);
-	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~BIT(12), identification(event));
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~BIT(12), injected_identification(event));
 	EXPECT_EQ(vmread(GUEST_PHYSICAL_ADDRESS) & PAGE_MASK, physical(stack));
 	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_target.at);
 	EXPECT_EQ(vmread(GUEST_RSP), (u64)stack + PAGE_SIZE);
@@ -292,7 +270,7 @@ CASE(apic_access_in_the_delivery, PROVES("event-injection:inject.apic_access"),
 
 	vmcs_set_control(CONTROL_PROC2_VIRTUALIZE_APIC_ACCESSES);
 	vmwrite(APIC_ACCESS_ADDRESS, physical(page));
-	vmwrite(INJECTED_EVENT_IDENTIFICATION, identification(&external_interrupt));
+	vmwrite(INJECTED_EVENT_IDENTIFICATION, injected_identification(&external_interrupt));
 	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
 	vmwrite(GUEST_RIP, (u64)guest_target.at);
 	vmwrite(GUEST_RSP, (u64)page + 0x800);
@@ -300,6 +278,6 @@ CASE(apic_access_in_the_delivery, PROVES("event-injection:inject.apic_access"),
 	EXPECT_EQ(FIELD(vmread(EXIT_QUALIFICATION), 15, 12), 3);
 	EXPECT_TRUE(FIELD(vmread(EXIT_QUALIFICATION), 11, 0) < 0x800);
 	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~BIT(12),
-		  identification(&external_interrupt));
+		  injected_identification(&external_interrupt));
 	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_target.at);
 }

@@ -141,19 +141,28 @@ static enum step call(struct job *job, u16 selector, u64 offset)
 	return step == STEP_DONE ? transfer(job, selector, offset) : step;
 }
 
-/* CALL and JMP with a far pointer in memory: FFH, ModRM.reg 3 and 5. */
-static enum step indirect(struct job *job)
+/* The operand m16:16 or m16:32; a register is none. */
+static enum step read_far_pointer(struct job *job, u64 *offset, u64 *selector)
 {
 	u32 size = job->insn.operand_size;
-	u64 offset = 0, selector = 0;
 	enum step step;
 
 	if (is_register(job))
 		return raise(job, VECTOR_UD);
-	step = access(job, job->insn.segment, job->insn.offset, &offset, size, ACCESS_READ);
+	*offset = *selector = 0;
+	step = access(job, job->insn.segment, job->insn.offset, offset, size, ACCESS_READ);
 	if (step == STEP_DONE)
-		step = access(job, job->insn.segment, job->insn.offset + size, &selector, 2,
+		step = access(job, job->insn.segment, job->insn.offset + size, selector, 2,
 			      ACCESS_READ);
+	return step;
+}
+
+/* CALL and JMP with a far pointer in memory: FFH, ModRM.reg 3 and 5. */
+static enum step indirect(struct job *job)
+{
+	u64 offset, selector;
+	enum step step = read_far_pointer(job, &offset, &selector);
+
 	if (step != STEP_DONE)
 		return step;
 	return reg_of(job) == 3 ? call(job, selector, offset) : transfer(job, selector, offset);
@@ -309,20 +318,13 @@ static enum step move_to_segment(struct job *job)
 /* LDS, LES, LFS, LGS, LSS. With a register, C4H and C5H would be VEX: there is none here. */
 static enum step load_pointer(struct job *job, u32 number)
 {
-	u32 size = job->insn.operand_size;
-	u64 offset = 0, selector = 0;
-	enum step step;
+	u64 offset, selector;
+	enum step step = read_far_pointer(job, &offset, &selector);
 
-	if (is_register(job))
-		return raise(job, VECTOR_UD);
-	step = access(job, job->insn.segment, job->insn.offset, &offset, size, ACCESS_READ);
-	if (step == STEP_DONE)
-		step = access(job, job->insn.segment, job->insn.offset + size, &selector, 2,
-			      ACCESS_READ);
 	if (step != STEP_DONE)
 		return step;
 	load_segment(number, selector);
-	set_gpr(job->vcpu, reg_of(job), offset, size);
+	set_gpr(job->vcpu, reg_of(job), offset, job->insn.operand_size);
 	return STEP_DONE;
 }
 

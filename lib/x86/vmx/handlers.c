@@ -34,6 +34,13 @@ struct gate *guest_handlers_start(void)
 	return idt;
 }
 
+struct gate *guest_handlers_begin(void)
+{
+	unblock_nmis();
+	vmx_start();
+	return guest_handlers_start();
+}
+
 const struct guest_frame *guest_frame(bool has_error)
 {
 	return (const struct guest_frame *)(vmread(GUEST_RSP) + (has_error ? 8 : 0));
