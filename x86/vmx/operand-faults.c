@@ -142,6 +142,17 @@ static void check_noncanonical(const struct case_def *this_case)
 #define EPT_NEEDS	NEEDS(VMX, EPT_CAP(INVEPT), EPT_CAP(INVEPT_ALL))
 #define VPID_NEEDS	NEEDS(VMX, VPID_CAP(INVVPID), VPID_CAP(INVVPID_ALL))
 
+/* The instructions, and what a case of each needs: of INVEPT, the type that it uses. */
+#define FOR_EACH_INSTRUCTION(CASES, INVEPT_NEEDS)				\
+	CASES(vmxon, NEEDS(VMX));						\
+	CASES(vmclear, NEEDS(VMX));						\
+	CASES(vmptrld, NEEDS(VMX));						\
+	CASES(vmptrst, NEEDS(VMX));						\
+	CASES(vmread, NEEDS(VMX));						\
+	CASES(vmwrite, NEEDS(VMX));						\
+	CASES(invept, INVEPT_NEEDS);						\
+	CASES(invvpid, VPID_NEEDS)
+
 #define OPERAND_CASES(id, fault, page_fault, ...)				\
 	CASE_RUN(id##_not_present, check_not_present,				\
 		 PROVES("vmx-instructions:" #id "." page_fault), __VA_ARGS__, ROW(&id##_row)); \
@@ -265,14 +276,7 @@ static void check_privilege_comes_first(const struct case_def *this_case)
 #define PRIVILEGE_CASE(id, ...)							\
 	CASE_RUN(id##_privilege_comes_before_the_operand, check_privilege_comes_first, \
 		 PROVES("vmx-instructions:" #id ".cpl"), __VA_ARGS__, ROW(&id##_row))
-PRIVILEGE_CASE(vmxon, NEEDS(VMX));
-PRIVILEGE_CASE(vmclear, NEEDS(VMX));
-PRIVILEGE_CASE(vmptrld, NEEDS(VMX));
-PRIVILEGE_CASE(vmptrst, NEEDS(VMX));
-PRIVILEGE_CASE(vmread, NEEDS(VMX));
-PRIVILEGE_CASE(vmwrite, NEEDS(VMX));
-PRIVILEGE_CASE(invept, EPT_NEEDS);
-PRIVILEGE_CASE(invvpid, VPID_NEEDS);
+FOR_EACH_INSTRUCTION(PRIVILEGE_CASE, EPT_NEEDS);
 
 /* --- which bytes are the operand ------------------------------------------------------- */
 
@@ -422,11 +426,4 @@ static void check_segment_base(const struct case_def *this_case)
 		 PROVES("vmx-instructions:" #id ".success"), __VA_ARGS__, ROW(&id##_use)); \
 	CASE_RUN(id##_by_segment_base, check_segment_base,			\
 		 PROVES("vmx-instructions:" #id ".success"), __VA_ARGS__, ROW(&id##_use))
-USE_CASES(vmxon, NEEDS(VMX));
-USE_CASES(vmclear, NEEDS(VMX));
-USE_CASES(vmptrld, NEEDS(VMX));
-USE_CASES(vmptrst, NEEDS(VMX));
-USE_CASES(vmread, NEEDS(VMX));
-USE_CASES(vmwrite, NEEDS(VMX));
-USE_CASES(invept, NEEDS(VMX, EPT_CAP(INVEPT), EPT_CAP(INVEPT_SINGLE)));
-USE_CASES(invvpid, VPID_NEEDS);
+FOR_EACH_INSTRUCTION(USE_CASES, NEEDS(VMX, EPT_CAP(INVEPT), EPT_CAP(INVEPT_SINGLE)));

@@ -188,25 +188,12 @@ static struct walk_cpu state_at_begin(const struct sweep *sweep)
 /* Known to mmu/sweep_loop.S. */
 struct sweep_start {
 	u64 rip, cs, rflags, rsp, ss;	/* as IRET pops them */
-	u64 record, left, to_supervisor, stack;
+	u64 record, left, to_supervisor, resume, stack;
 };
 
 __noreturn void sweep_enter(const struct sweep_start *start);
 extern const u8 sweep_page_fault[];
-#define LOOP(name)	extern const u8 sweep_##name[], sweep_##name##_at[]
-LOOP(read);
-LOOP(write);
-LOOP(exchange);
-LOOP(fetch);
-
-static const struct {
-	const u8 *start, *at;
-} loops[SWEEP_KINDS] = {
-	[SWEEP_READ] = { sweep_read, sweep_read_at },
-	[SWEEP_WRITE] = { sweep_write, sweep_write_at },
-	[SWEEP_EXCHANGE] = { sweep_exchange, sweep_exchange_at },
-	[SWEEP_FETCH] = { sweep_fetch, sweep_fetch_at },
-};
+SWEEP_LOOPS(sweep_);
 
 static const struct {
 	u16 code, data;
@@ -249,6 +236,7 @@ static outcome_t run_loop(struct sweep *sweep, u32 from)
 		.rflags = sweep->cpu.rflags, .ss = selectors[cpl].data,
 		.record = record + from * sizeof(sweep->record[0]), .left = sweep->count - from,
 		.to_supervisor = physical(sweep->record) - record,
+		.resume = loop_address(loops[sweep->kind].next, cpl),
 	};
 
 	/* A fault at CPL 0 pushes where the loop's stack ends: below all that is in use. */

@@ -7,7 +7,7 @@
 
 #define SWEEP_MISMATCHES	6	/* kept to be reported */
 
-/* One access. Known to mmu/sweep_loop.S. */
+/* One access. Known to mmu/sweep_accesses.inc. */
 struct sweep_record {
 	u64 linear;
 	u64 value;			/* to be written; what was read, or what the code returned */
@@ -16,6 +16,22 @@ struct sweep_record {
 };
 
 #define SWEEP_NO_FAULT	(~0ull)
+
+/* Where the loop of each kind of access begins, accesses, and goes on: mmu/sweep_accesses.inc. */
+#define SWEEP_LOOP(name)	extern const u8 name[], name##_at[], name##_next[]
+#define SWEEP_LOOPS(prefix)						\
+SWEEP_LOOP(prefix##read);						\
+SWEEP_LOOP(prefix##write);						\
+SWEEP_LOOP(prefix##exchange);						\
+SWEEP_LOOP(prefix##fetch);						\
+static const struct {							\
+	const u8 *start, *at, *next;					\
+} loops[SWEEP_KINDS] = {						\
+	[SWEEP_READ] = { prefix##read, prefix##read_at, prefix##read_next }, \
+	[SWEEP_WRITE] = { prefix##write, prefix##write_at, prefix##write_next }, \
+	[SWEEP_EXCHANGE] = { prefix##exchange, prefix##exchange_at, prefix##exchange_next }, \
+	[SWEEP_FETCH] = { prefix##fetch, prefix##fetch_at, prefix##fetch_next }, \
+}
 
 /* What differs between an access and the model. */
 enum sweep_aspect {

@@ -28,21 +28,7 @@ extern const u8 sweep_legacy_run[], sweep_legacy_loops[];
 extern const u8 sweep_legacy_page_fault[], sweep_legacy_end[], sweep_legacy_other[];
 extern struct table_pointer sweep_legacy_idt;
 
-#define LOOP(name)	extern const u8 sweep_legacy_##name[], sweep_legacy_##name##_at[], \
-			sweep_legacy_##name##_next[]
-LOOP(read);
-LOOP(write);
-LOOP(exchange);
-LOOP(fetch);
-
-#define ROW_OF(name)	{ sweep_legacy_##name, sweep_legacy_##name##_at, sweep_legacy_##name##_next }
-
-static const struct {
-	const u8 *start, *at, *next;
-} loops[SWEEP_KINDS] = {
-	[SWEEP_READ] = ROW_OF(read), [SWEEP_WRITE] = ROW_OF(write),
-	[SWEEP_EXCHANGE] = ROW_OF(exchange), [SWEEP_FETCH] = ROW_OF(fetch),
-};
+SWEEP_LOOPS(sweep_legacy_);
 
 static u64 gates[VECTORS];
 static u8 stack[512] __attribute__((aligned(16)));

@@ -2,15 +2,14 @@
  * The accesses of a sweep in 32-bit code, and its handlers: mmu/sweep_legacy.c. As in
  * mmu/sweep_loop.S, but for the registers:
  *
- * EBX: the record, as the loop sees it; ECX: to be added to it at CPL 0; EBP: how many are left;
- * ESI: where to go on after an access; EDX: the stack pointer there.
+ * ECX: to be added to the record at CPL 0; ESI: where to go on after an access; EDX: the stack
+ * pointer there.
  */
-	.set RECORD_LINEAR, 0
-	.set RECORD_VALUE, 8
-	.set RECORD_FAULT, 16
-	.set RECORD_CR2, 24
-	.set RECORD_RIP, 32
-	.set RECORD_SIZE, 40
+#define RECORD	%ebx
+#define LEFT	%ebp
+#define LINEAR	%edi
+#define VALUE	%eax
+#include "mmu/sweep_accesses.inc"
 
 	.set START_RECORD, 20
 	.set START_LEFT, 24
@@ -22,31 +21,7 @@
 
 	.text
 	.code32
-	/* All of it in one page: it is mapped for user mode as a whole. */
-	.balign 256
-	.globl sweep_legacy_loops
-sweep_legacy_loops:
-	.macro loop name, before, access, after
-	.globl sweep_legacy_\name, sweep_legacy_\name\()_at, sweep_legacy_\name\()_next
-sweep_legacy_\name:
-1:	movl RECORD_LINEAR(%ebx), %edi
-	\before
-sweep_legacy_\name\()_at:
-	\access
-	\after
-sweep_legacy_\name\()_next:
-	addl $RECORD_SIZE, %ebx
-	decl %ebp
-	jnz 1b
-	ud2
-	.endm
-
-	loop read, "", "movl (%edi), %eax", "movl %eax, RECORD_VALUE(%ebx)"
-	loop write, "movl RECORD_VALUE(%ebx), %eax", "movl %eax, (%edi)", ""
-	loop exchange, "movl RECORD_VALUE(%ebx), %eax", "xchgl %eax, (%edi)", \
-		"movl %eax, RECORD_VALUE(%ebx)"
-	loop fetch, "", "call *%edi", "movl %eax, RECORD_VALUE(%ebx)"
-	.org sweep_legacy_loops + 256	/* fails if they are longer */
+	loops sweep_legacy_, 256
 
 /*
  * #PF: notes the fault and goes on with the next access. The frame has ESP and SS from CPL 3 alone.
