@@ -6,6 +6,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include <asm/kvm_para.h>
+
 /*
  * Intel CPUs without "unrestricted guest" run real mode with a task state segment and a page
  * table that KVM keeps in guest-physical memory: four pages in the hole below the ROM.
@@ -112,6 +114,17 @@ static int kvm_add_memory(struct backend *backend, uint32_t slot, const struct m
 	return 0;
 }
 
+/*
+ * Without this a guest can use paravirtual MSRs that its CPUID does not announce. Kernels before 5.7
+ * cannot be asked, and always allow it.
+ */
+static void enforce_pv_features(int vcpu)
+{
+	struct kvm_enable_cap enforce = { .cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args = { 1 } };
+
+	(void)ioctl(vcpu, KVM_ENABLE_CAP, &enforce);
+}
+
 static int kvm_add_vcpu(struct backend *backend, uint32_t apic_id, struct vcpu *vcpu)
 {
 	const int size = ioctl(backend->system, KVM_GET_VCPU_MMAP_SIZE, 0);
@@ -123,6 +136,7 @@ static int kvm_add_vcpu(struct backend *backend, uint32_t apic_id, struct vcpu *
 	vcpu->handle = ioctl(backend->vm, KVM_CREATE_VCPU, (unsigned long)apic_id);
 	if (vcpu->handle < 0)
 		return failed(backend, "KVM_CREATE_VCPU");
+	enforce_pv_features(vcpu->handle);
 	run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->handle, 0);
 	if (run == MAP_FAILED)
 		return failed(backend, "mmap of a virtual CPU");
@@ -132,11 +146,27 @@ static int kvm_add_vcpu(struct backend *backend, uint32_t apic_id, struct vcpu *
 	return 0;
 }
 
+/* The leaves in which KVM describes itself are in its table, the bit that announces them is not. */
+static void announce_hypervisor(struct kvm_cpuid2 *table)
+{
+	struct kvm_cpuid_entry2 *features = NULL;
+	bool leaves = false;
+
+	for (uint32_t i = 0; i < table->nent; i++) {
+		if (table->entries[i].function == 1)
+			features = &table->entries[i];
+		leaves |= table->entries[i].function == KVM_CPUID_SIGNATURE;
+	}
+	if (features && leaves)
+		features->ecx |= 1u << 31;
+}
+
 static int kvm_get_cpuid(struct backend *backend, struct kvm_cpuid2 *table, bool *tsc_deadline)
 {
 	table->nent = CPUID_MAX_ENTRIES;
 	if (ioctl(backend->system, KVM_GET_SUPPORTED_CPUID, table))
 		return failed(backend, "KVM_GET_SUPPORTED_CPUID");
+	announce_hypervisor(table);
 	*tsc_deadline = ioctl(backend->vm, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	return 0;
 }
