@@ -106,8 +106,6 @@ static void msr_is_not_loaded(const struct case_def *this_case)
 	CASE_RUN(name##_is_not_saved, msr_is_not_saved,					\
 		 PROVES("host-and-exit:save.not_when_clear"), NEEDS needs, ROW(&row_##name))
 #define BITMAPS		VMX, PROC1(USE_MSR_BITMAPS)
-#define EXIT2_CTL(name)	{ "secondary VM-exit control " #name, need_control, CONTROL_EXIT2_##name, 0 }
-
 MSR(sysenter_cs, GUEST_IA32_SYSENTER_CS, IA32_SYSENTER_CS, "entry.load.sysenter", "save.cr", (BITMAPS),
     0x1234, 0x5678, CONTROL_NONE, CONTROL_NONE);
 MSR(sysenter_esp, GUEST_IA32_SYSENTER_ESP, IA32_SYSENTER_ESP, "entry.load.sysenter", "save.cr",

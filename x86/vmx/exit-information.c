@@ -143,11 +143,11 @@ static void leave_shadow_stack_busy(bool busy, u64 reason)
 	EXPECT_EQ(vmread(GUEST_SSP), TOKEN + 0x100);
 }
 
-#define BUSY	{ "secondary VM-exit control PREMATURELY_BUSY_SHADOW_STACK", need_control,	\
-		  CONTROL_EXIT2_PREMATURELY_BUSY_SHADOW_STACK, 0 }
+#define BUSY	EXIT2_CTL(PREMATURELY_BUSY_SHADOW_STACK)
 #define SHADOW_STACK_NEEDS EPT, CPU(CET_SS), ENTRY_CTL(LOAD_CET_STATE), EXIT_CTL(LOAD_CET_STATE)
 
-CASE(shadow_stack_left_busy, PROVES("host-and-exit:exit.reason.bit25"),
+CASE(shadow_stack_left_busy, PROVES("host-and-exit:exit.reason.bit25",
+     "field-formats:exit_reason.busy_shadow_stack"),
      NEEDS(VMX, SHADOW_STACK_NEEDS, BUSY))
 {
 	vmcs_set_control(CONTROL_EXIT2_PREMATURELY_BUSY_SHADOW_STACK);

@@ -37,6 +37,24 @@ CODE32(vmread_32, "vmread %eax, %eax");
 CODE32(vmxoff_32, "vmxoff");
 CODE32(get_cs_32, "movl %cs, %eax");
 
+/*
+ * Bits 63:32 of CR4, which 32-bit code cannot read: out of PAE paging into IA-32e mode and back, with no
+ * load of CR4, which would clear them. The code is where it is without paging.
+ */
+u32 ia32e_tables __used;
+u32 cr4_high __used;
+CODE32(get_cr4_high_32,
+       "movl %cr3, %esi; movl %cr0, %ebp; andl $0x7fffffff, %ebp; movl %ebp, %cr0;"
+       "movl $0xc0000080, %ecx; rdmsr; movl %eax, %edi; orl $0x100, %eax; wrmsr;"
+       "movl ia32e_tables, %eax; movl %eax, %cr3;"
+       "orl $0x80000000, %ebp; movl %ebp, %cr0; ljmp $0x08, $1f\n"
+       "\t.code64\n1:\tmovq %cr4, %rax; shrq $32, %rax; movl %eax, cr4_high;"
+       "pushq $0x18; pushq $2f; lretq\n"
+       "\t.code32\n2:\tandl $0x7fffffff, %ebp; movl %ebp, %cr0;"
+       "movl $0xc0000080, %ecx; rdmsr; movl %edi, %eax; wrmsr; movl %esi, %cr3;"
+       "orl $0x80000000, %ebp; movl %ebp, %cr0; movl cr4_high, %eax");
+_Static_assert(SELECTOR_CODE64 == 0x08 && SELECTOR_CODE32 == 0x18, "get_cr4_high_32 goes there");
+
 _Static_assert(HOST_RSP == 0x6c14, "vmlaunch_32 writes it");
 
 static u64 vmxon_pointer, vmcs_pointer;
@@ -151,6 +169,30 @@ CASE(host_with_pae_paging, PROVES("host-and-exit:host.pdpte"), NEEDS(VMX))
 	}));
 }
 
+
+/*
+ * The field has 0 there, or the entry would fail (29.2.4), and so has the processor outside IA-32e mode:
+ * this is what must have come of both.
+ */
+CASE(host_without_fred, PROVES("host-and-exit:host.cr4.fred"), NEEDS(VMX, CPU(FRED)))
+{
+	u64 *tables = tables_pae();
+	struct legacy_start start = { .mode = PAGING_PAE, .cr3 = physical(tables) };
+
+	vmx_start();
+	ia32e_tables = read_cr3();
+	make_guest();
+	make_host(physical(tables), host_cr4(true));
+	put_away();
+	LEGACY_RUN(&start, ((struct legacy_step[]){
+		BEGIN,
+		{ ENTER },
+		{ VMREAD_32(EXIT_REASON), .gives = EXIT_CPUID },
+		{ VMXOFF_32 },
+		{ LEGACY_STEP("MOV from CR4, bits 63:32,", get_cr4_high_32, 0, 0) },
+	}));
+	EXPECT_EQ(cr4_high, 0);
+}
 /* --- POP SS, which is no instruction of 64-bit mode -------------------------------------- */
 
 #define ONLY_ZF		RFLAGS_ZF
@@ -196,7 +238,6 @@ asm(".pushsection .text\n\t.code32\n"
     "movl $0xc0000080, %ecx\n\trdmsr\n\torl $0x100, %eax\n\twrmsr\n\tmovl ia32e_tables, %eax\n\t"
     "movl %eax, %cr3\n\tmovl %cr0, %eax\n\torl $0x80000000, %eax\n\tmovl %eax, %cr0\n\tcpuid\n\t"
     ".code64\n\t.popsection");
-u32 ia32e_tables __used;
 
 static void make_guest_for_ia32e_mode(void)
 {

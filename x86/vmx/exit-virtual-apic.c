@@ -163,7 +163,8 @@ GUEST_CODE(split_lock, "", "lock incl (%rbx)");
  * 28.2: a locked access across two cache lines. Bit 26 of the exit reason says so as well: 30.2.1.
  */
 CASE(exit_behind_bus_lock, PROVES("host-and-exit:save.rip.trap.bus_lock",
-     "host-and-exit:exit.reason.bit26"), NEEDS(VMX, PROC2(VMM_BUS_LOCK_DETECTION)))
+     "host-and-exit:exit.reason.bit26", "exit-reasons:74",
+     "field-formats:exit_reason.bus_lock"), NEEDS(VMX, PROC2(VMM_BUS_LOCK_DETECTION)))
 {
 	vmcs_set_control(CONTROL_PROC2_VMM_BUS_LOCK_DETECTION);
 	guest_regs()->rbx = (u64)guest_memory + 62;
@@ -191,7 +192,8 @@ CASE(pending_at_tpr_exit, PROVES("host-and-exit:save.pdbg.kept"), NEEDS(VMX, VIR
 	stay_pending_at_tpr_exit(PENDING_BS | PENDING_ENABLED | BIT(2), RFLAGS_TF);
 }
 
-CASE(rtm_pending_at_tpr_exit, PROVES("host-and-exit:save.pdbg.kept_rtm"),
+CASE(rtm_pending_at_tpr_exit, PROVES("host-and-exit:save.pdbg.kept_rtm",
+     "field-formats:pending_debug.rtm"),
      NEEDS(VMX, VIRTUAL_APIC, CPU(RTM)))
 {
 	stay_pending_at_tpr_exit(PENDING_RTM | PENDING_ENABLED, 0);

@@ -4,6 +4,8 @@
  * That Cause VM Exits Conditionally: PAUSE loops, lists of MSRs), and faults that come before or behind
  * an exit (28.1.1 Relative Priority of Faults and VM Exits; 28.4.2 Treatment of Task Switches).
  */
+#include "cpu/apic.h"
+#include "cpu/features.h"
 #include "cpu/user.h"
 #include "ept/ept.h"
 #include "vmx/guest.h"
@@ -82,6 +84,24 @@ SCALING(tsc_by_3, "rdtsc.scale", 3ull << 48, 0, true);
 SCALING(tsc_by_a_half, "rdtsc.scale", 1ull << 47, 0, true);
 SCALING(tsc_by_5_quarters_and_an_offset, "rdtsc.scale", 5ull << 46, 0x123456789abc, true);
 SCALING(scaling_without_offsetting, "rdtsc.scale_only", 3ull << 48, 0x123456789abc, false);
+
+#define LVT_TSC_DEADLINE	(2u << 17)	/* 13.5.4.1 TSC-Deadline Mode; masked, so that nothing comes */
+
+/* The deadline is one of the real counter. */
+CASE(tsc_deadline_is_not_offset, PROVES("nonroot-behavior:rdmsr.tsc_deadline"),
+     NEEDS(VMX, BITMAPS, APIC, CPU(TSC_DEADLINE), PROC1(USE_TSC_OFFSETTING)))
+{
+	u64 deadline = rdtsc() + BIT(50);
+
+	apic_write(APIC_LVT_TIMER, LVT_TSC_DEADLINE | APIC_LVT_MASKED | 0x51);
+	wrmsr(IA32_TSC_DEADLINE, deadline);
+	REQUIRE_EQ(rdmsr(IA32_TSC_DEADLINE), deadline);
+	vmcs_set_control(CONTROL_PROC1_USE_TSC_OFFSETTING);
+	vmwrite(TSC_OFFSET, 0x123456789abc);
+	EXPECT(read_msr(IA32_TSC_DEADLINE), OUTCOME_DONE);
+	EXPECT_EQ(edx_eax(), deadline);
+	wrmsr(IA32_TSC_DEADLINE, 0);
+}
 
 /* --- MSRs ---------------------------------------------------------------------------------------- */
 

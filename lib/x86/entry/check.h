@@ -19,8 +19,6 @@
 #include "vmx/entry_rules.h"
 #include "vmx/entry_words.h"
 
-#define EXIT2_CTL(name)		{ "secondary VM-exit control " #name, need_control, \
-				  CONTROL_EXIT2_##name, 0 }
 #define VMFUNC_CTL(name)	{ "VM-function control " #name, need_control, \
 				  CONTROL_VMFUNC_##name, 0 }
 #define MISC_BIT(bit, words)	{ words, need_misc, BIT(bit), 0 }

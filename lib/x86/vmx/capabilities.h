@@ -84,6 +84,8 @@ bool need_misc(u64 bits);
 #define PROC3(name)	{ "tertiary processor-based control " #name, need_control, \
 			  CONTROL_PROC3_##name, 0 }
 #define EXIT_CTL(name)	{ "VM-exit control " #name, need_control, CONTROL_EXIT_##name, 0 }
+#define EXIT2_CTL(name)	{ "secondary VM-exit control " #name, need_control, \
+			  CONTROL_EXIT2_##name, 0 }
 #define ENTRY_CTL(name)	{ "VM-entry control " #name, need_control, CONTROL_ENTRY_##name, 0 }
 #define CONTROL_FIELD(field)	{ "the VMCS field " #field " of controls", need_control_field, \
 				  CONTROL_FIELD_##field, 0 }
