@@ -240,37 +240,62 @@ GUEST_CODE(iretq, "", "iretq");
 extern const u8 vmx_guest_done[];
 
 /* The frame to return by is in the probe's page, which is not there. */
-static void nmi_unblocking(const struct case_def *this_case)
+static void iret_without_frame(struct ept_probe *probe, const struct iret *row)
 {
-	const struct iret *row = this_case->row;
-	struct ept_probe probe;
-
-	ept_probe_start(&probe, LEVEL_PTE, 0);
-	probe.page[0] = (u64)vmx_guest_done;
-	probe.page[1] = SELECTOR_CODE64;
-	probe.page[2] = RFLAGS_FIXED;
-	probe.page[3] = vmread(GUEST_RSP);
-	probe.page[4] = SELECTOR_DATA;
-	ept_unmap(&probe.ept, probe.gpa, LEVEL_PTE);
+	ept_probe_start(probe, LEVEL_PTE, 0);
+	probe->page[0] = (u64)vmx_guest_done;
+	probe->page[1] = SELECTOR_CODE64;
+	probe->page[2] = RFLAGS_FIXED;
+	probe->page[3] = vmread(GUEST_RSP);
+	probe->page[4] = SELECTOR_DATA;
+	ept_unmap(&probe->ept, probe->gpa, LEVEL_PTE);
 	if (row->virtual_nmis) {
 		vmcs_set_control(CONTROL_PIN_NMI_EXITING);
 		vmcs_set_control(CONTROL_PIN_VIRTUAL_NMIS);
 	}
 	vmwrite(GUEST_INTERRUPTIBILITY_STATE, row->blocked ? BLOCKING_BY_NMI : 0);
 	vmwrite(GUEST_RIP, (u64)guest_iretq.at);
-	vmwrite(GUEST_RSP, probe.linear);
+	vmwrite(GUEST_RSP, probe->linear);
 	REQUIRE(resume(), OUTCOME_EXIT(EXIT_EPT_VIOLATION));
+}
+
+static void map_frame(struct ept_probe *probe)
+{
+	ept_map(&probe->ept, probe->gpa, physical(probe->page),
+		probe->ept.all_rights | EPT_MEMORY_TYPE(EPT_WB), LEVEL_PTE);
+}
+
+static void nmi_unblocking(const struct case_def *this_case)
+{
+	const struct iret *row = this_case->row;
+	struct ept_probe probe;
+
+	iret_without_frame(&probe, row);
 	EXPECT_EQ(vmread(GUEST_PHYSICAL_ADDRESS) & PAGE_MASK, probe.gpa);
 	EXPECT_VIOLATION(ept_probe_qualification(ACCESS_READ) |
 			 (row->blocked ? VIOLATION_NMI_UNBLOCKING : 0),
 			 vmread(GUEST_PHYSICAL_ADDRESS), vmread(GUEST_LINEAR_ADDRESS));
 	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), 0);
 	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_iretq.at);
-
-	ept_map(&probe.ept, probe.gpa, physical(probe.page),
-		probe.ept.all_rights | EPT_MEMORY_TYPE(EPT_WB), LEVEL_PTE);
+	map_frame(&probe);
 	EXPECT(resume(), GUEST_DONE);
 	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), 0);
+}
+
+/* The IRET is over, at the second try. What comes then has nothing to do with it. */
+static void violation_behind_an_iret(const struct case_def *this_case)
+{
+	const struct iret *row = this_case->row;
+	struct ept_probe probe;
+
+	iret_without_frame(&probe, row);
+	map_frame(&probe);
+	vmwrite(GUEST_INTERRUPTIBILITY_STATE, BLOCKING_BY_NMI);
+	REQUIRE(resume(), GUEST_DONE);
+	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), 0);
+	ept_unmap(&probe.ept, probe.gpa, LEVEL_PTE);
+	REQUIRE(ept_probe_enter(&probe, ACCESS_READ), OUTCOME_EXIT(EXIT_EPT_VIOLATION));
+	EXPECT_VIOLATION(ept_probe_qualification(ACCESS_READ), probe.gpa, probe.linear);
 }
 
 #define IRET(...)	ROW((&(const struct iret){ __VA_ARGS__ }))
@@ -287,6 +312,13 @@ CASE_RUN(iret_while_virtual_nmis_are_not_blocked, nmi_unblocking,
 	 PROVES("exit-qualifications:ept.nmi_unblocking", "host-and-exit:iret.unblock.ept"),
 	 NEEDS(VMX, EPT, PIN(NMI_EXITING), PIN(VIRTUAL_NMIS)),
 	 IRET(.virtual_nmis = true, .blocked = false));
+
+CASE_RUN(violation_behind_an_iret, violation_behind_an_iret,
+	 PROVES("exit-qualifications:ept.nmi_unblocking", "host-and-exit:iret.unblock.ept"), NEEDS(VMX, EPT), IRET(.blocked = true));
+CASE_RUN(violation_behind_an_iret_with_virtual_nmis, violation_behind_an_iret,
+	 PROVES("exit-qualifications:ept.nmi_unblocking", "host-and-exit:iret.unblock.ept"),
+	 NEEDS(VMX, EPT, PIN(NMI_EXITING), PIN(VIRTUAL_NMIS)),
+	 IRET(.virtual_nmis = true, .blocked = true));
 
 /* Another instruction does not unblock NMIs. */
 CASE(read_while_nmis_are_blocked, PROVES("exit-qualifications:ept.nmi_unblocking"),

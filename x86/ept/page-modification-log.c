@@ -8,6 +8,7 @@
  */
 #include "ept/probe.h"
 #include "mmu/pages.h"
+#include "string.h"
 #include "vmx/guest.h"
 
 BEFORE_EACH_CASE(vmx_start);
@@ -206,7 +207,10 @@ CASE(no_log_without_the_control, PROVES("exit-reasons:62"), NEEDS(VMX, PML))
 /* IRET by a frame at the page's address. */
 GUEST_CODE(iret_there, "", "movq %rdi, %rsp; iretq");
 
-/* 30.2.3: the IRET has ended the blocking of NMIs before it met the full log. */
+/* Where GUEST_DONE comes from. */
+extern const u8 vmx_guest_done[];
+
+/* 30.2.3: the IRET has ended the blocking of NMIs before it met the full log. Then it is done. */
 static void check_iret(u32 blocking)
 {
 	struct log log;
@@ -216,8 +220,14 @@ static void check_iret(u32 blocking)
 	vmcs_set_control(CONTROL_PIN_VIRTUAL_NMIS);
 	vmwrite(GUEST_INTERRUPTIBILITY_STATE, blocking);
 	guest_regs()->rdi = log.probe.linear;
+	memcpy(log.probe.page, (const u64[]){ (u64)vmx_guest_done, SELECTOR_CODE64, RFLAGS_FIXED,
+					      vmread(GUEST_RSP), SELECTOR_DATA }, 5 * sizeof(u64));
 	EXPECT(enter_at_instruction(&guest_iret_there), LOG_FULL);
 	EXPECT_EQ(vmread(EXIT_QUALIFICATION) & BIT(12), blocking ? BIT(12) : 0);
+	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), 0);
+	vmwrite(PML_INDEX, 511);
+	vmwrite(GUEST_INTERRUPTIBILITY_STATE, blocking);
+	EXPECT(resume(), GUEST_DONE);
 	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), 0);
 }
 

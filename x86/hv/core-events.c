@@ -8,11 +8,13 @@
  * Information for VM Exits That Occur During Event Delivery), or it would be lost.
  */
 #include "hv/box.h"
+#include "string.h"
 
 static struct box box;
 
 #define STACK_FRAME	40			/* bytes that an interrupt pushes in 64-bit mode */
 #define FRESH_STACK	0xe000			/* on a page that no guest has touched */
+#define SHADOW_POOL	300			/* pages, with shadow paging */
 
 static void interrupt(u32 vector)
 {
@@ -167,6 +169,36 @@ CASE(nmi_and_its_blocking, PROVES("kvm-ioctls:nmi.ok", "event-injection:inject.t
 	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
 	EXPECT_EQ(box_regs(&box).rsp, BOX_STACK);
 }
+
+/*
+ * 30.2.3: an IRET that exits, here because of its stack's page, has ended the blocking of NMIs and is executed
+ * once more. The NMI that waits for it must not come in between.
+ */
+static void iret_from_a_fresh_page(const struct case_def *this_case)
+{
+	const u64 frame = FRESH_STACK + STACK_FRAME;
+
+	hv_start(page_alloc());
+	box_start_on(&box, this_case->row, SHADOW_POOL, &closed_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	EXPECT_EQ(hv_vcpu_nmi(&box.vcpu), 0);
+	EXPECT_VECTOR(&box, VECTOR_NMI);
+	memcpy(box.memory + frame, box.memory + BOX_STACK - STACK_FRAME, STACK_FRAME);
+	set_stack(frame);
+	EXPECT_EQ(hv_vcpu_nmi(&box.vcpu), 0);
+	EXPECT_VECTOR(&box, VECTOR_NMI);
+	EXPECT_EQ(saved_rip(BOX_STACK), BOX_CODE + 2);
+	EXPECT_EQ(box_regs(&box).rsp, BOX_STACK - STACK_FRAME);
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rsp, BOX_STACK);
+}
+
+CASE_RUN(nmi_waits_for_an_iret_that_exits, iret_from_a_fresh_page,
+	 PROVES("exit-qualifications:ept.nmi_unblocking", "interruptibility:nmi.unblock_info"),
+	 NEEDS(BOX_NEEDS, PIN(VIRTUAL_NMIS), PROC1(NMI_WINDOW_EXITING)), ROW(&hv_mmu_ept));
+CASE_RUN(nmi_waits_for_an_iret_that_exits_with_shadow_paging, iret_from_a_fresh_page,
+	 PROVES("field-formats:exiting_event.nmi_unblocking", "interruptibility:nmi.unblock_info"),
+	 NEEDS(VMX, PIN(VIRTUAL_NMIS), PROC1(NMI_WINDOW_EXITING)), ROW(&hv_mmu_shadow));
 
 /* --- delivery that is broken off -------------------------------------------------- */
 

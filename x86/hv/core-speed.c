@@ -281,8 +281,12 @@ ON_EPT(mmio_read_exits_once, "kvm-exits:6", "a load from MMIO", &load,
        { .rsi = BOX_MMIO }, NULL, PAIRS, 0);
 ON_EPT(ept_fill_exits_once, "exit-reasons:48", "a page's first use", &touch,
        { 0 }, add_touched_pages, PAIRS, PAIRS);
-ON_EPT(dirty_log_exits_once, "kvm-ioctls:dirty.content", "a logged page's first write", &dirty,
-       { 0 }, log_touched_pages, PAIRS, PAIRS);
+SPEED_CASE(dirty_log_exits_once, "kvm-ioctls:dirty.content", BOX_NEEDS,
+	   "a logged page's first write, write protection", &hv_mmu_ept_write_protect, &dirty,
+	   { 0 }, log_touched_pages, PAIRS, PAIRS);
+SPEED_CASE(dirty_log_by_pml_exits_never, "kvm-ioctls:dirty.content", BOX_NEEDS_PML,
+	   "a logged page's first write, page-modification logging", &hv_mmu_ept, &dirty,
+	   { 0 }, log_touched_pages, 0, 0);
 ON_EPT(mov_cr3_exits_never, "exit-reasons:28", "MOV to CR3", &switch_to_rsi,
        { BOX_DATA, SECOND_TABLE, SECOND_TABLE ^ BOX_TABLES }, warm_both_tables, 0, 0);
 ON_EPT(invlpg_exits_never, "exit-reasons:14", "INVLPG", &invlpg_rsi,

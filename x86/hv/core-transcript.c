@@ -133,10 +133,23 @@ BOX_GUEST_64(memory_guest,
 CASE(memory_with_ept, PROVES("exit-reasons:48", "kvm-ioctls:dirty.content", "kvm-exits:6"),
      NEEDS(BOX_NEEDS))
 {
-	start_warm(&hv_mmu_ept, &memory_guest);
+	start_warm(&hv_mmu_ept_write_protect, &memory_guest);
 	box_add_memory(&box, 1, 0x400000, 2 * PAGE_SIZE, KVM_MEM_LOG_DIRTY_PAGES);
 	run_to_the_end();
 	EXPECT_WHOLE_TRANSCRIPT("EPT violation, 0x181: " ON, "EPT violation, 0x1aa: " ON,
+				"EPT violation, 0x182: KVM_EXIT_MMIO", "EPT violation, 0x181: KVM_EXIT_MMIO",
+				"EPT violation, 0x182: " ON, "HLT, 0x0: KVM_EXIT_HLT");
+}
+
+/* The first write of a page that is mapped already makes no exit: the processor notes it. */
+CASE(memory_with_page_modification_logging,
+     PROVES("exit-reasons:48", "kvm-ioctls:dirty.content", "kvm-exits:6"),
+     NEEDS(BOX_NEEDS_PML))
+{
+	start_warm(&hv_mmu_ept, &memory_guest);
+	box_add_memory(&box, 1, 0x400000, 2 * PAGE_SIZE, KVM_MEM_LOG_DIRTY_PAGES);
+	run_to_the_end();
+	EXPECT_WHOLE_TRANSCRIPT("EPT violation, 0x181: " ON,
 				"EPT violation, 0x182: KVM_EXIT_MMIO", "EPT violation, 0x181: KVM_EXIT_MMIO",
 				"EPT violation, 0x182: " ON, "HLT, 0x0: KVM_EXIT_HLT");
 }

@@ -296,6 +296,22 @@ CASE_RUN(iret_that_faults_says_so, check_iret,
 	 PROVES("interruptibility:nmi.unblock_info", "field-formats:exiting_event.nmi_unblocking"),
 	 NEEDS(VMX), ROW((&(const struct iret){ false, false, true, 0 })));
 
+/* 29.7.1: the blocking of virtual NMIs is what the entry says, whatever it was in the guest before. */
+CASE(virtual_nmi_blocking_is_loaded, PROVES("interruptibility:nmi.virtual"), NEEDS(VMX, VIRTUAL_NMIS))
+{
+	vmcs_set_control(CONTROL_PIN_NMI_EXITING);
+	vmcs_set_control(CONTROL_PIN_VIRTUAL_NMIS);
+	vmwrite(GUEST_INTERRUPTIBILITY_STATE, BLOCKING_BY_NMI);
+	EXPECT(enter(guest_nops.run), GUEST_DONE);
+	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), BLOCKING_BY_NMI);
+	vmwrite(GUEST_INTERRUPTIBILITY_STATE, 0);
+	EXPECT(enter(guest_nops.run), GUEST_DONE);
+	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), 0);
+	/* Wherever it was kept, it ends here. */
+	guest_value = SELECTOR_CODE64;
+	EXPECT(enter(guest_iret.run), GUEST_DONE);
+}
+
 CASE(fault_of_no_iret_says_nothing, PROVES("field-formats:exiting_event.nmi_unblocking"), NEEDS(VMX))
 {
 	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_GP));

@@ -52,10 +52,11 @@ struct box {
 #define BOX_GUEST_32(name, text)	BOX_GUEST(name, 32, text)
 #define BOX_GUEST_16(name, text)	BOX_GUEST(name, 16, text)
 
-/* What cases with a box need; and those with a guest that begins without paging. */
+/* What cases with a box need; those with a guest that begins without paging; those with page-modification logging. */
 #define BOX_NEEDS	VMX, EPT, EPT_CAP(INVEPT), ENTRY_CTL(LOAD_IA32_EFER),	\
 			ENTRY_CTL(LOAD_IA32_PAT)
 #define BOX_NEEDS_UNPAGED	BOX_NEEDS, PROC2(UNRESTRICTED_GUEST)
+#define BOX_NEEDS_PML	BOX_NEEDS, EPT_AD, PROC2(ENABLE_PML)
 
 /*
  * VMX operation, a VM with memory from 0, a vCPU about to execute the first instruction of

@@ -39,6 +39,7 @@ static hv_handler *const handlers[] = {
 	[EXIT_INVVPID]			= hv_exit_ud,
 	[EXIT_WBINVD_OR_WBNOINVD]	= hv_exit_nothing,
 	[EXIT_XSETBV]			= hv_exit_xsetbv,
+	[EXIT_PAGE_MODIFICATION_LOG_FULL] = hv_exit_log_full,
 };
 
 enum hv_next hv_dispatch(struct hv_vcpu *vcpu, u32 reason)

@@ -2,6 +2,8 @@
 #include "hv/internal.h"
 #include "string.h"
 
+#define NMI_UNBLOCKED	BIT(12)		/* Tables 27-20 and 30-7 */
+
 enum hv_next hv_user(struct hv_vcpu *vcpu, u32 reason, int (*complete)(struct hv_vcpu *vcpu))
 {
 	vcpu->run->exit_reason = reason;
@@ -193,6 +195,31 @@ enum hv_next hv_exit_vmcall(struct hv_vcpu *vcpu)
 
 /* --- memory ----------------------------------------------------------------------------- */
 
+/*
+ * 30.2.3: an IRET that exited has ended the blocking of NMIs, and will be executed again. The NMI that
+ * waits for its end must not come before.
+ */
+static void block_nmis_again(const struct hv_vcpu *vcpu, u64 information)
+{
+	if (information & NMI_UNBLOCKED && !vcpu->event.id)
+		vmcs_put(GUEST_INTERRUPTIBILITY_STATE,
+			 vmcs_get(GUEST_INTERRUPTIBILITY_STATE) | BLOCKING_BY_NMI);
+}
+
+enum hv_next hv_exit_log_full(struct hv_vcpu *vcpu)
+{
+	block_nmis_again(vcpu, vmcs_get(EXIT_QUALIFICATION));
+	vcpu->vm->mmu->drain(vcpu);
+	return HV_GUEST;
+}
+
+/* Where an EPT violation or a page fault says what NMI_UNBLOCKED is about. */
+static u64 information_on_iret(void)
+{
+	return vmcs_get(EXIT_REASON) == EXIT_EPT_VIOLATION ? vmcs_get(EXIT_QUALIFICATION) :
+							      vmcs_get(EXITING_EVENT_IDENTIFICATION);
+}
+
 enum hv_next hv_exit_memory(struct hv_vcpu *vcpu)
 {
 	u64 values[4];
@@ -217,6 +244,7 @@ enum hv_next hv_exit_memory(struct hv_vcpu *vcpu)
 		return hv_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, values,
 					 ARRAY_SIZE(values));
 	default:
+		block_nmis_again(vcpu, information_on_iret());
 		return HV_GUEST;
 	}
 }

@@ -13,7 +13,7 @@ enum hv_next hv_dispatch(struct hv_vcpu *vcpu, u32 reason);
 
 hv_handler hv_exit_cpuid, hv_exit_hlt, hv_exit_triple_fault, hv_exit_io, hv_exit_cr,
 	   hv_exit_rdmsr, hv_exit_wrmsr, hv_exit_vmcall, hv_exit_memory, hv_exit_invlpg,
-	   hv_exit_invpcid, hv_exit_stepped,
+	   hv_exit_invpcid, hv_exit_stepped, hv_exit_log_full,
 	   hv_exit_interrupt_window, hv_exit_nmi_window, hv_exit_external_interrupt,
 	   hv_exit_preemption_timer, hv_exit_mov_dr, hv_exit_xsetbv, hv_exit_mwait,
 	     hv_exit_monitor, hv_exit_exception_or_nmi, hv_exit_task_switch, hv_exit_gp, hv_exit_ud, hv_exit_nothing;

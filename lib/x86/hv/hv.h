@@ -49,12 +49,14 @@ struct hv_slot {
 
 struct hv_ept {
 	u64 *root;
-	u64 pointer;			/* EPT_POINTER */
+	u64 pointer;			/* EPT_POINTER while the processor logs nothing */
+	bool pml;			/* dirty logs by page-modification logging, else by write protection */
 };
 
 struct hv_vm {
 	struct hv_pool pool;
 	struct hv_slot slots[HV_MAX_SLOTS];
+	u32 logs;			/* slots with a dirty log */
 	const struct hv_mmu *mmu;
 	union {
 		struct hv_ept ept;	/* of hv_mmu_ept */
@@ -170,7 +172,8 @@ void hv_start(void *page);
 
 /*
  * Makes an empty VM that lives in `size` bytes at `pages`, both multiples of 4096, at least
- * mmu->min_pages of them; three more for each vCPU, and for dirty logs what those take. When the MMU's
+ * mmu->min_pages of them; for each vCPU three more, four with page-modification logging; and for dirty logs
+ * what those take. When the MMU's
  * tables have used all of it up, they are made anew.
  * -ENOMEM: too small; -EOPNOTSUPP: this processor cannot.
  */

@@ -49,8 +49,16 @@ struct hv_mmu {
 	void (*registers)(struct hv_vcpu *vcpu);
 	/* The guest's INVLPG of `linear`, where it exits. NULL: it does not. */
 	void (*invlpg)(struct hv_vcpu *vcpu, u64 linear);
-	/* A run begins: user space may have written to guest memory. NULL: nothing to do. */
+	/*
+	 * A run begins: user space may have written to guest memory, or told to log what the guest
+	 * writes. NULL: nothing to do.
+	 */
 	void (*resumed)(struct hv_vcpu *vcpu);
+	/*
+	 * The run is at its end, or exit 62 says that there is no more room: the pages that the
+	 * processor has noted go to the dirty logs. NULL: it notes none.
+	 */
+	void (*drain)(struct hv_vcpu *vcpu);
 	/* An exit by the monitor trap flag, which the MMU has set. NULL: it never does. */
 	void (*stepped)(struct hv_vcpu *vcpu);
 	/*
@@ -58,7 +66,10 @@ struct hv_mmu {
 	 * space, right after this. NULL: nothing to do.
 	 */
 	void (*written)(struct hv_vm *vm, u64 gpa, u32 size);
-	/* The range loses its mappings; `write_only`: just the right to write. flush() follows. */
+	/*
+	 * The range loses its mappings; `write_only`: just what keeps the next write from being
+	 * noted in the dirty log. flush() follows.
+	 */
 	void (*zap)(struct hv_vm *vm, u64 gpa, u64 size, bool write_only);
 	/* What the processor has cached of these tables is gone when the guest runs again. */
 	void (*flush)(struct hv_vm *vm);
@@ -66,6 +77,10 @@ struct hv_mmu {
 	void (*reclaim)(struct hv_vm *vm);
 };
 
-extern const struct hv_mmu hv_mmu_ept, hv_mmu_shadow;
+/*
+ * hv_mmu_ept logs dirty pages by page-modification logging where the processor has it;
+ * hv_mmu_ept_write_protect never.
+ */
+extern const struct hv_mmu hv_mmu_ept, hv_mmu_ept_write_protect, hv_mmu_shadow;
 
 #endif

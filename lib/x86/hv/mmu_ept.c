@@ -1,7 +1,11 @@
 /*
  * Guest memory by EPT: entries are made when the guest first uses a page, from the slot it lies in,
- * and taken back when the slot changes. With dirty logging a page is mapped without the right to
- * write until it has been noted. All tables may be thrown away at any time.
+ * and taken back when the slot changes. All tables may be thrown away at any time.
+ *
+ * Dirty logging is done by write protection: a page is mapped without the right to write until it
+ * has been noted. Or by page-modification logging (31.3.6): the dirty flag of a page is 0 until the
+ * processor has noted it, in a page that each vCPU has for that; pages of slots without a log have
+ * theirs from the start, so that they take no room there.
  */
 #include "ept/ept.h"
 #include "hv/internal.h"
@@ -9,6 +13,8 @@
 
 #define ENTRIES		512
 #define GPA_END		BIT(48)		/* of a 4-level walk */
+#define PML_ENTRIES	512
+#define PML_FIRST	(PML_ENTRIES - 1)	/* the index counts down */
 
 enum { INVEPT_SINGLE_CONTEXT = 1, INVEPT_ALL_CONTEXT = 2 };
 
@@ -41,7 +47,7 @@ static bool supported(void)
 	       need_ept_vpid_cap(EPT_CAP_WALK_4 | EPT_CAP_INVEPT);
 }
 
-static int create(struct hv_vm *vm)
+static int create_write_protect(struct hv_vm *vm)
 {
 	u64 type = capabilities()->ept_vpid_cap & EPT_CAP_WB ? EPT_WB : EPT_UC;
 
@@ -54,6 +60,12 @@ static int create(struct hv_vm *vm)
 	return 0;
 }
 
+static int create(struct hv_vm *vm)
+{
+	vm->ept.pml = control_allowed(CONTROL_PROC2_ENABLE_PML) && need_ept_vpid_cap(EPT_CAP_AD);
+	return create_write_protect(vm);
+}
+
 static int create_vcpu(struct hv_vcpu *vcpu)
 {
 	u32 i;
@@ -64,6 +76,12 @@ static int create_vcpu(struct hv_vcpu *vcpu)
 	vmcs_put(EPT_POINTER, vcpu->vm->ept.pointer);
 	for (i = 0; i < 4; i++)
 		vmcs_put(GUEST_PDPTE0 + 2 * i, 0);
+	if (!vcpu->vm->ept.pml)
+		return 0;
+	vcpu->mmu_data = hv_pool_take(&vcpu->vm->pool);
+	if (!vcpu->mmu_data)
+		return -ENOMEM;
+	vmcs_put(PML_ADDRESS, physical(vcpu->mmu_data));
 	return 0;
 }
 
@@ -122,9 +140,21 @@ static u64 *make_entry(struct hv_vm *vm, u64 gpa, enum paging_level level)
 		table = hv_pool_take(&vm->pool);
 		if (!table)
 			return NULL;
-		*entry = physical(table) | EPT_RWX;
+		*entry = physical(table) | EPT_RWX | EPT_ACCESSED;
 	}
 	return entry;
+}
+
+/* The right to write and the dirty flag of a page that is used for the first time. */
+static u64 log_bits(const struct hv_vm *vm, const struct hv_slot *slot, bool write)
+{
+	if (slot->region.flags & KVM_MEM_READONLY)
+		return EPT_DIRTY;
+	if (!slot->dirty)
+		return EPT_WRITE | EPT_DIRTY;
+	if (vm->ept.pml)
+		return EPT_WRITE;
+	return write ? EPT_WRITE : 0;
 }
 
 /* Maps the page of `gpa` for such an access; false where hv_memory() would be NULL. */
@@ -132,13 +162,12 @@ static bool fill(struct hv_vm *vm, u64 gpa, bool write)
 {
 	struct hv_slot *slot = hv_slot_at(vm, gpa);
 	enum paging_level level;
-	u64 *entry, host, rights = EPT_READ | EPT_EXECUTE;
+	u64 *entry, host, bits = EPT_READ | EPT_EXECUTE | EPT_ACCESSED;
 
 	if (!slot || gpa >= GPA_END || (write && slot->region.flags & KVM_MEM_READONLY))
 		return false;
-	if (!(slot->region.flags & KVM_MEM_READONLY) && (write || !slot->dirty))
-		rights |= EPT_WRITE;
-	if (write)
+	bits |= log_bits(vm, slot, write);
+	if (write && !vm->ept.pml)
 		hv_mark_dirty(slot, gpa);
 	level = page_level(slot, gpa);
 	entry = make_entry(vm, gpa, level);
@@ -150,7 +179,7 @@ static bool fill(struct hv_vm *vm, u64 gpa, bool write)
 		return false;
 	gpa &= ~(level_size(level) - 1);
 	host = slot->region.userspace_addr + (gpa - slot->region.guest_phys_addr);
-	*(volatile u64 *)entry = host | rights | EPT_MEMORY_TYPE(EPT_WB) |
+	*(volatile u64 *)entry = host | bits | EPT_MEMORY_TYPE(EPT_WB) |
 				 (level > LEVEL_PTE ? EPT_PAGE : 0);
 	vm->fills++;
 	return true;
@@ -171,12 +200,71 @@ static u64 *find_page(const struct hv_vm *vm, u64 gpa, u64 *step)
 static void zap(struct hv_vm *vm, u64 gpa, u64 size, bool write_only)
 {
 	u64 end = gpa + size > GPA_END ? GPA_END : gpa + size, step;
+	u64 kept = !write_only ? 0 : vm->ept.pml ? ~(u64)EPT_DIRTY : ~(u64)EPT_WRITE;
 
 	for (; gpa < end; gpa += step) {
 		u64 *entry = find_page(vm, gpa, &step);
 
-		*(volatile u64 *)entry = write_only ? *entry & ~(u64)EPT_WRITE : 0;
+		*(volatile u64 *)entry = *entry & kept;
 	}
+}
+
+/* --- page-modification logging: 31.3.6 -------------------------------------------------- */
+
+static bool processor_logs(void)
+{
+	return vmcs_get(EPT_POINTER) & EPTP_ACCESSED_DIRTY;
+}
+
+/* 31.4.3.4: INVEPT when the flags come into use, because the processor may have cached without them. */
+static void resumed(struct hv_vcpu *vcpu)
+{
+	struct hv_vm *vm = vcpu->vm;
+	bool on = vm->ept.pml && vm->logs;
+
+	if (on == processor_logs())
+		return;
+	vmcs_put(EPT_POINTER, vm->ept.pointer | (on ? EPTP_ACCESSED_DIRTY : 0));
+	if (on) {
+		vmcs_set_control(CONTROL_PROC2_ENABLE_PML);
+		vmcs_put(PML_INDEX, PML_FIRST);
+	} else {
+		vmcs_clear_control(CONTROL_PROC2_ENABLE_PML);
+	}
+	flush(vm);
+}
+
+static void drain(struct hv_vcpu *vcpu)
+{
+	const u64 *noted = vcpu->mmu_data;
+	u64 index = processor_logs() ? vmcs_get(PML_INDEX) : PML_FIRST, i;
+	struct hv_slot *slot;
+
+	if (index == PML_FIRST)
+		return;
+	/* From 0 it goes to FFFFH: the log is full. */
+	for (i = index > PML_FIRST ? 0 : index + 1; i < PML_ENTRIES; i++) {
+		slot = hv_slot_at(vcpu->vm, noted[i]);
+		if (slot)
+			hv_mark_dirty(slot, noted[i]);
+	}
+	vmcs_put(PML_INDEX, PML_FIRST);
+}
+
+/*
+ * With accessed and dirty flags the processor uses paging structures of the guest as if it wrote to
+ * them (31.3.3.2), so it cannot use those in a read-only slot, and does not tell a write of the guest from a
+ * read. Such a VM goes back to write protection.
+ */
+static bool stop_pml(struct hv_vcpu *vcpu)
+{
+	if (!processor_logs())
+		return false;
+	drain(vcpu);
+	vcpu->vm->ept.pml = false;
+	forget_all(vcpu->vm);
+	resumed(vcpu);
+	return true;
 }
 
 /* --- EPT violations: Table 30-7 -------------------------------------------------------- */
@@ -211,20 +299,27 @@ static enum hv_mmu_fault fault(struct hv_vcpu *vcpu)
 	if (fill(vcpu->vm, gpa, qualification & VIOLATION_WRITE))
 		return HV_MMU_AGAIN;
 	if (qualification & VIOLATION_LINEAR && !(qualification & VIOLATION_FINAL)) {
-		table_without_memory(vcpu, qualification);
+		if (!stop_pml(vcpu))
+			table_without_memory(vcpu, qualification);
 		return HV_MMU_AGAIN;
 	}
 	return qualification & VIOLATION_FETCH ? HV_MMU_DEVICE_CODE : HV_MMU_DEVICE;
 }
 
-const struct hv_mmu hv_mmu_ept = {
-	.name = "EPT",
-	.min_pages = 16,
-	.supported = supported,
-	.create = create,
-	.create_vcpu = create_vcpu,
-	.fault = fault,
-	.zap = zap,
-	.flush = flush,
-	.reclaim = forget_all,
-};
+#define EPT_MMU(title, create_it)	{						\
+	.name = title,									\
+	.min_pages = 16,								\
+	.supported = supported,								\
+	.create = create_it,								\
+	.create_vcpu = create_vcpu,							\
+	.fault = fault,									\
+	.resumed = resumed,								\
+	.drain = drain,									\
+	.zap = zap,									\
+	.flush = flush,									\
+	.reclaim = forget_all,								\
+}
+
+const struct hv_mmu hv_mmu_ept = EPT_MMU("EPT", create);
+const struct hv_mmu hv_mmu_ept_write_protect = EPT_MMU("EPT, write protection",
+						       create_write_protect);

@@ -89,6 +89,8 @@ static void loop(struct hv_vcpu *vcpu)
 	swap_registers(vcpu);
 	while (next == HV_GUEST && !vcpu->shutdown && !vcpu->init_pending)
 		next = enter_once(vcpu);
+	if (vcpu->vm->mmu->drain)
+		vcpu->vm->mmu->drain(vcpu);
 	hv_fpu_leave(vcpu);
 	swap_registers(vcpu);
 	vcpu->running = false;

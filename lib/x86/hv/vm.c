@@ -95,11 +95,13 @@ static void stop_log(struct hv_vm *vm, struct hv_slot *slot)
 {
 	u64 i;
 
-	for (i = 0; slot->dirty && i < log_pages(slot); i++)
+	if (!slot->dirty)
+		return;
+	for (i = 0; i < log_pages(slot); i++)
 		hv_pool_give(&vm->pool, slot->dirty[i]);
-	if (slot->dirty)
-		hv_pool_give(&vm->pool, slot->dirty);
+	hv_pool_give(&vm->pool, slot->dirty);
 	slot->dirty = NULL;
+	vm->logs--;
 }
 
 /* The MMU keeps enough pages for one instruction's accesses: min_pages. */
@@ -114,6 +116,7 @@ static int start_log(struct hv_vm *vm, struct hv_slot *slot)
 	slot->dirty = hv_pool_take(&vm->pool);
 	for (i = 0; i < log_pages(slot); i++)
 		slot->dirty[i] = hv_pool_take(&vm->pool);
+	vm->logs++;
 	return 0;
 }
 
