@@ -9,6 +9,8 @@
 #include "hv/box.h"
 #include "string.h"
 
+#define SHADOW_POOL	300		/* pages, with shadow paging */
+
 static struct box box;
 
 /* --- FPU and SSE --------------------------------------------------------------------------- */
@@ -193,10 +195,10 @@ BOX_GUEST_64(stepped_guest,
 	     "mov %eax, 0x10000000\n\t hlt");
 
 /* Behind each instruction, whoever executed it; the guest sees no RFLAGS.TF. */
-CASE(single_step, PROVES("kvm-exits:4", "exit-reasons:37"),
-     NEEDS(BOX_NEEDS, PROC1(MONITOR_TRAP_FLAG)))
+static void single_step(const struct case_def *this_case)
 {
-	box_start(&box, &stepped_guest);
+	hv_start(page_alloc());
+	box_start_on(&box, this_case->row, SHADOW_POOL, &stepped_guest);
 	debug_guest(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP, NULL);
 	expect_debug(VECTOR_DB, 1, BIT(14));
 	expect_debug(VECTOR_DB, 3, BIT(14));
@@ -210,6 +212,36 @@ CASE(single_step, PROVES("kvm-exits:4", "exit-reasons:37"),
 	debug_guest(0, NULL);
 	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
 }
+
+CASE_RUN(single_step, single_step, PROVES("kvm-exits:4", "exit-reasons:37"),
+	 NEEDS(BOX_NEEDS, PROC1(MONITOR_TRAP_FLAG)), ROW(&hv_mmu_ept));
+CASE_RUN(single_step_with_shadow_paging, single_step, PROVES("kvm-exits:4", "exit-reasons:37"),
+	 NEEDS(VMX, PROC1(MONITOR_TRAP_FLAG)), ROW(&hv_mmu_shadow));
+
+/* In real-address mode, offsets: nop 0, mov to DS 1, int 3, hlt 5; the handler is elsewhere. */
+BOX_GUEST_16(stepped_real_guest, "nop\n\t mov %ax, %ds\n\t int $0x40\n\t hlt");
+
+static void single_step_in_real_mode(const struct case_def *this_case)
+{
+	const u64 handler = BOX_HANDLERS + 0x40 * 8;
+
+	hv_start(page_alloc());
+	box_start_on(&box, this_case->row, SHADOW_POOL, &stepped_real_guest);
+	debug_guest(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP, NULL);
+	expect_debug(VECTOR_DB, 1, BIT(14));
+	expect_debug(VECTOR_DB, 3, BIT(14));
+	expect_debug(VECTOR_DB, handler - BOX_CODE, BIT(14));
+	expect_debug(VECTOR_DB, handler + 2 - BOX_CODE, BIT(14));
+	debug_guest(0, NULL);
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rip, handler + 3);
+}
+
+CASE_RUN(single_step_in_real_mode, single_step_in_real_mode, PROVES("kvm-exits:4", "exit-reasons:37"),
+	 NEEDS(BOX_NEEDS_UNPAGED, PROC1(MONITOR_TRAP_FLAG)), ROW(&hv_mmu_ept));
+CASE_RUN(single_step_in_real_mode_with_shadow_paging, single_step_in_real_mode,
+	 PROVES("kvm-exits:4", "exit-reasons:37"), NEEDS(VMX, PROC1(MONITOR_TRAP_FLAG)),
+	 ROW(&hv_mmu_shadow));
 
 BOX_GUEST_64(int3_guest, "nop\n\t int3\n\t nop\n\t hlt");
 
@@ -276,7 +308,4 @@ CASE(debugging_that_is_refused, PROVES("kvm-exits:4"), NEEDS(BOX_NEEDS))
 	/* Without ENABLE the rest does not count. */
 	debug.control = BIT(31);
 	EXPECT_EQ(hv_vcpu_set_guest_debug(&box.vcpu, &debug), 0);
-	box_start_on(&box, &hv_mmu_shadow, 300, &int3_guest);
-	debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
-	EXPECT_EQ(hv_vcpu_set_guest_debug(&box.vcpu, &debug), -EOPNOTSUPP);
 }

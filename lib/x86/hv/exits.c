@@ -94,7 +94,8 @@ enum hv_next hv_exit_exception_or_nmi(struct hv_vcpu *vcpu)
 		return hv_exit_memory(vcpu);
 	if (FIELD(event, 10, 8) != HV_EVENT_NMI && vcpu->real.way != HV_WAY_NATIVE) {
 		hv_real_exception(vcpu, event);
-		return HV_GUEST;
+		return vcpu->real.way == HV_WAY_STEP && !vcpu->event.id ? hv_debug_stepped(vcpu) :
+									   HV_GUEST;
 	}
 	if (FIELD(event, 10, 8) != HV_EVENT_NMI && hv_debug_wants(vcpu, FIELD(event, 7, 0)))
 		return hv_debug_exception(vcpu, FIELD(event, 7, 0));
@@ -259,8 +260,7 @@ enum hv_next hv_exit_invlpg(struct hv_vcpu *vcpu)
 
 enum hv_next hv_exit_stepped(struct hv_vcpu *vcpu)
 {
-	if (!vcpu->vm->mmu->stepped)
-		return hv_debug_stepped(vcpu);
-	vcpu->vm->mmu->stepped(vcpu);
-	return HV_GUEST;
+	if (vcpu->steps & HV_STEPS_FOR_MMU)
+		vcpu->vm->mmu->stepped(vcpu);
+	return hv_debug_stepped(vcpu);
 }

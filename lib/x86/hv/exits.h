@@ -26,8 +26,14 @@ enum hv_next hv_internal_error(struct hv_vcpu *vcpu, u32 suberror, const u64 *va
 /* Exit to user space for `reason` (KVM_EXIT_...), and what to do when it runs the vCPU again. */
 enum hv_next hv_user(struct hv_vcpu *vcpu, u32 reason, int (*complete)(struct hv_vcpu *vcpu));
 
-/* Guest debugging by user space, guest_debug.c: the guest has made a step, or run into a breakpoint. */
+/*
+ * Guest debugging by user space, guest_debug.c: the guest has made a step, which is an exit to user space if
+ * that wants steps; or it has run into a breakpoint.
+ */
 enum hv_next hv_debug_stepped(struct hv_vcpu *vcpu);
+/* Exits by the monitor trap flag, for one or both of them. */
+enum hv_steps { HV_STEPS_FOR_DEBUGGER = 1, HV_STEPS_FOR_MMU = 2 };
+void hv_want_steps(struct hv_vcpu *vcpu, enum hv_steps who, bool on);
 bool hv_debug_wants(const struct hv_vcpu *vcpu, u8 vector);
 enum hv_next hv_debug_exception(struct hv_vcpu *vcpu, u8 vector);
 

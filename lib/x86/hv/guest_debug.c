@@ -46,6 +46,12 @@ static void use_breakpoints(struct hv_vcpu *vcpu, const __u64 *regs)
 	}
 }
 
+void hv_want_steps(struct hv_vcpu *vcpu, enum hv_steps who, bool on)
+{
+	vcpu->steps = on ? vcpu->steps | who : vcpu->steps & ~who;
+	set_control(vcpu, CONTROL_PROC1_MONITOR_TRAP_FLAG, vcpu->steps);
+}
+
 int hv_vcpu_set_guest_debug(struct hv_vcpu *vcpu, const struct kvm_guest_debug *debug)
 {
 	u32 control = debug->control & KVM_GUESTDBG_ENABLE ? debug->control : 0;
@@ -53,16 +59,14 @@ int hv_vcpu_set_guest_debug(struct hv_vcpu *vcpu, const struct kvm_guest_debug *
 
 	if (control & ~KNOWN)
 		return -EINVAL;
-	/* Shadow paging has a use of its own for the monitor trap flag. */
-	if (step && (vcpu->vm->mmu->stepped || !control_allowed(CONTROL_PROC1_MONITOR_TRAP_FLAG)))
+	if (step && !control_allowed(CONTROL_PROC1_MONITOR_TRAP_FLAG))
 		return -EOPNOTSUPP;
 	if (hardware && !control_allowed(CONTROL_PROC1_MOV_DR_EXITING))
 		return -EOPNOTSUPP;
 	hv_load(vcpu);
 	use_breakpoints(vcpu, hardware ? debug->arch.debugreg : NULL);
 	vcpu->guest_debug.control = control;
-	if (!vcpu->vm->mmu->stepped)
-		set_control(vcpu, CONTROL_PROC1_MONITOR_TRAP_FLAG, step);
+	hv_want_steps(vcpu, HV_STEPS_FOR_DEBUGGER, step);
 	set_control(vcpu, CONTROL_PROC1_MOV_DR_EXITING, hardware);
 	intercept(VECTOR_DB, hardware);
 	intercept(VECTOR_BP, control & KVM_GUESTDBG_USE_SW_BP);
@@ -82,7 +86,7 @@ static enum hv_next tell(struct hv_vcpu *vcpu, u8 vector, u64 dr6)
 
 enum hv_next hv_debug_stepped(struct hv_vcpu *vcpu)
 {
-	return tell(vcpu, VECTOR_DB, DR6_BS);
+	return vcpu->steps & HV_STEPS_FOR_DEBUGGER ? tell(vcpu, VECTOR_DB, DR6_BS) : HV_GUEST;
 }
 
 bool hv_debug_wants(const struct hv_vcpu *vcpu, u8 vector)

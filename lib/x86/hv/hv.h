@@ -155,6 +155,7 @@ struct hv_vcpu {
 	struct hv_real real;
 	u64 exits;			/* VM exits so far */
 	struct hv_guest_debug guest_debug;
+	u32 steps;			/* enum hv_steps: who wants the monitor trap flag */
 	struct hv_trace *trace;		/* where exits are noted; NULL: nowhere */
 	u64 cpuid_highest;		/* basic leaf, or HV_NO_LEAF */
 	u32 cpuid_count;
@@ -217,8 +218,8 @@ int hv_vcpu_set_fpu(struct hv_vcpu *vcpu, const struct kvm_fpu *fpu);
 int hv_vcpu_get_mp_state(struct hv_vcpu *vcpu, struct kvm_mp_state *state);
 int hv_vcpu_set_mp_state(struct hv_vcpu *vcpu, const struct kvm_mp_state *state);
 /*
- * KVM_SET_GUEST_DEBUG: KVM_GUESTDBG_SINGLESTEP, _USE_HW_BP, _USE_SW_BP. -EINVAL for others; -EOPNOTSUPP for a single
- * step with shadow paging, or where the processor cannot.
+ * KVM_SET_GUEST_DEBUG: KVM_GUESTDBG_SINGLESTEP, _USE_HW_BP, _USE_SW_BP. -EINVAL for others; -EOPNOTSUPP where the
+ * processor cannot.
  */
 int hv_vcpu_set_guest_debug(struct hv_vcpu *vcpu, const struct kvm_guest_debug *debug);
 /* The number of entries done: fewer than asked for where one is refused. */

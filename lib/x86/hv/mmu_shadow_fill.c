@@ -252,14 +252,6 @@ static shadow_ref find_page(const struct shadow *shadow, u32 root, u64 linear)
 	return 0;
 }
 
-static void step_exiting(struct hv_vcpu *vcpu, bool on)
-{
-	const u64 bit = control_bit(CONTROL_PROC1_MONITOR_TRAP_FLAG);
-
-	vcpu->proc1 = on ? vcpu->proc1 | bit : vcpu->proc1 & ~bit;
-	vmcs_put(PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS, vcpu->proc1);
-}
-
 bool shadow_step(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u64 linear)
 {
 	struct shadow *shadow = shadow_of(vcpu->vm);
@@ -276,7 +268,7 @@ bool shadow_step(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u64 linear)
 	shadow->stale = true;
 	own->step[own->steps++] = linear;
 	own->step_rip = vmcs_get(GUEST_RIP);
-	step_exiting(vcpu, true);
+	hv_want_steps(vcpu, HV_STEPS_FOR_MMU, true);
 	return true;
 }
 
@@ -291,7 +283,7 @@ void shadow_step_over(struct hv_vcpu *vcpu)
 		if (ref)
 			shadow_set(vcpu->vm, ref / SHADOW_MAX_ENTRIES, ref % SHADOW_MAX_ENTRIES, 0, 0);
 	}
-	step_exiting(vcpu, false);
+	hv_want_steps(vcpu, HV_STEPS_FOR_MMU, false);
 	shadow_settle(vcpu->vm);
 }
 

@@ -156,10 +156,11 @@ static void enter_step(struct hv_vcpu *vcpu)
 	vmcs_put(GUEST_CS_SELECTOR, real->selector[SEGMENT_CS] & ~3u);
 	vmcs_put(GUEST_SS_SELECTOR, real->selector[SEGMENT_SS] & ~3u);
 	single_step(real);
-	/* What opens a window is seen to before each instruction. */
+	/* What opens a window is seen to before each instruction, and a debugger's step is this one. */
 	vmcs_put(PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,
 		 vcpu->proc1 & ~(control_bit(CONTROL_PROC1_INTERRUPT_WINDOW_EXITING) |
-				 control_bit(CONTROL_PROC1_NMI_WINDOW_EXITING)));
+				 control_bit(CONTROL_PROC1_NMI_WINDOW_EXITING) |
+				 control_bit(CONTROL_PROC1_MONITOR_TRAP_FLAG)));
 }
 
 static void leave_step(struct hv_vcpu *vcpu)

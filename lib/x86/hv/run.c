@@ -23,10 +23,19 @@ static enum hv_next dispatch_watched(struct hv_vcpu *vcpu, u16 reason)
 			.user = next == HV_USER ? vcpu->run->exit_reason : 0,
 			.event = vcpu->event.id == event ? 0 : vcpu->event.id });
 	/* An instruction that was done here is a step as well. */
-	if (next == HV_GUEST && vmcs_get(GUEST_RIP) != rip &&
-	    vcpu->guest_debug.control & KVM_GUESTDBG_SINGLESTEP)
-		next = hv_debug_stepped(vcpu);
-	return next;
+	return next == HV_GUEST && vmcs_get(GUEST_RIP) != rip ? hv_debug_stepped(vcpu) : next;
+}
+
+/* False: nothing is to be entered; an instruction may have been emulated. */
+static bool enter_real(struct hv_vcpu *vcpu, int *next)
+{
+	u64 rip = vmcs_get(GUEST_RIP);
+
+	if (hv_real_enter(vcpu, next))
+		return true;
+	if (*next == HV_GUEST && vmcs_get(GUEST_RIP) != rip)
+		*next = hv_debug_stepped(vcpu);
+	return false;
 }
 
 static enum hv_next enter_once(struct hv_vcpu *vcpu)
@@ -39,7 +48,7 @@ static enum hv_next enter_once(struct hv_vcpu *vcpu)
 		hv_set_timer(vcpu);
 	hv_events_before_entry(vcpu);
 	/* Elsewhere real-address mode runs by itself. */
-	if (by_hand && !hv_real_enter(vcpu, &next))
+	if (by_hand && !enter_real(vcpu, &next))
 		return next;
 	/* Not zero: VMLAUNCH or VMRESUME itself failed, and no guest ran. */
 	failed = vmx_switch(&vcpu->state, vcpu->launched);
@@ -112,8 +121,7 @@ static bool complete(struct hv_vcpu *vcpu)
 	vcpu->run->exit_reason = KVM_EXIT_UNKNOWN;
 	if (rest)
 		rest(vcpu);
-	if (rest && vcpu->run->exit_reason == KVM_EXIT_UNKNOWN && vmcs_get(GUEST_RIP) != rip &&
-	    vcpu->guest_debug.control & KVM_GUESTDBG_SINGLESTEP)
+	if (rest && vcpu->run->exit_reason == KVM_EXIT_UNKNOWN && vmcs_get(GUEST_RIP) != rip)
 		hv_debug_stepped(vcpu);
 	return vcpu->run->exit_reason == KVM_EXIT_UNKNOWN;
 }
