@@ -304,8 +304,10 @@ static void fill_fields(void)
 	vmwrite(TSC_OFFSET, 0x123456789abcdef);
 	vmwrite(CR0_READ_SHADOW, 0x5555);
 	vmwrite(CR4_READ_SHADOW, 0xaaaa);
-	vmwrite(CR3_TARGET_VALUE_0, 0x1111);
-	vmwrite(CR3_TARGET_VALUE_3, 0x4444);
+	if (vmcs_field_exists(CR3_TARGET_VALUE_3)) {
+		vmwrite(CR3_TARGET_VALUE_0, 0x1111);
+		vmwrite(CR3_TARGET_VALUE_3, 0x4444);
+	}
 	vmwrite(PAGE_FAULT_ERROR_CODE_MASK, 0x10000000);
 	vmwrite(PAGE_FAULT_ERROR_CODE_MATCH, 0);
 	vmwrite(INJECTED_EVENT_ERROR_CODE, 0x7777);

@@ -124,6 +124,19 @@ CASE(mov_ss_holds_a_debug_exception, PROVES("interruptibility:movss.pdbg"), NEED
 		EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_nops.at + 1);
 }
 
+/*
+ * 30.3.4: an instruction that exits has not been executed, so that no single-step trap of it is pending,
+ * nor one of the POPF that has set RFLAGS.TF before it.
+ */
+GUEST_CODE(cpuid_under_tf, "pushfq; orl $0x100, (%rsp); popfq", "cpuid");
+
+CASE(exit_leaves_no_single_step_pending, PROVES("host-and-exit:save.pdbg.clear"), NEEDS(VMX))
+{
+	EXPECT(enter(guest_cpuid_under_tf.run), OUTCOME_EXIT(EXIT_CPUID));
+	EXPECT_EQ(vmread(GUEST_RFLAGS) & RFLAGS_TF, RFLAGS_TF);
+	EXPECT_EQ(vmread(GUEST_PENDING_DEBUG_EXCEPTIONS), 0);
+}
+
 /* --- blocking by SMI, reserved bits ------------------------------------------------------------------ */
 
 CASE(blocking_by_smi_is_for_smm, PROVES("interruptibility:smi.block", "field-formats:interruptibility.smi"),
