@@ -1,12 +1,12 @@
 /*
- * Accesses that no instruction makes, and no delivery of an event: the output of a processor trace, whose
- * address a VM entry translates in advance (29.5, 28.5.4), the delivery of a user interrupt (volume 3,
- * 9.4.2), and the store of branch traces (20.4.9).
+ * Accesses that no instruction makes, and no delivery of an event: the output of a processor
+ * trace, whose address a VM entry translates in advance (29.5, 28.5.4), the delivery of a user
+ * interrupt (volume 3, 9.4.2), and the store of branch traces (20.4.9).
  *
- * What refuses such an access is what refuses any other; the exit says in bit 16 of its qualification, or
- * in the access type of an APIC access, that it was none of the guest's instructions (30.2.1). An entry
- * that traces does so before it injects anything: where it exits, the event that it was to inject is the
- * original event.
+ * What refuses such an access is what refuses any other; the exit says in bit 16 of its
+ * qualification, or in the access type of an APIC access, that it was none of the guest's
+ * instructions (30.2.1). An entry that traces does so before it injects anything: where it exits,
+ * the event that it was to inject is the original event.
  */
 #include "cpu/features.h"
 #include "cpu/safe.h"
@@ -31,7 +31,7 @@ GUEST_CODE(jump, "", "jmp 1f; nop; 1: cpuid");
 
 #define ASYNCHRONOUS	BIT(16)		/* of the qualification: Tables 30-6, 30-7 */
 
-/* --- what refuses the access ------------------------------------------------------------------- */
+/* --- what refuses the access -------------------------------------------------------------- */
 
 static struct ept_probe probe;
 
@@ -48,8 +48,8 @@ static void refuse_write(void)
 }
 
 /*
- * The log is full, so that no dirty flag can be set, and none but that of the page has to be: the case has
- * made its access once before, with an empty log.
+ * The log is full, so that no dirty flag can be set, and none but that of the page has to be: the
+ * case has made its access once before, with an empty log.
  */
 static void start_log(void)
 {
@@ -97,7 +97,7 @@ static void expect_violation(u64 linear_valid)
 	EXPECT_EQ(vmread(GUEST_PHYSICAL_ADDRESS) & ~0xfffull, probe.gpa);
 }
 
-/* --- the processor trace --------------------------------------------------------------------- */
+/* --- the processor trace ------------------------------------------------------------------ */
 
 #define TRACE		VMX, CPU(PT), PROC2(INTEL_PT_USES_GUEST_PHYSICAL_ADDRESSES),	\
 			ENTRY_CTL(LOAD_IA32_RTIT_CTL), EXIT_CTL(CLEAR_IA32_RTIT_CTL)
@@ -110,8 +110,8 @@ static void expect_violation(u64 linear_valid)
 #define ERROR_CODE		0xabcd
 
 /*
- * The output goes to the probe's page: as one region where there is such a scheme, else by a table that
- * has no other entry.
+ * The output goes to the probe's page: as one region where there is such a scheme, else by a table
+ * that has no other entry.
  */
 static void trace_to_the_page(void)
 {
@@ -159,7 +159,8 @@ static void trace_exits(u32 reason)
 	EXPECT_EQ(vmread(INJECTED_EVENT_IDENTIFICATION) & INJECTED_VALID, 0);
 }
 
-CASE(trace_output_violates, PROVES("event-injection:inject.tapt", "exit-qualifications:ept.asynchronous"),
+CASE(trace_output_violates, PROVES("event-injection:inject.tapt",
+     "exit-qualifications:ept.asynchronous"),
      NEEDS(TRACE, REFUSES_ALL))
 {
 	refuse_write();
@@ -202,7 +203,7 @@ CASE(trace_output_that_is_allowed, PROVES("event-injection:inject.tapt"), NEEDS(
 	EXPECT_HANDLER(inject_while_tracing(), VECTOR_GP);
 }
 
-/* --- user interrupts ------------------------------------------------------------------------- */
+/* --- user interrupts ---------------------------------------------------------------------- */
 
 #define UINTR		VMX, CPU(UINTR), ENTRY_CTL(LOAD_UINV)
 #define OWN_STACK	BIT(0)	/* IA32_UINTR_STACKADJUST holds a stack pointer, not a distance */
@@ -222,8 +223,8 @@ static void clear_user_interrupt_flag(void)
 }
 
 /*
- * The entry injects the notification of a user interrupt (29.6.1), and the guest lets that in by STUI. The
- * stack for it is in the probe's page.
+ * The entry injects the notification of a user interrupt (29.6.1), and the guest lets that in by
+ * STUI. The stack for it is in the probe's page.
  */
 static outcome_t deliver_user_interrupt(const struct guest_code *handler)
 {
@@ -295,7 +296,8 @@ CASE(user_interrupt_to_the_apic, PROVES("exit-qualifications:apic_access.asynchr
 	EXPECT_EQ(vmread(EXIT_QUALIFICATION) & ASYNCHRONOUS, ASYNCHRONOUS);
 }
 
-CASE(first_instruction_of_the_handler_exits, PROVES("host-and-exit:save.rip.instruction"), NEEDS(UINTR, EPT))
+CASE(first_instruction_of_the_handler_exits, PROVES("host-and-exit:save.rip.instruction"),
+     NEEDS(UINTR, EPT))
 {
 	ept_probe_start(&probe, LEVEL_PTE, 0);
 	clear_user_interrupt_flag();
@@ -319,7 +321,7 @@ CASE(access_of_an_instruction, PROVES("exit-qualifications:ept.asynchronous",
 	EXPECT_EQ(vmread(EXIT_QUALIFICATION) & ASYNCHRONOUS, 0);
 }
 
-/* --- the store of branch traces: 20.4.9 -------------------------------------------------------- */
+/* --- the store of branch traces: 20.4.9 --------------------------------------------------- */
 
 #define DEBUGCTL_BRANCH_TRACE	(BIT(6) | BIT(7))	/* TR, BTS */
 #define RECORD_SIZE		24

@@ -130,6 +130,37 @@ CASE(pdptes_are_those_of_the_vmcs, PROVES("host-and-exit:entry.load.pdpte_ept",
 	EXPECT_EQ(vmread(GUEST_PDPTE1), guest.next[1]);
 }
 
+/*
+ * 28.5.7.3: EPTP switching loads no PDPTE. The new tables have no translation for the table of
+ * those, and the two that are in registers go on being used.
+ */
+CODE32(switch_eptp, "xorl %eax, %eax; movl $1, %ecx; vmfunc; movl (%ebx), %eax; vmcall");
+#define SECOND_GBYTE	0x40000000ull
+
+CASE(eptp_switching_loads_no_pdpte, PROVES("ept:vmfunc.switch.pdpte"),
+     NEEDS(VMX, EPT, PROC2(ENABLE_VM_FUNCTIONS), { "VM function EPTP switching", need_control,
+						   CONTROL_VMFUNC_EPTP_SWITCHING, 0 }))
+{
+	u64 *list = page_alloc(), *page = page_alloc_filled(0x1122334455667788);
+	struct pae_guest guest;
+	struct ept other;
+
+	start_pae(&guest, 0);
+	ept_build(&other);
+	list[1] = ept_pointer(&other, 0);
+	map_page(&other, physical(guest.pdpt), 0);
+	vmcs_set_control(CONTROL_PROC2_ENABLE_VM_FUNCTIONS);
+	vmwrite(VM_FUNCTION_CONTROLS, BIT(0));
+	vmwrite(EPTP_LIST_ADDRESS, physical(list));
+	vmwrite(GUEST_PDPTE1, guest.pdpt[0]);
+	vmwrite(GUEST_RIP, (u64)switch_eptp);
+	guest_regs()->rbx = SECOND_GBYTE + physical(page);
+	REQUIRE(resume(), GUEST_DONE);
+	EXPECT_EQ(vmread(EPT_POINTER), list[1]);
+	EXPECT_EQ(guest_regs()->rax, 0x55667788);
+	EXPECT_EQ(vmread(GUEST_PDPTE1), guest.pdpt[0]);
+}
+
 /* The page directory is an ordinary paging structure: it translates the address of the code. */
 CASE(page_directory_of_pae, PROVES("ept:violation.paging_read",
 				   "exit-qualifications:ept.translated"),

@@ -14,6 +14,7 @@
  */
 #include "cpu/features.h"
 #include "ept/probe.h"
+#include "mmu/pages.h"
 #include "ept/violation.h"
 
 BEFORE_EACH_CASE(vmx_start);
@@ -334,3 +335,35 @@ CASE_RUN(ignored_bits_of_2_mbyte_page, accepted,
 CASE_RUN(ignored_bits_of_1_gbyte_page, accepted,
 	 PROVES("ept:entry.leaf.ignored", "ept:ad.off", "ept:mbec.off"),
 	 NEEDS(VMX, EPT, EPT_CAP(1G)), EACH(PDPTE, PDPTE, IGNORED_BITS));
+
+/* --- the fifth level ---------------------------------------------------------------------- */
+
+GUEST_INSTRUCTION(read_anything, "", "movq guest_value, %rax");
+
+/*
+ * Table 31-1: bits 7:3 and those above MAXPHYADDR. The only entry leads to the tables of all that
+ * the guest has, so its first access meets it; which one that is, is not said.
+ */
+CASE(reserved_in_pml5e, PROVES("ept:entry.pml5e.reserved"), NEEDS(VMX, EPT, EPT_CAP(WALK_5)))
+{
+	u64 *pml5 = page_alloc(), good, reserved = BITS(7, 3), bit;
+	struct ept ept;
+
+	ept_start(&ept, 0);
+	if (maxphyaddr() < 52)
+		reserved |= BITS(51, maxphyaddr());
+	good = physical(ept.root) | ept.all_rights;
+	ept.pointer = physical(pml5) | (ept.pointer & BITS(2, 0)) | EPTP_WALK_LENGTH(5);
+	vmwrite(EPT_POINTER, ept.pointer);
+	for (; reserved; reserved &= ~bit) {
+		bit = reserved & -reserved;
+		pml5[0] = good | bit;
+		ept_invalidate(&ept);
+		if (!EXPECT(enter(guest_read_anything.run), OUTCOME_EXIT(EXIT_EPT_MISCONFIGURATION)))
+			case_note("entry", "%#lx", pml5[0]);
+	}
+	/* Bits 9, 11 and 63:52 are ignored. */
+	pml5[0] = good | BIT(9) | BIT(11) | BITS(62, 52);
+	ept_invalidate(&ept);
+	EXPECT(enter(guest_read_anything.run), GUEST_DONE);
+}

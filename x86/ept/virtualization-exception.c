@@ -8,6 +8,8 @@
 #include "ept/probe.h"
 #include "ept/violation.h"
 #include "mmu/pages.h"
+#include "string.h"
+#include "vmx/handlers.h"
 
 BEFORE_EACH_CASE(vmx_start);
 
@@ -174,4 +176,71 @@ CASE(contributory_during_delivery, PROVES("exceptions:pair.ve", "ept:ve.vector")
 CASE(page_fault_during_delivery, PROVES("exceptions:pair.ve", "ept:ve.vector"), NEEDS(VE))
 {
 	check_double_fault(unmapped_stack);
+}
+
+/* --- what else it takes: 28.5.8.1 --------------------------------------------------------- */
+
+#define UNRESTRICTED	PROC2(UNRESTRICTED_GUEST)
+#define CODE_OFFSET	0x100
+
+/* In real-address mode, CR0.PE = 0: a segment that EPT does not let be read. */
+CASE(violation_in_real_mode_exits, PROVES("ept:ve.conditions"), NEEDS(VE, UNRESTRICTED))
+{
+	/* MOV from 0 to AX */
+	static const u8 code[] = { 0xa1, 0x00, 0x00 };
+	struct ept_probe probe;
+	struct information *area = start(&probe);
+	u8 *page = page_alloc();
+	u32 i;
+
+	memcpy(page + CODE_OFFSET, code, sizeof(code));
+	ept_map(&probe.ept, physical(probe.page), physical(probe.page), 0, LEVEL_PTE);
+	ept_invalidate(&probe.ept);
+	guest_to_real_mode();
+	for (i = 0; i < 6; i++) {	/* ES CS SS DS FS GS */
+		vmwrite(GUEST_ES_LIMIT + 2 * i, 0xffff);
+		vmwrite(GUEST_ES_ACCESS_RIGHTS + 2 * i, 0x93);
+		vmwrite(GUEST_ES_BASE + 2 * i, physical(page));
+	}
+	vmwrite(GUEST_DS_BASE, physical(probe.page));
+	vmwrite(GUEST_RIP, CODE_OFFSET);
+	vmwrite(GUEST_RSP, PAGE_SIZE - 2);
+	REQUIRE(resume(), OUTCOME_EXIT(EXIT_EPT_VIOLATION));
+	EXPECT_EQ(vmread(GUEST_PHYSICAL_ADDRESS), physical(probe.page));
+	EXPECT_EQ(area->reason, 0);
+	EXPECT_EQ(area->busy, 0);
+}
+
+/* The same write is an exception where an instruction makes it. */
+CASE(violation_during_delivery_exits, PROVES("ept:ve.conditions"), NEEDS(VE))
+{
+	struct ept_probe probe;
+	struct information *area = start(&probe);
+
+	ept_change(&probe.ept, probe.gpa, LEVEL_PTE, EPT_WRITE, 0);
+	guest_handlers_start()[0x51].ist = 4;
+	this_cpu()->tss.ist[3] = probe.linear + 0x800;
+	vmwrite(INJECTED_EVENT_IDENTIFICATION, INJECTED_EVENT(EVENT_TYPE_EXTERNAL_INTERRUPT, 0x51));
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+	vmwrite(GUEST_RIP, guest_handler(0));
+	REQUIRE(resume(), OUTCOME_EXIT(EXIT_EPT_VIOLATION));
+	EXPECT_EQ(vmread(GUEST_LINEAR_ADDRESS) & ~0xfffull, probe.linear);
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~BIT(12),
+		  INJECTED_EVENT(EVENT_TYPE_EXTERNAL_INTERRUPT, 0x51));
+	EXPECT_EQ(area->reason, 0);
+	EXPECT_EQ(area->busy, 0);
+	/* Its handler exits. */
+	EXPECT(ept_probe_enter(&probe, ACCESS_WRITE), OUTCOME_EXIT(EXIT_CPUID));
+	EXPECT_EQ(area->reason, EXIT_EPT_VIOLATION);
+}
+
+CASE(first_instruction_of_the_handler_exits, PROVES("host-and-exit:save.rip.instruction",
+     "ept:ve.vector"), NEEDS(VE))
+{
+	struct ept_probe probe;
+
+	start(&probe);
+	ept_change(&probe.ept, probe.gpa, LEVEL_PTE, EPT_WRITE, 0);
+	guest_handlers_start();
+	EXPECT_HANDLER(ept_probe_enter(&probe, ACCESS_WRITE), VECTOR_VE);
 }

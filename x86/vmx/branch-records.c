@@ -1,12 +1,12 @@
 /*
- * Last-branch records and VMX transitions. Neither a VM entry nor a VM exit is recorded, although both
- * change RIP (29.7.9; introduction of chapter 30); the delivery of an event that an entry injects is, when
- * recording is on (29.6.1.1).
+ * Last-branch records and VMX transitions. Neither a VM entry nor a VM exit is recorded, although
+ * both change RIP (29.7.9; introduction of chapter 30); the delivery of an event that an entry
+ * injects is, when recording is on (29.6.1.1).
  *
- * Two kinds of processors have records. Older ones switch them on by IA32_DEBUGCTL.LBR, which entries load
- * and exits clear, and keep them in MSRs that depend on the model; what those models share is the number
- * of the newest record, in MSR 1C9H. Newer ones have IA32_LBR_CTL, with VMX controls of its own, and
- * records of which the newest is number 0: volume 3, chapter 19.
+ * Two kinds of processors have records. Older ones switch them on by IA32_DEBUGCTL.LBR, which
+ * entries load and exits clear, and keep them in MSRs that depend on the model; what those models
+ * share is the number of the newest record, in MSR 1C9H. Newer ones have IA32_LBR_CTL, with VMX
+ * controls of its own, and records of which the newest is number 0: volume 3, chapter 19.
  */
 #include "cpu/features.h"
 #include "cpu/safe.h"
@@ -32,7 +32,7 @@ static const struct injected_event interrupt = { .type = EVENT_TYPE_EXTERNAL_INT
 static const struct injected_event debug_exception = { .type = EVENT_TYPE_HARDWARE_EXCEPTION,
 						       .vector = VECTOR_DB };
 
-/* --- IA32_DEBUGCTL.LBR ------------------------------------------------------------------------- */
+/* --- IA32_DEBUGCTL.LBR -------------------------------------------------------------------- */
 
 #define LAST_BRANCH_SELECT	0x1c8
 #define LAST_BRANCH_NEWEST	0x1c9	/* "top of stack" */
@@ -48,8 +48,8 @@ static u64 newest(void)
 }
 
 /*
- * How many records there are: the number of the newest goes round. 0: this processor records nothing in
- * this way. Recording is off again behind it.
+ * How many records there are: the number of the newest goes round. 0: this processor records
+ * nothing in this way. Recording is off again behind it.
  */
 static u32 count_records(void)
 {
@@ -118,8 +118,8 @@ static void injection_is_recorded(const struct case_def *this_case)
 	EXPECT_EQ(vmread(GUEST_IA32_DEBUGCTL), DEBUGCTL_LBR);
 }
 
-CASE_RUN(injected_interrupt_is_recorded, injection_is_recorded, PROVES("event-injection:inject.lbr"),
-	 NEEDS(VMX, DEBUG_CONTROLS), ROW(&interrupt));
+CASE_RUN(injected_interrupt_is_recorded, injection_is_recorded,
+	 PROVES("event-injection:inject.lbr"), NEEDS(VMX, DEBUG_CONTROLS), ROW(&interrupt));
 CASE_RUN(injected_debug_exception_is_recorded, injection_is_recorded,
 	 PROVES("event-injection:inject.lbr"), NEEDS(VMX, DEBUG_CONTROLS), ROW(&debug_exception));
 
@@ -134,7 +134,7 @@ CASE(injection_without_recording, PROVES("event-injection:inject.lbr"), NEEDS(VM
 	EXPECT_EQ(made_since(before), 0);
 }
 
-/* --- IA32_LBR_CTL -------------------------------------------------------------------------------- */
+/* --- IA32_LBR_CTL ------------------------------------------------------------------------- */
 
 #define LBR_ENABLE		BIT(0)
 #define LBR_OS			BIT(1)

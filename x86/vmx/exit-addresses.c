@@ -34,21 +34,6 @@ static u64 make_page(u64 flags)
 #define NOT_READABLE	0
 #define RESERVED_TYPE	(EPT_RWX | EPT_MEMORY_TYPE(7))
 
-static void make_32_bit_guest(void)
-{
-	u32 *directory = page_alloc(), i;
-
-	for (i = 0; i < 1024; i++)
-		directory[i] = i << 22 | PTE_P | PTE_RW | PTE_PS;
-	vmcs_clear_control(CONTROL_ENTRY_IA_32E_MODE_GUEST);
-	if (control_allowed(CONTROL_ENTRY_LOAD_IA32_EFER))
-		vmwrite(GUEST_IA32_EFER, vmread(GUEST_IA32_EFER) & ~(EFER_LMA | EFER_LME));
-	vmwrite(GUEST_CR3, physical(directory));
-	vmwrite(GUEST_CR4, (vmread(GUEST_CR4) & ~(CR4_PAE | CR4_PCIDE)) | CR4_PSE);
-	vmwrite(GUEST_CS_SELECTOR, SELECTOR_CODE32);
-	vmwrite(GUEST_CS_ACCESS_RIGHTS, 0xc09b);
-}
-
 static void expect_addresses(u64 linear, u64 guest_physical)
 {
 	guest_regs()->rbx = linear;
@@ -76,7 +61,7 @@ CASE(violation_in_32_bit_mode, PROVES("host-and-exit:exit.gla", "host-and-exit:e
 {
 	u64 page = make_page(NOT_READABLE);
 
-	make_32_bit_guest();
+	guest_to_32_bit_mode();
 	expect_addresses(page + 0xabc, page + 0xabc);
 	EXPECT_EQ(vmread(GUEST_LINEAR_ADDRESS) >> 32, 0);
 }
@@ -106,6 +91,50 @@ CASE(information_in_64_bit_mode, PROVES("host-and-exit:exit.iinfo"), NEEDS(VMX))
 
 CASE(information_in_32_bit_mode, PROVES("host-and-exit:exit.iinfo"), NEEDS(VMX))
 {
-	make_32_bit_guest();
+	guest_to_32_bit_mode();
 	expect_vmclear(INFORMATION_ADDRESS_32);
 }
+
+/* --- operand size of LGDT, LIDT, SGDT and SIDT: Table 30-10, bit 11 ----------------------- */
+
+/* 0x10(%ebx), with 32-bit operands, and with the prefix for 16-bit ones. */
+GUEST_CODE(sgdt, "", ".byte 0x0f, 0x01, 0x43, 0x10");
+GUEST_CODE(sidt, "", ".byte 0x0f, 0x01, 0x4b, 0x10");
+GUEST_CODE(lgdt, "", ".byte 0x0f, 0x01, 0x53, 0x10");
+GUEST_CODE(lidt, "", ".byte 0x0f, 0x01, 0x5b, 0x10");
+GUEST_CODE(sgdt_16, "", ".byte 0x66, 0x0f, 0x01, 0x43, 0x10");
+GUEST_CODE(sidt_16, "", ".byte 0x66, 0x0f, 0x01, 0x4b, 0x10");
+GUEST_CODE(lgdt_16, "", ".byte 0x66, 0x0f, 0x01, 0x53, 0x10");
+GUEST_CODE(lidt_16, "", ".byte 0x66, 0x0f, 0x01, 0x5b, 0x10");
+
+#define OPERAND_IS_32_BIT(is)	INFORMATION(11, 11, is)
+
+struct table_access {
+	const struct guest_code *with_32_bits, *with_16_bits;
+	u32 identity;
+};
+
+static void reports_operand_size(const struct case_def *this_case)
+{
+	const struct table_access *row = this_case->row;
+	const u64 rest = INFORMATION_ADDRESS_32 | INFORMATION_MEMORY | INFORMATION_SEGMENT(SEGMENT_DS) |
+			 INFORMATION_NO_INDEX | INFORMATION_BASE(GPR_RBX) |
+			 INFORMATION_IDENTITY(row->identity);
+
+	guest_to_32_bit_mode();
+	vmcs_set_control(CONTROL_PROC2_DESCRIPTOR_TABLE_EXITING);
+	REQUIRE(enter_at_instruction(row->with_32_bits), OUTCOME_EXIT(EXIT_GDTR_IDTR_ACCESS));
+	EXPECT_INFORMATION(rest | OPERAND_IS_32_BIT(1));
+	REQUIRE(enter_at_instruction(row->with_16_bits), OUTCOME_EXIT(EXIT_GDTR_IDTR_ACCESS));
+	EXPECT_INFORMATION(rest | OPERAND_IS_32_BIT(0));
+}
+
+#define OPERAND_SIZE(name, number)						\
+	static const struct table_access row_##name = { &guest_##name, &guest_##name##_16, number }; \
+	CASE_RUN(operand_size_of_##name, reports_operand_size,			\
+		 PROVES("instruction-information:gdtr_idtr.operand_size"),	\
+		 NEEDS(VMX, PROC2(DESCRIPTOR_TABLE_EXITING)), ROW(&row_##name))
+OPERAND_SIZE(sgdt, 0);
+OPERAND_SIZE(sidt, 1);
+OPERAND_SIZE(lgdt, 2);
+OPERAND_SIZE(lidt, 3);

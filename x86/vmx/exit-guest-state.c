@@ -172,7 +172,7 @@ CASE(efer_mode_without_load_control, PROVES("host-and-exit:entry.load.efer_lma",
 	EXPECT_EQ(guest_regs()->rax & (EFER_LMA | EFER_LME), 0);
 }
 
-/* --- control and debug registers -------------------------------------------------------------- */
+/* --- control and debug registers ---------------------------------------------------------- */
 
 GUEST_CODE(read_control_registers, "", "mov %cr0, %rax; mov %cr3, %rbx; mov %cr4, %rcx; cpuid");
 GUEST_CODE(write_control_registers, "", "mov %rax, %cr0; mov %rbx, %cr3; mov %rdx, %cr4; cpuid");
@@ -230,7 +230,8 @@ static void clear_mov_dr_exiting(void)
 }
 
 /* Bits 12, 14 and 15 are 0 and bit 10 is 1, whatever the field has. */
-CASE(dr7_is_loaded, PROVES("host-and-exit:entry.load.dr7"), NEEDS(VMX, ENTRY_CTL(LOAD_DEBUG_CONTROLS)))
+CASE(dr7_is_loaded, PROVES("host-and-exit:entry.load.dr7"),
+     NEEDS(VMX, ENTRY_CTL(LOAD_DEBUG_CONTROLS)))
 {
 	clear_mov_dr_exiting();
 	vmcs_set_control(CONTROL_ENTRY_LOAD_DEBUG_CONTROLS);
@@ -273,7 +274,7 @@ CASE(dr7_is_not_saved, PROVES("host-and-exit:save.not_when_clear"), NEEDS(VMX))
 	EXPECT_EQ(vmread(GUEST_DR7), DR7_FIXED);
 }
 
-/* --- segments -------------------------------------------------------------------------------------- */
+/* --- segments ----------------------------------------------------------------------------- */
 
 GUEST_CODE(load_segments, "", "mov %ebx, %ds; mov %ebx, %es; mov %ebx, %fs; mov %ebx, %gs; cpuid");
 
@@ -332,7 +333,8 @@ CASE(segment_selectors_are_loaded, PROVES("host-and-exit:entry.load.seg_usable")
 }
 
 /* 29.3.1.2 lets CS have its unusable bit, as long as all else is good; in 64-bit mode it runs. */
-CASE(cs_unusable, PROVES("host-and-exit:entry.load.cs_unusable", "host-and-exit:save.cs_unusable"), NEEDS(VMX))
+CASE(cs_unusable, PROVES("host-and-exit:entry.load.cs_unusable", "host-and-exit:save.cs_unusable"),
+     NEEDS(VMX))
 {
 	const u64 kept = RIGHTS_UNUSABLE | RIGHTS_L | RIGHTS_DB | RIGHTS_G;
 
@@ -403,7 +405,7 @@ CASE(descriptor_tables_are_saved, PROVES("host-and-exit:save.dt"), NEEDS(VMX))
 	EXPECT_EQ(vmread(GUEST_IDTR_LIMIT), 0x5678);
 }
 
-/* --- RIP, RSP, RFLAGS ---------------------------------------------------------------------------------- */
+/* --- RIP, RSP, RFLAGS --------------------------------------------------------------------- */
 
 CASE(rip_rsp_rflags_are_loaded_and_saved, PROVES("host-and-exit:entry.load.rip_rsp_rflags",
      "host-and-exit:save.rflags"), NEEDS(VMX))
@@ -446,7 +448,7 @@ CASE(rip_of_an_instruction, PROVES("host-and-exit:save.rip.instruction", "host-a
 	EXPECT_EQ(vmread(VM_EXIT_INSTRUCTION_LENGTH), 2);
 }
 
-/* --- 30.3.4 Saving Non-Register State -------------------------------------------------------------------- */
+/* --- 30.3.4 Saving Non-Register State ----------------------------------------------------- */
 
 GUEST_CODE(sti_cpuid, "", "sti; cpuid");
 GUEST_CODE(mov_ss_cpuid, "", "mov %ss, %ebx; mov %ebx, %ss; cpuid");

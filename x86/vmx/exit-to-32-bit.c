@@ -38,8 +38,8 @@ CODE32(vmxoff_32, "vmxoff");
 CODE32(get_cs_32, "movl %cs, %eax");
 
 /*
- * Bits 63:32 of CR4, which 32-bit code cannot read: out of PAE paging into IA-32e mode and back, with no
- * load of CR4, which would clear them. The code is where it is without paging.
+ * Bits 63:32 of CR4, which 32-bit code cannot read: out of PAE paging into IA-32e mode and back,
+ * with no load of CR4, which would clear them. The code is where it is without paging.
  */
 u32 ia32e_tables __used;
 u32 cr4_high __used;
@@ -71,17 +71,7 @@ static u64 vmxon_pointer, vmcs_pointer;
 /* A guest with 32-bit paging that executes CPUID. */
 static void make_guest(void)
 {
-	u32 *directory = page_alloc(), i;
-
-	for (i = 0; i < 1024; i++)
-		directory[i] = i << 22 | PTE_P | PTE_RW | PTE_PS;
-	vmcs_clear_control(CONTROL_ENTRY_IA_32E_MODE_GUEST);
-	vmwrite(GUEST_CR3, physical(directory));
-	vmwrite(GUEST_CR4, (vmread(GUEST_CR4) & ~(CR4_PAE | CR4_PCIDE)) | CR4_PSE);
-	if (control_allowed(CONTROL_ENTRY_LOAD_IA32_EFER))
-		vmwrite(GUEST_IA32_EFER, 0);
-	vmwrite(GUEST_CS_SELECTOR, SELECTOR_CODE32);
-	vmwrite(GUEST_CS_ACCESS_RIGHTS, 0xc09b);
+	guest_to_32_bit_mode();
 	vmwrite(GUEST_RIP, (u64)guest_cpuid.at);
 }
 
@@ -171,8 +161,8 @@ CASE(host_with_pae_paging, PROVES("host-and-exit:host.pdpte"), NEEDS(VMX))
 
 
 /*
- * The field has 0 there, or the entry would fail (29.2.4), and so has the processor outside IA-32e mode:
- * this is what must have come of both.
+ * The field has 0 there, or the entry would fail (29.2.4), and so has the processor outside IA-32e
+ * mode: this is what must have come of both.
  */
 CASE(host_without_fred, PROVES("host-and-exit:host.cr4.fred"), NEEDS(VMX, CPU(FRED)))
 {

@@ -10,6 +10,7 @@
  */
 #include "cpu/apic.h"
 #include "cpu/features.h"
+#include "mmu/build.h"
 #include "mmu/pages.h"
 #include "vmx/guest.h"
 #include "vmx/handlers.h"
@@ -155,6 +156,71 @@ CASE(exit_behind_apic_write, PROVES("host-and-exit:save.rip.trap.apic_write"),
 	expect_exit_behind(&guest_write, EXIT_APIC_WRITE);
 	EXPECT_EQ(vmread(EXIT_QUALIFICATION), APIC_SPURIOUS_VECTOR);
 	EXPECT_EQ(*virtual_register(APIC_SPURIOUS_VECTOR), 0x1ab);
+}
+
+/* --- a fault between the write and its emulation: 32.4.3.2 -------------------------------- */
+
+/*
+ * ENTER with two levels pushes EBP, and then reads the level above at EBP - 4, which is not
+ * mapped. What it pushes is the task priority of the APIC; its 4 KBytes of locals end in another
+ * page, for 32.4.4. In 32-bit mode, because no access of more than 32 bits is virtualized; at CPL
+ * 3, so that the fault has another stack.
+ */
+GUEST_CODE(enter_two_levels, "", ".byte 0xc8, 0x00, 0x10, 0x02");
+#define PUSHED		0x12345630u	/* a linear address, too */
+
+static void make_32_bit_user(void)
+{
+	u32 *directory = guest_to_32_bit_mode(), *tss = page_alloc(), i;
+	u64 *idt = page_alloc(), handler = guest_handler(VECTOR_PF);
+
+	for (i = 0; i < 1024; i++)
+		directory[i] |= PTE_US;
+	directory[PUSHED >> 22] = 0;
+	/* 10.2.1: ESP0, SS0; 7.11: a 32-bit interrupt gate. */
+	tss[1] = (u64)tss + PAGE_SIZE;
+	tss[2] = SELECTOR_DATA;
+	vmwrite(GUEST_TR_BASE, (u64)tss);
+	idt[VECTOR_PF] = FIELD(handler, 15, 0) | (u64)SELECTOR_CODE32 << 16 | 0x8eull << 40 |
+			 FIELD(handler, 31, 16) << 48;
+	vmwrite(GUEST_IDTR_BASE, (u64)idt);
+	guest_to_user_mode();
+	vmwrite(GUEST_CS_SELECTOR, SELECTOR_USER_CODE32);
+	vmwrite(GUEST_CS_ACCESS_RIGHTS, 0xc0fb);
+	audit_guest_changes_segments();
+}
+
+static void write_and_fault(void)
+{
+	use_virtual_apic();
+	make_32_bit_user();
+	vmwrite(TPR_THRESHOLD, 5);
+	*virtual_register(APIC_TASK_PRIORITY) = 0x70;
+	guest_regs()->rbp = PUSHED;
+	vmwrite(GUEST_RIP, (u64)guest_enter_two_levels.at);
+	vmwrite(GUEST_RSP, (u64)access_page + APIC_TASK_PRIORITY + 4);
+}
+
+/* It comes when the fault has been delivered, before its handler: the TPR is below the threshold. */
+CASE(emulation_behind_a_fault, PROVES("interruptibility:apicwrite.fault"), NEEDS(VMX, VIRTUAL_APIC))
+{
+	write_and_fault();
+	REQUIRE(resume(), OUTCOME_EXIT(EXIT_TPR_BELOW_THRESHOLD));
+	EXPECT_EQ(vmread(GUEST_RIP), guest_handler(VECTOR_PF));
+	/* Behind the error code */
+	EXPECT_EQ(((const u32 *)vmread(GUEST_RSP))[1], (u64)guest_enter_two_levels.at);
+	EXPECT_EQ(*virtual_register(APIC_TASK_PRIORITY), PUSHED & 0xff);
+}
+
+CASE(no_emulation_behind_a_fault_that_exits, PROVES("interruptibility:apicwrite.fault"),
+     NEEDS(VMX, VIRTUAL_APIC))
+{
+	write_and_fault();
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_PF));
+	REQUIRE(resume(), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_enter_two_levels.at);
+	/* Bytes 3:1 would be cleared by the emulation. */
+	EXPECT_EQ(*virtual_register(APIC_TASK_PRIORITY), PUSHED);
 }
 
 GUEST_CODE(split_lock, "", "lock incl (%rbx)");

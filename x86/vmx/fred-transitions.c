@@ -1,11 +1,12 @@
 /*
- * A guest with FRED transitions: what exits report that come while an event is delivered, and what the
- * returns from events do to the blocking of NMIs.
+ * A guest with FRED transitions: what exits report that come while an event is delivered, and what
+ * the returns from events do to the blocking of NMIs.
  *
- * An exception that is met during the delivery of another event is a nested exception; it says so in bit
- * 13 of the event that exits (30.2.2) or, when its own delivery does not succeed, of the original event
- * (30.2.4), which then also has its event data. ERETS and ERETU unblock NMIs only where the frame says
- * that the event was an NMI; the NMI controls change that as they do for IRET (28.3).
+ * An exception that is met during the delivery of another event is a nested exception; it says so
+ * in bit 13 of the event that exits (30.2.2) or, when its own delivery does not succeed, of the
+ * original event (30.2.4), which then also has its event data. ERETS and ERETU unblock NMIs only
+ * where the frame says that the event was an NMI; the NMI controls change that as they do for IRET
+ * (28.3).
  */
 #include "ept/ept.h"
 #include "mmu/build.h"
@@ -51,7 +52,7 @@ static outcome_t inject_on(u64 rsp, const struct injected_event *event)
 	return resume();
 }
 
-/* --- the event that exits ------------------------------------------------------------------- */
+/* --- the event that exits ----------------------------------------------------------------- */
 
 CASE(nested_exception_exits, PROVES("host-and-exit:exit.event.nested",
      "field-formats:exiting_event.nested"), NEEDS(FRED_GUEST))
@@ -81,7 +82,7 @@ CASE(double_fault_is_not_nested, PROVES("host-and-exit:exit.event.nested",
 		  EXCEPTION(VECTOR_DF));
 }
 
-/* --- the original event ---------------------------------------------------------------------- */
+/* --- the original event ------------------------------------------------------------------- */
 
 /* EPT lets the stack of `level` be read only, so that a delivery to it exits. */
 static void protect_stack(u32 level)
@@ -132,7 +133,7 @@ CASE(data_of_events_of_the_guest, PROVES("host-and-exit:exit.orig.data"), NEEDS(
 	EXPECT_EQ(vmread(ORIGINAL_EVENT_DATA), UNMAPPED_ADDRESS + 0x123);
 }
 
-/* --- ERETS and ERETU: 28.3 -------------------------------------------------------------------- */
+/* --- ERETS and ERETU: 28.3 ---------------------------------------------------------------- */
 
 /* Handlers that return: as they were called, and without the mark of an NMI in the frame's SS. */
 #define ERETS	".byte 0xf2, 0x0f, 0x01, 0xca"

@@ -1,11 +1,12 @@
 /*
- * The guest timer: 28.5.10. With "APIC-timer virtualization" a guest that writes IA32_TSC_DEADLINE arms a
- * timer of the processor, not the APIC's; when the TSC reaches the guest deadline, a virtual interrupt of
- * the virtual-timer vector becomes pending in the virtual APIC, without an exit.
+ * The guest timer: 28.5.10. With "APIC-timer virtualization" a guest that writes IA32_TSC_DEADLINE
+ * arms a timer of the processor, not the APIC's; when the TSC reaches the guest deadline, a
+ * virtual interrupt of the virtual-timer vector becomes pending in the virtual APIC, without an
+ * exit.
  *
- * The value that the guest has written is kept in the guest-deadline shadow, which RDMSR returns (28.3);
- * the guest deadline itself is counted by the real TSC. VM entries load it (29.3.2.5), VM exits save it
- * (30.3.4) and disarm the timer (30.5.5).
+ * The value that the guest has written is kept in the guest-deadline shadow, which RDMSR returns
+ * (28.3); the guest deadline itself is counted by the real TSC. VM entries load it (29.3.2.5), VM
+ * exits save it (30.3.4) and disarm the timer (30.5.5).
  */
 #include "cpu/features.h"
 #include "cpu/safe.h"
@@ -83,7 +84,7 @@ static void expect_nothing_pending(void)
 	EXPECT_EQ(vmread(GUEST_INTERRUPT_STATUS), 0);
 }
 
-/* --- WRMSR and RDMSR: 28.3 ------------------------------------------------------------------- */
+/* --- WRMSR and RDMSR: 28.3 ---------------------------------------------------------------- */
 
 CASE(write_arms_the_timer, PROVES("interruptibility:gtimer.arm", "host-and-exit:save.deadline"),
      NEEDS(GUEST_TIMER))
@@ -154,7 +155,7 @@ CASE(write_of_a_past_deadline_interrupts, PROVES("interruptibility:gtimer.past")
 	EXPECT_EQ(guest_frame(false)->rip, (u64)guest_write_deadline.at + 2);
 }
 
-/* --- the event: 28.5.10.2 ---------------------------------------------------------------------- */
+/* --- the event: 28.5.10.2 ----------------------------------------------------------------- */
 
 CASE(event_at_entry, PROVES("interruptibility:gtimer.event", "host-and-exit:entry.load.deadline"),
      NEEDS(GUEST_TIMER))
@@ -191,7 +192,7 @@ CASE(event_interrupts_the_guest, PROVES("interruptibility:gtimer.event",
 	EXPECT_EQ(vmread(GUEST_DEADLINE_SHADOW), 0);
 }
 
-/* --- entries and exits --------------------------------------------------------------------------- */
+/* --- entries and exits -------------------------------------------------------------------- */
 
 CASE(deadline_is_loaded_and_saved, PROVES("host-and-exit:entry.load.deadline",
      "host-and-exit:save.deadline"), NEEDS(GUEST_TIMER))
@@ -205,8 +206,8 @@ CASE(deadline_is_loaded_and_saved, PROVES("host-and-exit:entry.load.deadline",
 }
 
 /*
- * The control is 0 for the second entry, so that it loads no deadline: what its exit saves, and what the
- * guest meets while the first deadline passes, is what the first exit has left.
+ * The control is 0 for the second entry, so that it loads no deadline: what its exit saves, and
+ * what the guest meets while the first deadline passes, is what the first exit has left.
  */
 CASE(exit_disarms_the_timer, PROVES("host-and-exit:host.deadline"), NEEDS(GUEST_TIMER))
 {

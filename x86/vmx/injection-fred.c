@@ -1,11 +1,11 @@
 /*
  * Events that a VM entry injects into a guest with FRED transitions: 29.6.1, 29.6.1.1.
  *
- * Such a guest has no IDT. The event goes to one of two handlers, by the CPL that the entry loads, and
- * what is pushed says which event it was, in the upper bits of the frame's SS. The VM entry supplies what
- * the event itself would have: the error code, the event data, the length of the instruction, whether
- * the event is one that came during the delivery of another. SYSCALL and SYSENTER are events, too, of
- * type 7.
+ * Such a guest has no IDT. The event goes to one of two handlers, by the CPL that the entry loads,
+ * and what is pushed says which event it was, in the upper bits of the frame's SS. The VM entry
+ * supplies what the event itself would have: the error code, the event data, the length of the
+ * instruction, whether the event is one that came during the delivery of another. SYSCALL and
+ * SYSENTER are events, too, of type 7.
  *
  * The handlers exit at once (vmx/fred.h). At the guest's RIP there is UD2.
  */
@@ -83,7 +83,8 @@ static void is_delivered(const struct case_def *this_case)
 
 #define DELIVERED(name, ...)							\
 	CASE_RUN(name##_is_delivered, is_delivered,				\
-		 PROVES("event-injection:inject.fred", ##__VA_ARGS__), NEEDS(FRED_GUEST), ROW(&name))
+		 PROVES("event-injection:inject.fred", ##__VA_ARGS__), NEEDS(FRED_GUEST),	\
+		 ROW(&name))
 DELIVERED(external_interrupt);
 DELIVERED(nmi);
 DELIVERED(exception);
@@ -115,7 +116,7 @@ CASE(error_code, PROVES("event-injection:inject.fred.errcode"), NEEDS(FRED_GUEST
 	}
 }
 
-/* --- the CPL is the DPL of SS that the entry loads ----------------------------------------- */
+/* --- the CPL is the DPL of SS that the entry loads ---------------------------------------- */
 
 CASE(cpl_is_that_of_ss, PROVES("event-injection:inject.fred.cpl"), NEEDS(FRED_GUEST))
 {
@@ -139,7 +140,7 @@ CASE(cpl_0_stays_on_its_stack, PROVES("event-injection:inject.fred.cpl"), NEEDS(
 	EXPECT_TRUE((u64)fred_frame() != fred_stack_top(0) - sizeof(struct fred_frame));
 }
 
-/* --- an event that came during the delivery of another -------------------------------------- */
+/* --- an event that came during the delivery of another ------------------------------------ */
 
 static const struct fred_frame *inject_at_cpl_3(const struct injected_event *event, u64 flags)
 {
@@ -174,7 +175,7 @@ CASE(exception_that_is_not_nested, PROVES("event-injection:inject.fred.nested"),
 	EXPECT_EQ((u64)frame, fred_stack_top(0) - sizeof(*frame));
 }
 
-/* --- what the VMCS supplies, for every event ------------------------------------------------ */
+/* --- what the VMCS supplies, for every event ---------------------------------------------- */
 
 CASE(event_data, PROVES("event-injection:inject.fred.data"), NEEDS(FRED_GUEST))
 {
@@ -232,6 +233,7 @@ CASE(software_events_are_marked, PROVES("event-injection:inject.fred.swint"), NE
 		unblock_nmis();
 		software = events[i]->type == EVENT_TYPE_SOFTWARE_INTERRUPT ||
 			   events[i]->type == EVENT_TYPE_OTHER;
-		EXPECT_EQ(inject(events[i])->ss & FRED_SS_SOFTWARE, software ? FRED_SS_SOFTWARE : 0);
+		EXPECT_EQ(inject(events[i])->ss & FRED_SS_SOFTWARE,
+			  software ? FRED_SS_SOFTWARE : 0);
 	}
 }

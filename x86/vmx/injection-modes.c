@@ -107,7 +107,7 @@ _Static_assert(SELECTOR_OTHER == 0x70, "jump_to_task");
  * Table 30-2, Exit Qualification for Task Switches: the selector, and in bits 31:30 what caused it.
  */
 #define QUALIFICATION_TASK(source)	((u64)(source) << 30 | SELECTOR_OTHER)
-enum { BY_JMP = 2, BY_TASK_GATE = 3 };
+enum { BY_CALL, BY_IRET, BY_JMP, BY_TASK_GATE };
 
 #define TASK_GATE	((u64)SELECTOR_OTHER << 16 | 0x85ull << 40)
 
@@ -192,6 +192,104 @@ CASE(task_gate_that_is_not_present, PROVES("event-injection:inject.nested_bitmap
 	REQUIRE(resume(), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
 	EXPECT_EQ(vmread(EXITING_EVENT_ERROR_CODE), VECTOR << 3 | 3);
 }
+
+/* --- what a task switch reports, and what is checked before it ---------------------------- */
+
+extern const u8 call_task[], return_to_task[], jump_with_rpl_3[], jump_beyond_the_limit[], int_n[];
+asm(".pushsection .text\n\t.code32\ncall_task:\n\tlcall $0x70, $0\nreturn_to_task:\n\tiret\n"
+    "jump_with_rpl_3:\n\tljmp $0x73, $0\njump_beyond_the_limit:\n\tljmp $0xfff8, $0\n"
+    "int_n:\n\tint $0x51\n\t.code64\n\t.popsection");
+
+#define TSS_AVAILABLE	0x89ull
+#define TSS_BUSY	0x8bull
+
+static void run_32_bit(const u8 *code, u64 rflags)
+{
+	vmwrite(GUEST_RIP, (u64)code);
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | rflags);
+}
+
+struct task_switch {
+	const u8 *code;
+	u64 rflags, type;		/* of the new task's descriptor */
+	u32 source;
+};
+
+static void task_switch_reports(const struct case_def *this_case)
+{
+	const struct task_switch *row = this_case->row;
+
+	make_32_bit_guest();
+	gates[VECTOR] = TASK_GATE;
+	this_task.link = SELECTOR_OTHER;
+	describe(SELECTOR_OTHER, &other_task, row->type);
+	run_32_bit(row->code, row->rflags);
+	REQUIRE(resume(), OUTCOME_EXIT(EXIT_TASK_SWITCH));
+	EXPECT_EQ(vmread(EXIT_QUALIFICATION) & (BITS(31, 30) | BITS(15, 0)),
+		  QUALIFICATION_TASK(row->source));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)row->code);
+}
+
+#define REPORTS(name, ...)							\
+	static const struct task_switch row_##name = { __VA_ARGS__ };		\
+	CASE_RUN(name, task_switch_reports, PROVES("exit-qualifications:task_switch.source",	\
+		 "exit-qualifications:task_switch.selector", "exit-reasons:9"), NEEDS(VMX),	\
+		 ROW(&row_##name))
+REPORTS(task_switch_by_call, call_task, 0, TSS_AVAILABLE, BY_CALL);
+REPORTS(task_switch_by_iret, return_to_task, RFLAGS_NT, TSS_BUSY, BY_IRET);
+REPORTS(task_switch_by_jmp, jump_to_task, 0, TSS_AVAILABLE, BY_JMP);
+REPORTS(task_switch_by_int_n, int_n, 0, TSS_AVAILABLE, BY_TASK_GATE);
+
+/* Bit 1 of an error code: the index is one of the IDT: 7.13. */
+#define IDT_ENTRY(vector)	((vector) << 3 | BIT(1))
+
+struct task_fault {
+	const u8 *code;
+	u64 rflags, type;
+	u32 limit;			/* of the new TSS; 0: as it is */
+	u64 gate;			/* 0: a task gate that is right */
+	outcome_t fault;
+};
+
+/* What is wrong faults as if no task switch ever exited. */
+static void task_switch_faults(const struct case_def *this_case)
+{
+	const struct task_fault *row = this_case->row;
+	u8 vector = FIELD(row->fault, 55, 48);
+
+	make_32_bit_guest();
+	gates[VECTOR] = row->gate ? row->gate : TASK_GATE;
+	this_task.link = SELECTOR_OTHER;
+	describe(SELECTOR_OTHER, &other_task, row->type);
+	if (row->limit)
+		this_cpu()->gdt[SELECTOR_OTHER / 8] -= sizeof(other_task) - 1 - row->limit;
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_NP) | BIT(VECTOR_TS) | BIT(VECTOR_GP));
+	run_32_bit(row->code, row->rflags);
+	REQUIRE(resume(), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(vmread(EXITING_EVENT_IDENTIFICATION) & ~BIT(12),
+		  INJECTED_EVENT(EVENT_TYPE_HARDWARE_EXCEPTION, vector) | INJECTED_ERROR_CODE);
+	EXPECT_EQ(vmread(EXITING_EVENT_ERROR_CODE), FIELD(row->fault, 31, 0));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)row->code);
+}
+
+#define FAULTS(name, ...)							\
+	static const struct task_fault row_##name = { __VA_ARGS__ };		\
+	CASE_RUN(name, task_switch_faults, PROVES("nonroot-behavior:task_switch.checks"),	\
+		 NEEDS(VMX), ROW(&row_##name))
+FAULTS(gate_is_not_present, int_n, .type = TSS_AVAILABLE, .gate = TASK_GATE & ~BIT(47),
+       .fault = OUTCOME_FAULT(VECTOR_NP, IDT_ENTRY(VECTOR)));
+FAULTS(privilege_of_the_tss, jump_with_rpl_3, .type = TSS_AVAILABLE,
+       .fault = OUTCOME_FAULT(VECTOR_GP, SELECTOR_OTHER));
+FAULTS(selector_beyond_the_limit, jump_beyond_the_limit, .type = TSS_AVAILABLE,
+       .fault = OUTCOME_FAULT(VECTOR_GP, 0xfff8));
+FAULTS(tss_is_busy, jump_to_task, .type = TSS_BUSY,
+       .fault = OUTCOME_FAULT(VECTOR_GP, SELECTOR_OTHER));
+FAULTS(tss_is_not_present, jump_to_task, .type = TSS_AVAILABLE & ~BIT(7),
+       .fault = OUTCOME_FAULT(VECTOR_NP, SELECTOR_OTHER));
+FAULTS(tss_is_too_small, jump_to_task, .type = TSS_AVAILABLE, .limit = 0x66,
+       .fault = OUTCOME_FAULT(VECTOR_TS, SELECTOR_OTHER));
+FAULTS(tss_of_iret_is_not_busy, return_to_task, .rflags = RFLAGS_NT, .type = TSS_AVAILABLE,
+       .fault = OUTCOME_FAULT(VECTOR_TS, SELECTOR_OTHER));
 
 /* --- virtual-8086 mode ------------------------------------------------------------------- */
 
@@ -331,12 +429,7 @@ static void in_real_mode(const struct case_def *this_case)
 
 	ept_start(&ept, 0);
 	guest_page = page_alloc();
-	vmcs_set_control(CONTROL_PROC2_UNRESTRICTED_GUEST);
-	vmcs_clear_control(CONTROL_ENTRY_IA_32E_MODE_GUEST);
-	if (control_allowed(CONTROL_ENTRY_LOAD_IA32_EFER))
-		vmwrite(GUEST_IA32_EFER, vmread(GUEST_IA32_EFER) & ~(EFER_LMA | EFER_LME));
-	vmwrite(GUEST_CR0, vmread(GUEST_CR0) & ~(CR0_PE | CR0_PG));
-	vmwrite(GUEST_CR4, vmread(GUEST_CR4) & ~(CR4_PAE | CR4_PCIDE));
+	guest_to_real_mode();
 	make_16_bit_segments(guest_page, 0x93);
 	*(u32 *)(guest_page + TABLE_OFFSET + 4 * event->vector) = SEGMENT << 16 | HANDLER_OFFSET;
 	vmwrite(GUEST_IDTR_BASE, SEGMENT * 16 + TABLE_OFFSET);

@@ -41,7 +41,7 @@ static outcome_t write_msr(u32 msr, u64 value)
 	return guest_outcome();
 }
 
-/* --- the time-stamp counter -------------------------------------------------------------------- */
+/* --- the time-stamp counter --------------------------------------------------------------- */
 
 /* Bits 111:48 of the product. */
 static u64 scaled(u64 tsc, u64 multiplier)
@@ -103,14 +103,15 @@ CASE(tsc_deadline_is_not_offset, PROVES("nonroot-behavior:rdmsr.tsc_deadline"),
 	wrmsr(IA32_TSC_DEADLINE, 0);
 }
 
-/* --- MSRs ---------------------------------------------------------------------------------------- */
+/* --- MSRs --------------------------------------------------------------------------------- */
 
 #define VIRTUAL_SPEC_CTRL	PROC3(VIRTUALIZE_IA32_SPEC_CTRL), BITMAPS
 #define SPEC_CTRL		0x48
 #define SPEC_CTRL_IBRS		BIT(0)
 #define SPEC_CTRL_STIBP		BIT(1)
 
-CASE(spec_ctrl_reads_the_shadow, PROVES("nonroot-behavior:rdmsr.spec_ctrl"), NEEDS(VMX, VIRTUAL_SPEC_CTRL))
+CASE(spec_ctrl_reads_the_shadow, PROVES("nonroot-behavior:rdmsr.spec_ctrl"),
+     NEEDS(VMX, VIRTUAL_SPEC_CTRL))
 {
 	vmcs_set_control(CONTROL_PROC3_VIRTUALIZE_IA32_SPEC_CTRL);
 	vmwrite(IA32_SPEC_CTRL_MASK, 0);
@@ -120,7 +121,8 @@ CASE(spec_ctrl_reads_the_shadow, PROVES("nonroot-behavior:rdmsr.spec_ctrl"), NEE
 }
 
 /* Bits of the mask stay as they are in the MSR; the shadow has what was written. */
-CASE(spec_ctrl_keeps_masked_bits, PROVES("nonroot-behavior:wrmsr.spec_ctrl"), NEEDS(VMX, VIRTUAL_SPEC_CTRL))
+CASE(spec_ctrl_keeps_masked_bits, PROVES("nonroot-behavior:wrmsr.spec_ctrl"),
+     NEEDS(VMX, VIRTUAL_SPEC_CTRL))
 {
 	audit_off(EXIT_RULE_host_spec_ctrl_kept);
 	wrmsr(SPEC_CTRL, SPEC_CTRL_IBRS);
@@ -151,7 +153,7 @@ CASE(no_tracing_in_vmx_operation, PROVES("nonroot-behavior:wrmsr.rtit"),
 	EXPECT(write_msr(0x570, 0), OUTCOME_GP0);
 }
 
-/* --- lists of MSRs ------------------------------------------------------------------------------- */
+/* --- lists of MSRs ------------------------------------------------------------------------ */
 
 #define MSR_LISTS	PROC3(ENABLE_MSR_LIST_INSTRUCTIONS)
 
@@ -173,7 +175,8 @@ static outcome_t enter_with_list(const struct guest_code *code)
 	return enter_at_instruction(code);
 }
 
-CASE(msr_lists_are_ud_without_the_control, PROVES("nonroot-behavior:msrlist.ud"), NEEDS(VMX, MSR_LISTS))
+CASE(msr_lists_are_ud_without_the_control, PROVES("nonroot-behavior:msrlist.ud"),
+     NEEDS(VMX, MSR_LISTS))
 {
 	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_UD));
 	EXPECT(enter_at_instruction(&guest_rdmsrlist), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
@@ -235,7 +238,7 @@ CASE(wrmsrlist_stops_at_the_bitmap, PROVES("nonroot-behavior:msrlist.bitmap",
 	EXPECT_EQ(rdmsr(IA32_LSTAR), 0x4444);
 }
 
-/* --- PAUSE loops ------------------------------------------------------------------------------------- */
+/* --- PAUSE loops -------------------------------------------------------------------------- */
 
 #define PLE	PROC2(PAUSE_LOOP_EXITING)
 
@@ -272,7 +275,7 @@ CASE(pause_loop_at_cpl_3, PROVES("nonroot-behavior:pause.loop_cpl3"), NEEDS(VMX,
 	EXPECT(enter_at_instruction(&guest_pause_loop), GUEST_DONE);
 }
 
-/* --- faults and exits ---------------------------------------------------------------------------------- */
+/* --- faults and exits --------------------------------------------------------------------- */
 
 /* FS is null in compatibility mode: whoever uses it faults. */
 CODE32(outs_by_null_segment, "movl $0x80, %edx\n\txorl %esi, %esi\n\toutsb %fs:(%esi), %dx");
@@ -330,7 +333,7 @@ CASE(cr0_with_pg_and_lme_without_pae, PROVES("nonroot-behavior:mov_to_cr0.pg_pe"
 	EXPECT_EQ(vmread(GUEST_CR0) & CR0_PG, 0);
 }
 
-/* --- task switches that IA-32e mode does not have ------------------------------------------------------- */
+/* --- task switches that IA-32e mode does not have ----------------------------------------- */
 
 GUEST_INSTRUCTION(iret_with_nt, "movq %rsp, %rbx; movl %ss, %eax; pushq %rax; pushq %rbx; pushfq; "
 				"movl %cs, %eax; pushq %rax; pushq $guest_end_iret_with_nt; "

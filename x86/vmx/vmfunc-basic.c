@@ -240,3 +240,45 @@ CASE(eptp_switching_while_tracing, PROVES("vmx-instructions:vmfunc.tracing"),
 	vmwrite(GUEST_IA32_RTIT_CTL, 0);
 	EXPECT(enter(guest_vmfunc.run), GUEST_DONE);
 }
+
+/* --- what it invalidates ------------------------------------------------------------------ */
+
+#define LINEAR		0x123456789000ull
+
+static struct {
+	u64 *pte, other;		/* the guest's PTE of LINEAR, and what it becomes */
+	u64 before, after;
+} remap;
+
+/* Neither INVLPG nor a load of CR3: what the TLB has of LINEAR stays, but for the switches. */
+static void guest_remaps(void)
+{
+	remap.before = *(volatile u64 *)LINEAR;
+	*(volatile u64 *)remap.pte = remap.other;
+	asm volatile("vmfunc" : : "a" (0), "c" (1) : "memory");
+	asm volatile("vmfunc" : : "a" (0), "c" (0) : "memory");
+	remap.after = *(volatile u64 *)LINEAR;
+}
+
+/*
+ * Without VPIDs the combined mappings of all EPT pointers go. Both pointers translate alike, so only the
+ * guest's own change is to be seen.
+ */
+CASE(eptp_switching_without_vpid, PROVES("ept:vmfunc.switch.novpid"), NEEDS(VMX, EPTP_SWITCHING))
+{
+	u64 *one = page_alloc_filled(1), *two = page_alloc_filled(2);
+	struct address_space space;
+	struct ept ept, other;
+	u64 *list = enable_eptp_switching(&ept);
+
+	ept_build(&other);
+	list[0] = ept_pointer(&ept, 0);
+	list[1] = ept_pointer(&other, 0);
+	space_copy(&space);
+	remap.pte = space_map(&space, LINEAR, physical(one), PTE_P | PTE_RW | PTE_A | PTE_D, LEVEL_PTE);
+	remap.other = physical(two) | PTE_P | PTE_RW | PTE_A | PTE_D;
+	vmwrite(GUEST_CR3, physical(space.pml4));
+	EXPECT(enter(guest_remaps), GUEST_DONE);
+	EXPECT_EQ(remap.before, 1);
+	EXPECT_EQ(remap.after, 2);
+}

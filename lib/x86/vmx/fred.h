@@ -33,8 +33,9 @@ struct fred_frame {
 enum { FRED_LEVELS = 4 };
 
 /*
- * Gives the guest of the current VMCS CR4.FRED, the handlers, and a stack of a page for each level. At
- * CPL 0 it begins at level 0, and every event is of level 0; IA32_STAR has the selectors of the baseline.
+ * Gives the guest of the current VMCS CR4.FRED, the handlers, and a stack of a page for each
+ * level. At CPL 0 it begins at level 0, and every event is of level 0; IA32_STAR has the selectors
+ * of the baseline.
  */
 void fred_start(void);
 
@@ -51,8 +52,8 @@ void fred_set_level(u8 vector, u32 level);
 u64 fred_stack_top(u32 level);
 
 /*
- * Other handlers, a page of code: 256 bytes for CPL 3, 256 for CPL 0. fred_start() has chosen those that
- * exit at once.
+ * Other handlers, a page of code: 256 bytes for CPL 3, 256 for CPL 0. fred_start() has chosen
+ * those that exit at once.
  */
 void fred_set_handlers(const u8 *page);
 

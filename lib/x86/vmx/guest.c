@@ -1,4 +1,6 @@
 #include "cpu/cpu.h"
+#include "mmu/build.h"
+#include "mmu/pages.h"
 #include "string.h"
 #include "vmx/guest.h"
 
@@ -50,7 +52,7 @@ outcome_t enter_at_instruction(const struct guest_code *code)
 	return resume();
 }
 
-/* --- user mode ----------------------------------------------------------------- */
+/* --- other modes -------------------------------------------------------------- */
 
 void guest_to_user_mode(void)
 {
@@ -62,6 +64,35 @@ void guest_to_user_mode(void)
 	vmwrite(GUEST_DS_ACCESS_RIGHTS, 0xc0f3);
 	vmwrite(GUEST_ES_SELECTOR, SELECTOR_USER_DATA);
 	vmwrite(GUEST_ES_ACCESS_RIGHTS, 0xc0f3);
+}
+
+static void leave_ia32e_mode(void)
+{
+	vmcs_clear_control(CONTROL_ENTRY_IA_32E_MODE_GUEST);
+	if (control_allowed(CONTROL_ENTRY_LOAD_IA32_EFER))
+		vmwrite(GUEST_IA32_EFER, vmread(GUEST_IA32_EFER) & ~(EFER_LMA | EFER_LME));
+	vmwrite(GUEST_CR4, vmread(GUEST_CR4) & ~(CR4_PAE | CR4_PCIDE));
+}
+
+void guest_to_real_mode(void)
+{
+	leave_ia32e_mode();
+	vmcs_set_control(CONTROL_PROC2_UNRESTRICTED_GUEST);
+	vmwrite(GUEST_CR0, vmread(GUEST_CR0) & ~(CR0_PE | CR0_PG));
+}
+
+u32 *guest_to_32_bit_mode(void)
+{
+	u32 *directory = page_alloc(), i;
+
+	for (i = 0; i < 1024; i++)
+		directory[i] = i << 22 | PTE_P | PTE_RW | PTE_PS;
+	leave_ia32e_mode();
+	vmwrite(GUEST_CR3, physical(directory));
+	vmwrite(GUEST_CR4, vmread(GUEST_CR4) | CR4_PSE);
+	vmwrite(GUEST_CS_SELECTOR, SELECTOR_CODE32);
+	vmwrite(GUEST_CS_ACCESS_RIGHTS, 0xc09b);
+	return directory;
 }
 
 /* --- what holds for every exit by an instruction --------------------------------- */

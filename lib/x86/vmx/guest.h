@@ -81,10 +81,22 @@ outcome_t enter_at_instruction(const struct guest_code *code);
 void guest_to_user_mode(void);
 
 /*
- * Judges an exit that `code`'s instruction caused, by what holds for every such exit: the saved RIP
- * is that of the instruction, RFLAGS.RF is saved as 0 (30.3.3 Saving RIP, RSP, RFLAGS, and SSP), the
- * length is that of the instruction (30.2.5 Information for VM Exits Due to Instruction Execution), and
- * nothing of the instruction has happened (28.1 Instructions That Cause VM Exits).
+ * The guest runs in 32-bit protected mode with 32-bit paging from now on, flat, at CPL 0. Its page
+ * directory, which is returned, maps 4 GBytes to themselves, for supervisor mode.
+ */
+u32 *guest_to_32_bit_mode(void);
+
+/*
+ * In real-address mode, which takes "unrestricted guest" and so EPT. The segments, RIP and RSP are
+ * still to be set.
+ */
+void guest_to_real_mode(void);
+
+/*
+ * Judges an exit that `code`'s instruction caused, by what holds for every such exit: the saved
+ * RIP is that of the instruction, RFLAGS.RF is saved as 0 (30.3.3 Saving RIP, RSP, RFLAGS, and
+ * SSP), the length is that of the instruction (30.2.5 Information for VM Exits Due to Instruction
+ * Execution), and nothing of the instruction has happened (28.1 Instructions That Cause VM Exits).
  */
 #define EXPECT_FAULT_LIKE_EXIT(code) guest_expect_exit(__FILE__, __LINE__, &(code))
 void guest_expect_exit(const char *file, u32 line, const struct guest_code *code);
