@@ -321,3 +321,54 @@ CASE_RUN(mov_to_cr3_of_guest, guest_invalidates, PROVES("ept:inv.guest_invlpg"),
 	 GUEST(move_and_load_cr3, false));
 CASE_RUN(mov_to_cr3_of_guest_with_vpid, guest_invalidates, PROVES("ept:inv.guest_invlpg"),
 	 NEEDS(VMX, EPT, PROC2(ENABLE_VPID)), GUEST(move_and_load_cr3, true));
+
+/* --- which VPID is the current one: 31.1 -------------------------------------------------- */
+
+static u64 *remap(struct ept_probe *probe, u64 content)
+{
+	u64 *page = page_alloc_filled(content);
+
+	/* The guest's own table: nothing invalidates. */
+	*probe->guest_entry[LEVEL_PTE] = (*probe->guest_entry[LEVEL_PTE] & ~PTE_ADDRESS) |
+					 physical(page);
+	return page;
+}
+
+/*
+ * What a guest with VPID 1 has left in the TLB is of no use for one without VPIDs, whose
+ * translations are of VPID 0, and which the entry has dropped.
+ */
+CASE(guest_without_vpid_has_vpid_0, PROVES("ept:inv.vpid_root"),
+     NEEDS(VMX, EPT, PROC2(ENABLE_VPID)))
+{
+	struct ept_probe probe;
+
+	ept_probe_start(&probe, LEVEL_PTE, 0);
+	use_vpid(1);
+	expect_read(&probe, PROBE_CONTENT);
+	remap(&probe, OTHER_CONTENT);
+	vmcs_clear_control(CONTROL_PROC2_ENABLE_VPID);
+	expect_read(&probe, OTHER_CONTENT);
+}
+
+/* Nor for the host, which finds another page at the same linear address; nor the host's for the guest. */
+CASE(host_has_vpid_0, PROVES("ept:inv.vpid_root"), NEEDS(VMX, EPT, PROC2(ENABLE_VPID)))
+{
+	struct address_space host;
+	struct ept_probe probe;
+	volatile u64 *linear;
+	u64 *page = page_alloc_filled(OTHER_CONTENT);
+
+	ept_probe_start(&probe, LEVEL_PTE, 0);
+	space_copy(&host);
+	space_map(&host, probe.linear, physical(page), PTE_P | PTE_RW, LEVEL_PTE);
+	space_load(&host);
+	vmwrite(HOST_CR3, read_cr3());
+	linear = (volatile u64 *)probe.linear;
+	EXPECT_EQ(*linear, OTHER_CONTENT);
+	use_vpid(1);
+	expect_read(&probe, PROBE_CONTENT);
+	EXPECT_EQ(*linear, OTHER_CONTENT);
+	expect_read(&probe, PROBE_CONTENT);
+	space_restore(&host);
+}
