@@ -1,14 +1,16 @@
 /*
  * Memory types: 5.9, 14.11 (memory-type range registers), 14.12 (page attribute table).
  *
- * How memory is cached is not for software to see, but some of it is: the registers take only what
- * they may hold, #GP(0) else; and whatever combination of types a page has, a processor that runs
- * alone reads what it has written (14.3). So these cases try every PAT entry by every way to
- * select one, every type that the MTRRs can give, caches off and on, and look at the data.
+ * How memory is cached is not for software to see, but for bus locks; some of it is: the registers
+ * take only what they may hold, #GP(0) else; and whatever combination of types a page has, a
+ * processor that runs alone reads what it has written (14.3). So these cases try every PAT entry
+ * by every way to select one, every type that the MTRRs can give, caches off and on, and look at
+ * the data.
  */
 #include "case.h"
 #include "cpu/features.h"
 #include "cpu/safe.h"
+#include "cpu/user.h"
 #include "mmu/pages.h"
 #include "mmu/probe.h"
 
@@ -308,3 +310,69 @@ CASE(caches_off, PROVES("paging:mem.cd"), NEEDS(CPU(SSE2)))
 	write_cr0(cr0);
 	data_is_coherent(probe.linear, probe.page);
 }
+
+/* --- bus locks ---------------------------------------------------------------------- */
+
+/*
+ * A locked access to memory that is not write-back locks the bus (11.1.2), and with OS bus-lock
+ * detection that is a debug exception at CPL 3, which clears bit 11 of DR6 (20.3.1.6). So it shows
+ * which field of the PAT an entry selects: one is uncacheable, the others are write-back.
+ */
+static void lock_at(void *linear)
+{
+	asm volatile("lock incl (%0)" : : "r" (linear) : "memory", "cc");
+}
+
+static bool locks_the_bus(u64 linear)
+{
+	outcome_t outcome;
+
+	wrmsr(IA32_DEBUGCTL, DEBUGCTL_BLD);
+	outcome = run_at_cpl(3, lock_at, (void *)linear);
+	wrmsr(IA32_DEBUGCTL, 0);
+	if (outcome == OUTCOME_DONE)
+		return false;
+	EXPECT(outcome, OUTCOME_EXCEPTION(VECTOR_DB));
+	EXPECT_EQ(last_trap()->dr6 & BIT(11), 0);
+	return true;
+}
+
+/* With PAT and MTRRs changed, and nothing cached by another type than before. */
+static void set_types(u64 pat, u64 deftype)
+{
+	asm volatile("wbinvd" : : : "memory");
+	wrmsr(IA32_PAT, pat);
+	wrmsr(IA32_MTRR_DEF_TYPE, deftype);
+	write_cr3(read_cr3());
+}
+
+static void pat_index_selects(const struct case_def *this_case)
+{
+	const struct select_row *row = this_case->row;
+	u64 deftype = rdmsr(IA32_MTRR_DEF_TYPE), all_wb = WB * 0x0101010101010101;
+	struct probe probe;
+	u32 index, field;
+
+	probe_map(&probe, row->size, PTE_P | PTE_RW | PTE_US);
+	probe_share_with_user(&probe);
+	for (index = 0; index < 8; index++) {
+		probe_change(&probe, row->size, PTE_PWT | PTE_PCD | row->pat_bit,
+			     (index & 1 ? PTE_PWT : 0) | (index & 2 ? PTE_PCD : 0) |
+			     (index & 4 ? row->pat_bit : 0));
+		for (field = 0; field < 8; field++) {
+			set_types(all_wb & ~(0xffull << field * 8), DEF_TYPE_E | WB);
+			if (!EXPECT_EQ(locks_the_bus(probe.linear), field == index))
+				case_note("index", "%u, field %u of the PAT is UC", index, field);
+		}
+	}
+	set_types(PAT_RESET, deftype);
+}
+
+#define BUS_LOCKS	CPU(BUS_LOCK_DETECT), CPU(PAT), CPU(MTRR)
+
+CASE_RUN(bus_lock_of_4_kbyte_page, pat_index_selects, PROVES("paging:mem.pat.index_4k"),
+	 NEEDS(BUS_LOCKS), SELECT(.size = LEVEL_PTE, .pat_bit = PTE_PAT));
+CASE_RUN(bus_lock_of_2_mbyte_page, pat_index_selects, PROVES("paging:mem.pat.index_large"),
+	 NEEDS(BUS_LOCKS), SELECT(.size = LEVEL_PDE, .pat_bit = PTE_PAT_LARGE));
+CASE_RUN(bus_lock_of_1_gbyte_page, pat_index_selects, PROVES("paging:mem.pat.index_large"),
+	 NEEDS(BUS_LOCKS, CPU(PAGE1GB)), SELECT(.size = LEVEL_PDPTE, .pat_bit = PTE_PAT_LARGE));
