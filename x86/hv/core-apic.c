@@ -50,6 +50,14 @@ static void start_with_apic(const struct box_guest *guest)
 	set_handler(0x41);
 }
 
+static u32 mp_state_of(struct hv_vcpu *vcpu)
+{
+	struct kvm_mp_state state;
+
+	hv_vcpu_get_mp_state(vcpu, &state);
+	return state.mp_state;
+}
+
 /* Until the vCPU waits at a HLT with nothing that could wake it. */
 static void run_until_halted(struct hv_vcpu *vcpu)
 {
@@ -126,15 +134,96 @@ CASE(timer_wakes, PROVES("exit-reasons:12"), NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_P
 	EXPECT_EQ(box_regs(&box).rdi, 0x35);
 }
 
-/* --- two vCPUs ------------------------------------------------------------------------------------ */
+/* A periodic timer comes again and again: 13.5.4 APIC Timer. The guest waits for three of them. */
+BOX_GUEST_64(periodic_guest,
+	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0xb, 0x3e0(%rsi)\n\t movl $0x20035, 0x320(%rsi)\n\t"
+	     "movl $400000, 0x380(%rsi)\n\t 1: sti\n\t hlt\n\t cli\n\t cmp $0x353535, %rdi\n\t jb 1b\n\t"
+	     "movl $0x10035, 0x320(%rsi)\n\t mov $1, %r8d\n\t hlt");
 
-static u32 mp_state_of(struct hv_vcpu *vcpu)
+#define APIC_NEEDS	BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)
+#define PATIENCE	100000		/* runs that may find nothing to do */
+
+CASE(timer_comes_again, PROVES("kvm-ioctls:irqchip.create"), NEEDS(APIC_NEEDS))
 {
-	struct kvm_mp_state state;
+	u32 runs;
 
-	hv_vcpu_get_mp_state(vcpu, &state);
-	return state.mp_state;
+	start_with_apic(&periodic_guest);
+	for (runs = 0; runs < PATIENCE && !box_regs(&box).r8; runs++) {
+		int result = hv_vcpu_run(&box.vcpu);
+
+		if (result != -EAGAIN)
+			REQUIRE_EQ(result, 0);
+	}
+	EXPECT_EQ(box_regs(&box).r8, 1);
+	EXPECT_EQ(box_regs(&box).rdi & 0xffffff, 0x353535);
 }
+
+/* 13.5.4, Figure 13-10: one tick for 1, 2, 4 ... of the clock, which is the time-stamp counter here. */
+BOX_GUEST_64(divided_guest,
+	     "movl $0x1ff, 0xf0(%rsi)\n\t mov %ebx, 0x3e0(%rsi)\n\t movl $0x10035, 0x320(%rsi)\n\t"
+	     "movl $0x7fffffff, 0x380(%rsi)\n\t mov 0x390(%rsi), %r8d\n\t rdtsc\n\t mov %eax, %r9d\n\t"
+	     "mov $100000, %ecx\n\t 1: loop 1b\n\t mov 0x390(%rsi), %r10d\n\t rdtsc\n\t mov %eax, %r11d\n\t"
+	     "cli\n\t hlt");
+
+static void timer_divides(const struct case_def *this_case)
+{
+	const struct { u32 value, by; } *row = this_case->row;
+	struct kvm_regs regs;
+	u32 ticks, cycles;
+
+	start_with_apic(&divided_guest);
+	regs = box_regs(&box);
+	regs.rbx = row->value;
+	hv_vcpu_set_regs(&box.vcpu, &regs);
+	do {
+		REQUIRE_EQ(hv_vcpu_run(&box.vcpu), 0);
+	} while (mp_state_of(&box.vcpu) != KVM_MP_STATE_HALTED);
+	regs = box_regs(&box);
+	ticks = regs.r8 - regs.r10;
+	cycles = (u32)regs.r11 - (u32)regs.r9;
+	/* Both are read on the way to and from the loop, not at one time. */
+	if (!EXPECT_TRUE((u64)ticks * row->by > cycles - cycles / 4 &&
+			 (u64)ticks * row->by < cycles + cycles / 4))
+		case_note("count", "%u ticks in %u cycles", ticks, cycles);
+}
+
+#define DIVIDES(value, number)								\
+	CASE_RUN(timer_divides_by_##number, timer_divides, PROVES("kvm-ioctls:irqchip.create"), \
+		 NEEDS(APIC_NEEDS), ROW(((const u32[]){ value, number })))
+DIVIDES(0xb, 1);
+DIVIDES(0, 2);
+DIVIDES(3, 16);
+DIVIDES(0xa, 128);
+
+/*
+ * 13.4.7.2, 13.5.1, 13.5.3: a masked timer requests nothing; one with an illegal vector, and a register that does
+ * not exist, are errors; while software has the APIC disabled all entries of the local vector table are masked.
+ */
+BOX_GUEST_64(rules_guest,
+	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0xb, 0x3e0(%rsi)\n\t movl $0x10035, 0x320(%rsi)\n\t"
+	     "movl $1, 0x380(%rsi)\n\t nop\n\t mov 0x390(%rsi), %eax\n\t mov 0x210(%rsi), %r8d\n\t"
+	     "movl $0xf, 0x320(%rsi)\n\t movl $1, 0x380(%rsi)\n\t nop\n\t mov 0x390(%rsi), %eax\n\t"
+	     "movl $0, 0x280(%rsi)\n\t mov 0x280(%rsi), %r9d\n\t mov 0x200(%rsi), %r10d\n\t"
+	     "mov 0x40(%rsi), %eax\n\t movl $0, 0x280(%rsi)\n\t mov 0x280(%rsi), %r11d\n\t"
+	     "movl $0x700, 0x350(%rsi)\n\t mov 0x350(%rsi), %r12d\n\t movl $0xff, 0xf0(%rsi)\n\t"
+	     "mov 0x350(%rsi), %r13d\n\t cli\n\t hlt");
+
+CASE(errors_and_masks, PROVES("kvm-ioctls:irqchip.create"), NEEDS(APIC_NEEDS))
+{
+	struct kvm_regs regs;
+
+	start_with_apic(&rules_guest);
+	run_until_halted(&box.vcpu);
+	regs = box_regs(&box);
+	EXPECT_EQ(regs.r8, 0);				/* no request of 35H */
+	EXPECT_EQ(regs.r9, BIT(6));			/* received illegal vector */
+	EXPECT_EQ(regs.r10, 0);
+	EXPECT_EQ(regs.r11, BIT(7));			/* illegal register address */
+	EXPECT_EQ(regs.r12, 0x700);
+	EXPECT_EQ(regs.r13, 0x10700);
+}
+
+/* --- two vCPUs ------------------------------------------------------------------------------------ */
 
 /* A start-up IPI for page 0DH, INIT, the IPI once more. */
 BOX_GUEST_64(starter_guest,
@@ -184,6 +273,25 @@ CASE(init_and_start_up, PROVES("apic:init.wait", "kvm-ioctls:mpstate.get"),
 	hv_vcpu_get_regs(&second, &regs);
 	EXPECT_EQ(regs.rax & 0xffff, 0xd00);
 	EXPECT_EQ(*(u16 *)(box.memory + 0xd100), 0x1234);
+}
+
+/* 11.4.4, 12.1.1: INIT makes the boot processor begin at its reset address, the others wait. */
+BOX_GUEST_64(init_itself_guest,
+	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0, 0x310(%rsi)\n\t movl $0x4500, 0x300(%rsi)\n\t hlt");
+
+CASE(init_of_the_boot_processor, PROVES("apic:init.state", "apic:base.bsp"),
+     NEEDS(BOX_NEEDS_UNPAGED, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	u32 runs = 0, reason;
+
+	start_with_apic(&init_itself_guest);
+	do {
+		reason = box_run(&box);
+	} while (reason == KVM_EXIT_INTR && ++runs < ROUNDS);
+	/* There is no memory. */
+	REQUIRE_EXIT(reason, KVM_EXIT_INTERNAL_ERROR);
+	EXPECT_EQ(box_regs(&box).rip, 0xfff0);
+	EXPECT_EQ(box_sregs(&box).cs.base, 0xffff0000);
 }
 
 /* --- tasks -------------------------------------------------------------------------------------------- */

@@ -446,6 +446,7 @@ CASE(internal_error_with_instruction_bytes, PROVES("kvm-exits:17"), NEEDS(BOX_NE
 	EXPECT_EQ(run->emulation_failure.suberror, KVM_INTERNAL_ERROR_EMULATION);
 	EXPECT_EQ(run->emulation_failure.flags,
 		  KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES);
+	EXPECT_EQ(run->emulation_failure.ndata, 3);
 	EXPECT_TRUE(run->emulation_failure.insn_size >= sizeof(fxsave));
 	EXPECT_EQ(memcmp(run->emulation_failure.insn_bytes, fxsave, sizeof(fxsave)), 0);
 	EXPECT_EQ(box_regs(&box).rip, BOX_CODE + 5);
@@ -458,6 +459,7 @@ CASE(code_outside_of_memory, PROVES("kvm-exits:17"), NEEDS(BOX_NEEDS))
 	box_start(&box, &jump_guest);
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_INTERNAL_ERROR);
 	EXPECT_EQ(box.vcpu.run->emulation_failure.suberror, KVM_INTERNAL_ERROR_EMULATION);
+	EXPECT_EQ(box.vcpu.run->emulation_failure.ndata, 1);
 	EXPECT_EQ(box_regs(&box).rip, BOX_MMIO);
 }
 

@@ -83,6 +83,10 @@ MMIO_LOAD(load_absolute, "mov 0x10000000, %eax",	4, 0xddeeff80, 0, 0);
 MMIO_LOAD(load_rip_relative, "mov 0x10000000 - 0x8006(%rip), %eax", 4, 0xddeeff80, 0, 0);
 MMIO_LOAD(load_gs,	"mov %gs:(%rbx), %eax",		4, 0xddeeff80, 0, 0);
 MMIO_LOAD(load_address_32, "mov (%ebx), %eax",		4, 0xddeeff80, 0, 0);
+MMIO_LOAD(load_r10,	"mov %rbx, %r10\n\t mov (%r10), %eax", 4, 0xddeeff80, 0, 0);
+MMIO_LOAD(load_address_32_cut, "bts $32, %rbx\n\t mov (%ebx), %eax", 4, 0xddeeff80, 0, 0);
+/* REX counts only right before the opcode: here it has another prefix behind it. */
+MMIO_LOAD(load_rex_before_prefix, ".byte 0x48, 0x66, 0x8b, 0x03", 2, 0x112233445566ff80, 0, 0);
 MMIO_LOAD(load_movzx_byte, "movzbl (%rbx), %eax",	1, 0x80, 0, 0);
 MMIO_LOAD(load_movzx_word, "movzwq (%rbx), %rax",	2, 0xff80, 0, 0);
 MMIO_LOAD(load_movsx_byte, "movsbq (%rbx), %rax",	1, ~0x7full, 0, 0);
@@ -91,6 +95,8 @@ MMIO_LOAD(load_movsxd,	"movslq (%rbx), %rax",		4, 0xffffffffddeeff80, 0, 0);
 MMIO_LOAD(load_lods,	"lodsl",			4, 0xddeeff80, BOX_MMIO + 4, 0);
 MMIO_STORE(store_byte,	"mov %al, (%rbx)",		1, 0x88, 0, 0);
 MMIO_STORE(store_high_byte, "mov %ah, (%rbx)",		1, 0x77, 0, 0);
+/* With REX number 4 is SPL, not AH. */
+MMIO_STORE(store_spl,	"mov $0x8042, %esp\n\t mov %spl, (%rbx)", 1, 0x42, 0, 0);
 MMIO_STORE(store_word,	"mov %ax, (%rbx)",		2, 0x7788, 0, 0);
 MMIO_STORE(store_dword,	"mov %eax, (%rbx)",		4, 0x55667788, 0, 0);
 MMIO_STORE(store_qword,	"mov %rax, (%rbx)",		8, RAX_BEFORE, 0, 0);
@@ -233,6 +239,90 @@ CASE(addressing_of_protected_mode, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS_UNPAGE
 	EXPECT_EQ(box_regs(&box).rax, 0xdeadbeef);
 }
 
+/* BP is an offset in SS. */
+BOX_GUEST_16(bp_guest,
+	     "mov $0xf000, %ax\n\t mov %ax, %ss\n\t mov $0x8000, %bp\n\t mov -4(%bp), %cx\n\t hlt");
+
+CASE(addressing_by_bp, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS_UNPAGED))
+{
+	box_start(&box, &bp_guest);
+	expect_mmio(false, 0xf0000 + 0x7ffc, 2, 0xbeef);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rcx, 0xbeef);
+}
+
+/* The bases of FS and GS count in 64-bit mode, and linear addresses of other modes have 32 bits. */
+BOX_GUEST_64(gs_guest, "mov $0xfffff00, %ebx\n\t mov %gs:(%rbx), %ecx\n\t hlt");
+BOX_GUEST_32(wrapping_guest, "mov $0x20000000, %ebx\n\t mov (%ebx), %ecx\n\t hlt");
+
+static void check_base(const struct box_guest *guest, bool gs, u64 base)
+{
+	struct kvm_sregs sregs;
+
+	box_start(&box, guest);
+	sregs = box_sregs(&box);
+	*(gs ? &sregs.gs.base : &sregs.ds.base) = base;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	expect_mmio(false, BOX_MMIO, 4, 0xbeef);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rcx, 0xbeef);
+}
+
+CASE(base_of_gs, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS))
+{
+	check_base(&gs_guest, true, 0x100);
+}
+
+/* So they have in CR2, with a base and an offset that wrap around, in compatibility mode. */
+BOX_GUEST_64(compatibility_guest,
+	     ".code32\n\t mov $0x10000000, %esi\n\t mov $0x60000000, %edi\n\t movsl\n\t hlt");
+
+CASE(cr2_of_32_bits, PROVES("kvm-exits:6", "paging:pfec.p"), NEEDS(BOX_NEEDS))
+{
+	struct kvm_sregs sregs;
+
+	box_start(&box, &compatibility_guest);
+	sregs = box_sregs(&box);
+	sregs.cs.l = 0;
+	sregs.cs.db = 1;
+	sregs.es.base = 0xf0000000;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	expect_mmio(false, BOX_MMIO, 4, 0x1234);
+	EXPECT_VECTOR(&box, VECTOR_PF);
+	EXPECT_EQ(box_sregs(&box).cr2, 0x50000000);
+}
+
+CASE(linear_address_of_32_bits, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS_UNPAGED))
+{
+	check_base(&wrapping_guest, false, 0xf0000000);
+}
+
+/* The device has been read when the other operand faults. */
+BOX_GUEST_64(faulting_movs_guest,
+	     "mov $0x10000000, %esi\n\t mov $0x8000000000, %rdi\n\t movsl\n\t hlt");
+
+CASE(fault_behind_a_device, PROVES("kvm-exits:6", "paging:pfec.p"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &faulting_movs_guest);
+	expect_mmio(false, BOX_MMIO, 4, 0x1234);
+	EXPECT_VECTOR(&box, VECTOR_PF);
+	EXPECT_EQ(*box_at(&box, BOX_STACK - 48), PF_WR);
+	EXPECT_EQ(box_sregs(&box).cr2, 0x8000000000);
+	EXPECT_EQ(box_regs(&box).rsi, BOX_MMIO);
+}
+
+/* A breakpoint on four bytes, and a store to the second of them. 20.2.5: which bytes the access has counts. */
+BOX_GUEST_64(watched_guest,
+	     "mov $0x10000000, %eax\n\t mov %rax, %dr0\n\t mov $0xd0001, %ecx\n\t mov %rcx, %dr7\n\t"
+	     "movb $1, 1(%rax)\n\t nop\n\t hlt");
+
+CASE(breakpoint_on_a_device, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &watched_guest);
+	expect_mmio(true, BOX_MMIO + 1, 1, 1);
+	EXPECT_VECTOR(&box, VECTOR_DB);
+}
+
 /* --- slots and the EPT --------------------------------------------------------------- */
 
 BOX_GUEST_64(touch_guest,
@@ -274,6 +364,23 @@ CASE(large_page, PROVES("ept:walk.2m"), NEEDS(BOX_NEEDS, EPT_CAP(2M)))
 	fills = box.vm.fills;
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
 	EXPECT_EQ(box.vm.fills, fills + 1);
+	EXPECT_EQ(*(u64 *)memory, 1);
+	EXPECT_EQ(*(u64 *)(memory + 0x1ff000), 2);
+}
+
+/* The same where host memory begins between two of its large pages. */
+CASE(large_page_that_host_memory_has_not, PROVES("ept:walk.pt.select"), NEEDS(BOX_NEEDS, EPT_CAP(2M)))
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = 1, .guest_phys_addr = 0x400000, .memory_size = 0x200000 };
+	u8 *memory;
+
+	box_start(&box, &large_guest);
+	memory = (u8 *)pages_alloc(0x400000, 0x200000) + PAGE_SIZE;
+	region.userspace_addr = physical(memory);
+	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
 	EXPECT_EQ(*(u64 *)memory, 1);
 	EXPECT_EQ(*(u64 *)(memory + 0x1ff000), 2);
 }

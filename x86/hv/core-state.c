@@ -169,6 +169,25 @@ CASE(cr2_and_debug_registers, PROVES("kvm-ioctls:debugregs.flags"), NEEDS(BOX_NE
 	EXPECT_EQ(hv_vcpu_set_debugregs(&box.vcpu, &debug), -EINVAL);
 }
 
+/* What user space sets counts, also for a vCPU that has not run and whose state is still initial. */
+BOX_GUEST_64(xmm9_guest,
+	     "mov %cr4, %rax\n\t or $0x200, %eax\n\t mov %rax, %cr4\n\t"
+	     "movq %xmm9, %rbx\n\t fnstcw 0xa008\n\t hlt");
+
+CASE(fpu_state_of_a_new_vcpu, PROVES("kvm-ioctls:fpu.roundtrip"), NEEDS(BOX_NEEDS))
+{
+	struct kvm_fpu fpu;
+
+	box_start(&box, &xmm9_guest);
+	hv_vcpu_get_fpu(&box.vcpu, &fpu);
+	*(u64 *)fpu.xmm[9] = 0x1122334455667788;
+	fpu.fcw = 0x27f;
+	REQUIRE_EQ(hv_vcpu_set_fpu(&box.vcpu, &fpu), 0);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rbx, 0x1122334455667788);
+	EXPECT_EQ(*(u16 *)box_at(&box, 0xa008), 0x27f);
+}
+
 /* --- guest debugging ------------------------------------------------------------------------------------------ */
 
 static void debug_guest(u32 control, const struct kvm_guest_debug *more)

@@ -60,6 +60,7 @@ static void check_flags(void)
 	EXPECT_EQ(box_regs(&box).rflags, 0x3046);
 }
 
+/* This case and the next prove no row: what they compare with is all of volume 1, that nothing of the two ways shows. */
 CASE(flags_are_those_of_the_guest, NEEDS(VMX))
 {
 	run_both(&flags, check_flags);

@@ -315,3 +315,110 @@ CASE(dirty_pages_are_logged, PROVES("kvm-ioctls:dirty.content"), NEEDS(VMX))
 	EXPECT_EQ(dirty_pages(), BIT(0));
 	EXPECT_EQ(dirty_pages(), 0);
 }
+
+/* --- in one run ---------------------------------------------------------------------------------- */
+
+/*
+ * When user space lets the guest run, it may have written to any table, and the core looks at all of
+ * them with the next invalidation. What follows is what the guest does to its tables without a stop
+ * in between. Pages that it reads are writable at once where it can be: hence the write, which sets a dirty flag. Its entry for FIRST is at TABLE, and leads to PAGE_A or PAGE_B, which the guest can reach, too.
+ */
+#define TABLE	0xb000
+#define PAGE_A	0xc000
+#define PAGE_B	0xd000
+#define FIRST	0x400000
+#define FLAGS	(PTE_P | PTE_RW | PTE_US)
+
+static struct box box;
+
+static void start_box(const struct box_guest *guest, u64 entry)
+{
+	struct kvm_regs regs;
+
+	hv_start(page_alloc());
+	box_start_on(&box, &hv_mmu_shadow, POOL, guest);
+	box_at(&box, BOX_TABLES + 2 * PAGE_SIZE)[FIRST >> 21] = TABLE | FLAGS;
+	*box_at(&box, TABLE) = entry;
+	*box_at(&box, PAGE_A) = 0xaaaa;
+	*box_at(&box, PAGE_B) = 0xbbbb;
+	regs = box_regs(&box);
+	regs.rbx = FIRST;
+	hv_vcpu_set_regs(&box.vcpu, &regs);
+}
+
+BOX_GUEST_64(changing_guest,
+	     "movq $0, 0xe000\n\t invlpg (%rbx)\n\t mov (%rbx), %r8\n\t mov 0xb000, %rax\n\t"
+	     "movq $0xd007, 0xb000\n\t invlpg (%rbx)\n\t mov (%rbx), %r9\n\t"
+	     "movq $0xc007, 0xb000\n\t invlpg (%rbx)\n\t mov (%rbx), %r10\n\t"
+	     "movq $0xd007, 0xb000\n\t mov %cr3, %rax\n\t mov %rax, %cr3\n\t mov (%rbx), %r11\n\t hlt");
+
+CASE(changes_in_one_run, PROVES("paging:tlb.invlpg.page", "paging:tlb.cr3.same"), NEEDS(VMX))
+{
+	struct kvm_regs regs;
+
+	start_box(&changing_guest, PAGE_A | FLAGS);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	regs = box_regs(&box);
+	EXPECT_EQ(regs.r8, 0xaaaa);
+	EXPECT_EQ(regs.r9, 0xbbbb);
+	EXPECT_EQ(regs.r10, 0xaaaa);
+	EXPECT_EQ(regs.r11, 0xbbbb);
+}
+
+BOX_GUEST_64(looking_guest, "1: invlpg (%rbx)\n\t mov (%rbx), %rax\n\t hlt\n\t jmp 1b");
+
+CASE(changes_by_user_space, PROVES("paging:tlb.invlpg.page"), NEEDS(VMX))
+{
+	start_box(&looking_guest, PAGE_A | FLAGS);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rax, 0xaaaa);
+	*box_at(&box, TABLE) = PAGE_B | FLAGS;
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rax, 0xbbbb);
+}
+
+/* 5.4: with IA32_EFER.NXE = 0 bit 63 is reserved, in tables that have been used with NXE = 1. */
+BOX_GUEST_64(nxe_guest,
+	     "mov (%rbx), %r8\n\t mov $0xc0000080, %ecx\n\t rdmsr\n\t btr $11, %eax\n\t wrmsr\n\t"
+	     "mov %cr3, %rax\n\t mov %rax, %cr3\n\t mov (%rbx), %r9\n\t hlt");
+
+CASE(tables_without_nxe, PROVES("paging:rsvd.4l.xd"), NEEDS(VMX, CPU(NX)))
+{
+	struct kvm_sregs sregs;
+
+	start_box(&nxe_guest, PAGE_A | FLAGS | PTE_XD);
+	sregs = box_sregs(&box);
+	sregs.efer |= EFER_NXE;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	EXPECT_VECTOR(&box, VECTOR_PF);
+	EXPECT_EQ(*box_at(&box, BOX_STACK - 48), PF_P | PF_RSVD);
+	EXPECT_EQ(box_regs(&box).r8, 0xaaaa);
+}
+
+/* 5.6: what CR0.WP = 0 has let through, CR0.WP = 1 does not. */
+BOX_GUEST_64(wp_guest,
+	     "movq $1, (%rbx)\n\t mov %cr0, %rax\n\t bts $16, %rax\n\t mov %rax, %cr0\n\t"
+	     "movq $2, (%rbx)\n\t hlt");
+
+CASE(write_protection_comes_back, PROVES("paging:acc.wp_immediate"), NEEDS(VMX))
+{
+	start_box(&wp_guest, PAGE_A | PTE_P);
+	EXPECT_VECTOR(&box, VECTOR_PF);
+	EXPECT_EQ(*box_at(&box, BOX_STACK - 48), PF_P | PF_WR);
+	EXPECT_EQ(*box_at(&box, PAGE_A), 1);
+}
+
+/* MAXPHYADDR is the guest's, 40: the processor's may be larger, or it looks later than the core. */
+BOX_GUEST_64(wide_cr3_guest, "mov %rax, %cr3\n\t hlt");
+
+CASE(cr3_above_maxphyaddr_is_gp, PROVES("paging:cr3.ia32e.reserved"), NEEDS(VMX))
+{
+	struct kvm_regs regs;
+
+	start_box(&wide_cr3_guest, 0);
+	regs = box_regs(&box);
+	regs.rax = BOX_TABLES | BIT(40);
+	hv_vcpu_set_regs(&box.vcpu, &regs);
+	EXPECT_VECTOR(&box, VECTOR_GP);
+	EXPECT_EQ(box_sregs(&box).cr3, BOX_TABLES);
+}
