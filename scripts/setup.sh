@@ -22,7 +22,8 @@ exitpath check do this by themselves.
                   changes. exitpath run --bochs SUITE uses it.
   --for PURPOSE   what for: run (default), check, list, bench
 
-Exit status: 0 ready, 2 not ready (a message says why and what to do).
+Exit status: 0 ready, 2 not ready (a message says why and what to do), 3 likewise, for want of what a
+platform fetches.
 END
 }
 
@@ -164,7 +165,7 @@ fi
 # What a platform fetches or makes once everything else is there.
 for platform in $on; do
 	[ ! -x "$EXITPATH_RUNNERS/$platform/prepare" ] ||
-		run_child "$EXITPATH_RUNNERS/$platform/prepare" || exit 2
+		run_child "$EXITPATH_RUNNERS/$platform/prepare" || exit
 done
 # A platform may have needed what was built, or may ask more once it is there: kvm does.
 [ "$built" = no ] || unready=$on

@@ -165,7 +165,25 @@ static struct request next_request(uint32_t done)
 	}
 }
 
+static void write_text(const char *path, const char *text)
+{
+	const int file = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (file < 0 || write(file, text, strlen(text)) < 0)
+		fail("cannot write ", path);
+	close(file);
+}
+
 /* --- running an image ---------------------------------------------------------------- */
+
+/* exitpath.crash=TEXT on the kernel's command line: it panics before a line of the console with TEXT. */
+static char crash_text[128];
+
+static void crash_before(const char *line, size_t size)
+{
+	if (crash_text[0] && memmem(line, size, crash_text, strlen(crash_text)))
+		write_text("/proc/sysrq-trigger", "c");
+}
 
 /* The VMM's bytes, as lines. */
 static void send_console(const char *bytes, size_t size)
@@ -174,6 +192,7 @@ static void send_console(const char *bytes, size_t size)
 		const char *end = memchr(bytes, '\n', size);
 		const size_t part = end ? (size_t)(end - bytes) : size;
 
+		crash_before(bytes, part);
 		send(end ? FRAME_LINE : FRAME_PART, bytes, part);
 		bytes += part + !!end;
 		size -= part + !!end;
@@ -273,19 +292,11 @@ static void load_module(const char *name)
 	close(file);
 }
 
-static void write_text(const char *path, const char *text)
-{
-	const int file = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (file < 0 || write(file, text, strlen(text)) < 0)
-		fail("cannot write ", path);
-	close(file);
-}
-
 int main(void)
 {
 	static const char *const modules[] = { "irqbypass", "kvm", "kvm-intel", "extra" };
 	const struct sched_param first = { .sched_priority = 1 };
+	char parameters[1024] = "";
 	uint32_t number = 0;
 	int kmsg;
 
@@ -307,6 +318,8 @@ int main(void)
 	send_kernel_messages(kmsg);
 	if (access("/dev/kvm", R_OK | W_OK))
 		fail("no VM can be made: ", "/dev/kvm");
+	find_parameters(parameters, sizeof(parameters), "exitpath");
+	sscanf(parameters, "crash=%127s", crash_text);
 	send_text(FRAME_READY, "");
 	for (;;) {
 		const struct request request = next_request(number);

@@ -1,0 +1,100 @@
+#!/bin/sh
+# docs/kvm-developers.md: what is to be pasted works, with a make and an exitpath that only note what they
+# are told, and git bisect finds a commit by it.
+# shellcheck source=tests/lib.sh
+. "${0%/*}/lib.sh"
+
+command -v git >/dev/null || skip_all "git is not installed"
+page=$top/docs/kvm-developers.md
+
+# block N: the Nth shell block of the page.
+block()
+{
+	awk -v want="$1" '
+	/^```sh$/ { inside = ++count == want; next }
+	/^```$/ { inside = 0 }
+	inside' "$page"
+}
+
+HOME=$tmp/home
+GIT_CONFIG_GLOBAL=/dev/null
+export HOME GIT_CONFIG_GLOBAL
+mkdir -p "$HOME/exitpath/runners/linux" "$tmp/bin" "$tmp/tree" || exit 2
+cp "$top/runners/linux/tiny.config" "$HOME/exitpath/runners/linux" || exit 2
+
+# A "build" copies what the commit says of KVM; one that says "broken" does not build.
+cat >"$tmp/bin/make" <<'EOF'
+#!/bin/sh
+echo "make $*" >>"$HOME/log"
+for word; do
+	case $word in
+	O=*) folder=${word#O=} ;;
+	KCONFIG_ALLCONFIG=*) [ -f "${word#KCONFIG_ALLCONFIG=}" ] || exit 2 ;;
+	esac
+done
+mkdir -p "$folder" || exit 2
+case $* in
+*vmlinux) ! grep -q broken kvm && cp kvm "$folder/vmlinux" ;;
+esac
+EOF
+cat >"$HOME/exitpath/exitpath" <<'EOF'
+#!/bin/sh
+echo "exitpath $*" >>"$HOME/log"
+case $5 in
+*/vmlinux) ;;
+*) exit 2 ;;
+esac
+grep -q panics "$5" && exit 2
+! grep -q bug "$5"
+EOF
+chmod +x "$tmp/bin/make" "$HOME/exitpath/exitpath"
+PATH=$tmp/bin:$PATH
+cd "$tmp/tree" || exit 2
+
+is "there are three blocks" "$(grep -c "^\`\`\`sh" "$page")" 3
+
+echo good >kvm
+block 1 >"$tmp/patch.sh"
+run_cmd sh -e "$tmp/patch.sh"
+is "three commands: status" "$status" 0
+is "three commands" "$(wc -l <"$HOME/log" | tr -d ' ')" 3
+like "the last one runs images on the kernel" "$(cat "$HOME/log")" \
+	"^exitpath run --on linux --kernel $HOME/kvm/vmlinux vmx/exit-\* ept/\*-basic"
+run_cmd "$top/exitpath" run --help
+for option in --on --kernel --modules --kvm-params --append --cpu -j; do
+	like "exitpath run knows $option" "$out" "^ *$option "
+done
+like "the images are there" "$(cd "$build/images" && echo vmx/exit-* ept/*-basic)" 'vmx/exit-basic .*ept/.*-basic'
+
+block 2 >"$tmp/script.sh"
+run_cmd sh -e "$tmp/script.sh"
+is "the script for git bisect: status" "$status" 0
+ok "it is a program" test -x "$HOME/nested.sh"
+if command -v shellcheck >/dev/null; then
+	ok "shellcheck has nothing to say" shellcheck "$HOME/nested.sh"
+else
+	skip "shellcheck has nothing to say" "it is not installed"
+fi
+
+# A history with a bug, and with commits that do not build or do not boot beside it.
+git init -q . && git config user.name test && git config user.email test@example.org || exit 2
+commits="good good broken good panics good bug bug bug broken bug"
+number=0
+for state in $commits; do
+	number=$((number + 1))
+	echo "$state $number" >kvm
+	git add kvm
+	git commit -q -m "commit $number" || exit 2
+done
+GOOD=$(git log --format=%h --grep 'commit 1$')
+BAD=$(git log --format=%h --grep 'commit 11$')
+export GOOD BAD
+block 3 >"$tmp/bisect.sh"
+run_cmd sh -e "$tmp/bisect.sh"
+is "git bisect: status" "$status" 0
+like "git bisect names the commit" "$out$err" "is the first bad commit"
+like "and it is the right one" "$out" "^    commit 7\$"
+like "the case is handed on" "$(cat "$HOME/log")" 'vmlinux vmx/instructions-basic:vmclear_of_the_vmxon_region$'
+like "the case is there" "$(cat "$build/images/vmx/instructions-basic.tsv")" "	vmclear_of_the_vmxon_region	"
+
+done_testing

@@ -1,0 +1,74 @@
+#!/bin/sh
+# runners/linux/prepare: what it says and how it ends when it cannot have a kernel. Nothing is fetched here.
+# shellcheck source=tests/lib.sh
+. "${0%/*}/lib.sh"
+
+EXITPATH_TOP=$top
+EXITPATH_BUILD=$tmp
+EXITPATH_STATE=$tmp/state
+export EXITPATH_TOP EXITPATH_BUILD EXITPATH_STATE
+mkdir "$tmp/bin" || exit 2
+PATH=$tmp/bin:$PATH
+
+# fake NAME: a program; what it does is standard input.
+fake()
+{
+	{
+		echo '#!/bin/sh'
+		cat
+	} >"$tmp/bin/$1"
+	chmod +x "$tmp/bin/$1"
+}
+
+# prepare: runs it.
+prepare()
+{
+	run_cmd "$top/runners/linux/prepare"
+}
+
+fake dpkg-deb </dev/null
+fake apt-get </dev/null
+fake apt-cache </dev/null
+prepare
+is "apt has no lists: status 3" "$status" 3
+like "apt has no lists: what to do" "$err" 'apt knows no .*run apt-get update, or give your own kernel with --kernel'
+
+fake apt-cache <<'END2'
+echo "linux-image-cloud-amd64"
+echo "  Depends: linux-image-0-cloud-amd64"
+END2
+fake apt-get <<'END2'
+echo "E: no network" >&2
+exit 100
+END2
+prepare
+is "no network: status 3" "$status" 3
+like "no network: what apt-get says" "$err" '^E: no network$'
+like "no network: what to do" "$err" 'cannot download linux-image-0-cloud-amd64: run apt-get update'
+is "nothing half-done is left" "$(find "$EXITPATH_STATE/linux" -mindepth 1)" ""
+
+EXITPATH_KERNEL_NAME=own
+EXITPATH_KERNEL=$tmp/kernel
+export EXITPATH_KERNEL_NAME EXITPATH_KERNEL
+head -c 4096 /dev/zero >"$tmp/kernel"
+prepare
+is "a file that is no kernel: status 2" "$status" 2
+like "a file that is no kernel: says so" "$err" 'neither a bzImage nor a vmlinux'
+
+# The start of a bzImage: setup_sects 1, payload_offset 0, payload_length 8.
+{
+	head -c 497 /dev/zero
+	printf '\001'
+	head -c 16 /dev/zero
+	printf 'HdrS'
+	head -c 66 /dev/zero
+	printf '\010'
+	head -c 439 /dev/zero
+	printf 'JUNKJUNK'
+} >"$tmp/kernel"
+prepare
+is "a bzImage of an unknown compression: status 2" "$status" 2
+like "a bzImage of an unknown compression: says so" "$err" 'compressed in a way that is not known here'
+is "nothing half-done is left, either" "$(find "$EXITPATH_STATE/linux" -mindepth 1)" ""
+
+done_testing
