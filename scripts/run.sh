@@ -26,9 +26,14 @@ says. Sets up what it needs first. GLOB: AREA/IMAGE or AREA/IMAGE:CASE, for inst
 
 Only with --on linux, where a Linux kernel boots inside Bochs and its KVM runs the images:
 
-  --kernel FILE     the kernel: bzImage or vmlinux (default: Debian's cloud kernel, fetched)
+  --kernel FILE     the kernel: bzImage or vmlinux, or tiny: built here from Debian's source, which
+                    takes long, once, and boots in a seventh of the time
+                    (default: Debian's cloud kernel, fetched)
   --modules DIR     where its kvm.ko and kvm-intel.ko are, when KVM is not built in
+  --kernel-from SUITE
+                    Debian trixie's or sid's cloud kernel, fetched
   --kvm-params TEXT parameters of kvm_intel, and kvm.NAME=VALUE (default: nested=1)
+  --matrix          one run after another with the parameters in runners/linux/matrix: ept=0, vpid=0, ...
   --append TEXT     more for the kernel's command line
   -- OPTION...      for prove: -v, --timer, --formatter TAP::Formatter::JUnit, ...
 
@@ -110,8 +115,20 @@ choose_kernel()
 	for_linux --modules "$modules"
 	for_linux --kvm-params "$kvm_params"
 	for_linux --append "$append"
+	for_linux --kernel-from "$kernel_from"
 	[ "$on" = linux ] || return 0
-	if [ -n "$kernel" ]; then
+	case $kernel_from in
+	'') ;;
+	trixie | sid)
+		[ -z "$kernel$modules" ] || die "--kernel-from and --kernel exclude each other"
+		export EXITPATH_KERNEL_NAME="$kernel_from"
+		;;
+	*) die "--kernel-from takes trixie or sid, not '$kernel_from'" ;;
+	esac
+	if [ "$kernel" = tiny ]; then
+		[ -z "$modules" ] || die "--modules: the tiny kernel has KVM built in"
+		export EXITPATH_KERNEL_NAME=tiny
+	elif [ -n "$kernel" ]; then
 		[ -f "$kernel" ] || die "--kernel: there is no file $kernel"
 		EXITPATH_KERNEL=$(absolute "$kernel")
 		EXITPATH_KERNEL_NAME=own
@@ -125,6 +142,37 @@ choose_kernel()
 	fi
 	[ -z "$kvm_params" ] || export EXITPATH_KVM_PARAMS="$kvm_params"
 	[ -z "$append" ] || export EXITPATH_APPEND="$append"
+}
+
+# run_matrix ARGUMENT...: this command once for each line of runners/linux/matrix; ends with the worst status.
+run_matrix()
+{
+	case " $* " in
+	*" --kvm-params"*) die "--matrix and --kvm-params exclude each other" ;;
+	esac
+	for argument; do
+		shift
+		[ "$argument" = --matrix ] || set -- "$@" "$argument"
+	done
+	matrix_worst=0
+	matrix_report=
+	while IFS= read -r matrix_line <&3; do
+		case $matrix_line in
+		'' | '#'*) continue ;;
+		esac
+		printf '\n== %s\n' "$matrix_line"
+		matrix_status=0
+		run_child "$0" --kvm-params "$matrix_line" "$@" || matrix_status=$?
+		[ "$matrix_status" -le "$matrix_worst" ] || matrix_worst=$matrix_status
+		case $matrix_status in
+		0) matrix_word='as expected' ;;
+		1) matrix_word='NOT AS EXPECTED' ;;
+		*) matrix_word='BROKEN' ;;
+		esac
+		matrix_report="$matrix_report  $(printf '%-32s' "$matrix_line") $matrix_word$newline"
+	done 3<"$EXITPATH_RUNNERS/linux/matrix"
+	printf '\n%s' "$matrix_report"
+	exit "$matrix_worst"
 }
 
 # shuffled SEED: its input lines in an order that depends on nothing but SEED.
@@ -157,12 +205,16 @@ EXITPATH_SILENCE=
 EXITPATH_LIMIT=
 kernel=
 modules=
+kernel_from=
 kvm_params=
 append=
 session=
 globs=
 newline='
 '
+case " $* " in
+*" --matrix "*) run_matrix "$@" ;;
+esac
 while [ $# -gt 0 ]; do
 	case $1 in
 	--help | -h)
@@ -170,7 +222,7 @@ while [ $# -gt 0 ]; do
 		exit 0
 		;;
 	--on | --cpu | --bochs | --silence | --limit | --seed | --count | -j | \
-		--kernel | --modules | --kvm-params | --append)
+		--kernel | --modules | --kernel-from | --kvm-params | --append)
 		need_value "$1" $#
 		option=$1
 		value=$2
@@ -178,7 +230,7 @@ while [ $# -gt 0 ]; do
 		;;
 	--on=* | --cpu=* | --bochs=* | --silence=* | --limit=* | --shuffle=* | \
 		--seed=* | --count=* | \
-		--kernel=* | --modules=* | --kvm-params=* | --append=*)
+		--kernel=* | --modules=* | --kernel-from=* | --kvm-params=* | --append=*)
 		option=${1%%=*}
 		value=${1#*=}
 		shift
@@ -220,6 +272,7 @@ while [ $# -gt 0 ]; do
 	--kernel) need_text --kernel "$value" && kernel=$value ;;
 	--modules) need_text --modules "$value" && modules=$value ;;
 	--kvm-params) need_text --kvm-params "$value" && kvm_params=$value ;;
+	--kernel-from) need_text --kernel-from "$value" && kernel_from=$value ;;
 	--append) need_text --append "$value" && append=$value ;;
 	esac
 done

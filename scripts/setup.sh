@@ -11,6 +11,7 @@ usage()
 	cat <<END
 usage: exitpath setup [--on PLATFORM]...
        exitpath setup --bochs trixie|sid
+       exitpath setup --kernel tiny
 
 Finds out what is missing here, installs it with apt-get (as root, or when sudo asks for
 no password; else prints the command), runs configure and make. exitpath run and
@@ -20,6 +21,9 @@ exitpath check do this by themselves.
   --bochs SUITE   fetch the Bochs of Debian trixie or sid, and the libraries that it needs,
                   into $EXITPATH_STATE/bochs-SUITE; nothing on the system
                   changes. exitpath run --bochs SUITE uses it.
+  --kernel tiny   for --on linux: build a kernel with KVM and nothing else from Debian's source, in
+                  $EXITPATH_STATE/linux/tiny; it takes long, and boots fast.
+                  exitpath run --on linux --kernel tiny uses it.
   --for PURPOSE   what for: run (default), check, list, bench
 
 Exit status: 0 ready, 2 not ready (a message says why and what to do), 3 likewise, for want of what a
@@ -100,13 +104,13 @@ while [ $# -gt 0 ]; do
 		usage
 		exit 0
 		;;
-	--on | --bochs | --for)
+	--on | --bochs | --kernel | --for)
 		need_value "$1" $#
 		option=$1
 		value=$2
 		shift 2
 		;;
-	--on=* | --bochs=* | --for=*)
+	--on=* | --bochs=* | --kernel=* | --for=*)
 		option=${1%%=*}
 		value=${1#*=}
 		shift
@@ -122,6 +126,11 @@ while [ $# -gt 0 ]; do
 		on="$on $value"
 		;;
 	--bochs) bochs=$value ;;
+	--kernel)
+		[ "$value" = tiny ] || die "setup --kernel takes tiny, not '$value'; for a kernel of your own: exitpath run --kernel"
+		export EXITPATH_KERNEL_NAME=tiny
+		on="$on linux"
+		;;
 	--for) purpose=$value ;;
 	esac
 done

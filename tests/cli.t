@@ -93,13 +93,22 @@ is "behind --, no option of prove: exit status 2" "$status" 2
 like "behind --, no option of prove: says which" "$err" "prove says: --no-such-option"
 run_cmd "$exitpath" run --on fake --bochs trixie
 is "--bochs for another platform: exit status 2" "$status" 2
-for option in --kernel --modules --kvm-params --append; do
+for option in --kernel --modules --kernel-from --kvm-params --append; do
 	run_cmd "$exitpath" run --on fake "$option" x vmx/good
 	is "$option for another platform: exit status 2, nothing printed" "$status:$out" "2:"
 	like "$option for another platform: says so" "$err" "^exitpath: $option is for the platform linux, not for fake"
 done
 run_cmd "$exitpath" run --on fake --kernel
 is "--kernel without a file: exit status 2" "$status" 2
+for options in '--kernel-from jessie' '--kernel-from sid --kernel /bin/sh' '--kernel tiny --modules /' \
+	'--modules /' '--matrix --kvm-params ept=0'; do
+	# shellcheck disable=SC2086	# words
+	run_cmd "$exitpath" run --on fake $options vmx/good
+	is "$options: exit status 2, nothing printed" "$status:$out" "2:"
+done
+run_cmd "$exitpath" setup --kernel mine
+is "setup --kernel with another word than tiny: exit status 2" "$status" 2
+like "setup --kernel with another word than tiny: what to do" "$err" 'setup --kernel takes tiny, not .mine.'
 not_ok "nothing of these has made a run" test -e "$tmp/build/results"
 
 run_cmd "$exitpath" run --on fake vmx/good

@@ -171,9 +171,14 @@ run_cmd env "PATH=$bin" "$exitpath" setup --on broken
 is "a platform that does not answer: exit status 2" "$status" 2
 like "a platform that does not answer: says so" "$err" 'no answer within 30 s'
 
-# One build at a time.
+# One build at a time. Whoever has the lock keeps it until the other one has said that it waits.
 setup FAKE_APT=
-flock "$tmp/build/.lock" sleep 2 &
+# shellcheck disable=SC2016	# the other shell expands it
+flock "$tmp/build/.lock" sh -c 'tries=0
+	until grep -q waiting "$1" || [ "$tries" -ge 600 ]; do
+		sleep 0.1
+		tries=$((tries + 1))
+	done' sh "$tmp/.err" &
 sleep 0.5
 setup FAKE_APT=
 wait
