@@ -159,6 +159,9 @@ RMW_CASE(not, "notl (%rbx)", 0xff00ff00, 0x00ff00ff, 0, 5);
 RMW_CASE(xchg, "xchg %eax, (%rbx)", 0x1234, 5, 0, 0x1234);
 RMW_CASE(cmpxchg_equal, "cmpxchg %ecx, (%rbx)", 5, 0x70, RFLAGS_PF | RFLAGS_ZF, 5);
 RMW_CASE(cmpxchg_unequal, "cmpxchg %ecx, (%rbx)", 4, 4, 0, 4);
+/* The processor itself executes these, on a copy; CL is 70H. */
+RMW_CASE(sar_by_cl, "sarl %cl, (%rbx)", 0x80000000, 0xffff8000, RFLAGS_PF | RFLAGS_SF, 5);
+RMW_CASE(sar_by_1, "sarl $1, (%rbx)", 0x80000001, 0xc0000000, RFLAGS_CF | RFLAGS_PF | RFLAGS_SF, 5);
 RMW_CASE(cmp, "cmpl $5, (%rbx)", 5, NOT_WRITTEN, RFLAGS_PF | RFLAGS_ZF, 5);
 RMW_CASE(cmp_register, "cmp (%rbx), %eax", 6, NOT_WRITTEN,
 	 RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_SF, 5);

@@ -144,10 +144,15 @@ enum hv_operand hv_native_operand(const struct hv_instruction *insn, u32 *size)
 
 /* --- execution ------------------------------------------------------------------------------ */
 
-/* Code and operand side by side, in the stack frame: both within 2 GBytes of each other. */
+/*
+ * Code and operand in the stack frame: within 2 GBytes of each other, but not so near that a write to the operand
+ * could be one to the code (11.1.3 Handling Self- and Cross-Modifying Code), which a processor must notice.
+ */
+#define APART	256
+
 struct native {
-	u8 operand[HV_NATIVE_SIZE] __attribute__((aligned(64)));
-	u8 code[32];
+	u8 operand[HV_NATIVE_SIZE] __attribute__((aligned(APART)));
+	u8 code[32] __attribute__((aligned(APART)));
 	struct general_registers *regs;
 	u64 flags;
 };
