@@ -68,6 +68,14 @@ IMAGE_FILES := $(patsubst %,$(B)/images/%,$(IMAGES))
 .SECONDARY:
 all: images tools trees
 images: $(IMAGE_FILES) $(IMAGE_FILES:=.tsv)
+# An image whose source is gone must not stay: it would be listed, run and counted.
+STALE := $(filter-out $(IMAGE_FILES) $(IMAGE_FILES:=.tsv),$(wildcard $(B)/images/*/*))
+ifneq ($(STALE),)
+.PHONY: stale
+images: stale
+stale:
+	$(Q)rm -f $(STALE)
+endif
 LINUX_TOOLS = $(B)/boot/pvh.bin $(patsubst %,$(B)/runners/linux/%,vmm init session)
 tools: $(patsubst %,$(B)/tools/%,$(TOOLS)) $(B)/boot/rom.bin $(if $(VMM_OBJ),$(B)/runners/kvm/vmm $(B)/runners/core/core) \
 	$(if $(wildcard $(SRC)/runners/linux/init.c),$(LINUX_TOOLS))
@@ -215,40 +223,42 @@ endif
 
 # All that exitpath run, list, coverage and bench need, and no source. The empty file `installed`
 # tells the scripts that results do not go here.
-L = $(DESTDIR)$(PREFIX)/lib/exitpath
+# The paths reach the shell in its environment, as they are: they may have blanks.
+install: export TO = $(DESTDIR)$(PREFIX)/lib/exitpath
+install: export BIN = $(DESTDIR)$(PREFIX)/bin
 install: all
-	$(Q)rm -rf $(L)/scripts $(L)/spec $(L)/runners $(L)/build
-	$(Q)mkdir -p $(DESTDIR)$(PREFIX)/bin $(L)/scripts $(L)/spec $(L)/build/boot $(L)/build/tools
-	$(Q)install -m 755 $(SRC)/exitpath $(L)/exitpath
-	$(Q)install -m 644 $(SRC)/VERSION $(L)/VERSION
-	$(Q): > $(L)/installed
-	$(Q)install -m 755 $(SRC)/scripts/*.sh $(L)/scripts
-	$(Q)install -m 644 $(SRC)/scripts/*.awk $(L)/scripts
-	$(Q)install -m 644 $(SRC)/spec/* $(L)/spec
-	$(Q)install -m 755 $(patsubst %,$(B)/tools/%,$(TOOLS)) $(L)/build/tools
-	$(Q)install -m 644 $(B)/boot/rom.bin $(B)/boot/pvh.bin $(L)/build/boot
+	$(Q)rm -rf "$$TO"/scripts "$$TO"/spec "$$TO"/runners "$$TO"/build
+	$(Q)mkdir -p "$$BIN" "$$TO"/scripts "$$TO"/spec "$$TO"/build/boot "$$TO"/build/tools
+	$(Q)install -m 755 $(SRC)/exitpath "$$TO"/exitpath
+	$(Q)install -m 644 $(SRC)/VERSION "$$TO"/VERSION
+	$(Q): > "$$TO"/installed
+	$(Q)install -m 755 $(SRC)/scripts/*.sh "$$TO"/scripts
+	$(Q)install -m 644 $(SRC)/scripts/*.awk "$$TO"/scripts
+	$(Q)install -m 644 $(SRC)/spec/* "$$TO"/spec
+	$(Q)install -m 755 $(patsubst %,$(B)/tools/%,$(TOOLS)) "$$TO"/build/tools
+	$(Q)install -m 644 $(B)/boot/rom.bin $(B)/boot/pvh.bin "$$TO"/build/boot
 	$(Q)for boot in $(SRC)/runners/*/boot; do \
 		from=$${boot%/boot}; \
 		name=$${from##*/}; \
-		mkdir -p $(L)/runners/$$name $(L)/build/runners/$$name && \
-		install -m 755 $$from/boot $$from/run $(L)/runners/$$name && \
-		install -m 644 $(B)/runners/$$name/machine.dtb $(L)/build/runners/$$name || exit 1; \
+		mkdir -p "$$TO"/runners/$$name "$$TO"/build/runners/$$name && \
+		install -m 755 $$from/boot $$from/run "$$TO"/runners/$$name && \
+		install -m 644 $(B)/runners/$$name/machine.dtb "$$TO"/build/runners/$$name || exit 1; \
 		[ ! -f $$from/deviations.tsv ] || \
-			install -m 644 $$from/deviations.tsv $(L)/runners/$$name || exit 1; \
+			install -m 644 $$from/deviations.tsv "$$TO"/runners/$$name || exit 1; \
 		for more in serve prepare patience; do \
 			[ ! -f $$from/$$more ] || \
-				install -m 755 $$from/$$more $(L)/runners/$$name || exit 1; \
+				install -m 755 $$from/$$more "$$TO"/runners/$$name || exit 1; \
 		done; \
 	done
-	$(Q)install -m 755 $(B)/runners/kvm/vmm $(L)/build/runners/kvm
-	$(Q)install -m 755 $(patsubst %,$(B)/runners/linux/%,vmm init session) $(L)/build/runners/linux
+	$(Q)install -m 755 $(B)/runners/kvm/vmm "$$TO"/build/runners/kvm
+	$(Q)install -m 755 $(patsubst %,$(B)/runners/linux/%,vmm init session) "$$TO"/build/runners/linux
 	$(Q)for image in $(IMAGES); do \
-		mkdir -p $(L)/build/images/$${image%/*} && \
+		mkdir -p "$$TO"/build/images/$${image%/*} && \
 		install -m 644 $(B)/images/$$image $(B)/images/$$image.tsv \
-			$(L)/build/images/$${image%/*} || exit 1; \
+			"$$TO"/build/images/$${image%/*} || exit 1; \
 	done
-	$(Q)printf 'BOCHS = %s\nQEMU = %s\n' '$(BOCHS)' '$(QEMU)' > $(L)/build/config.mk
-	$(Q)ln -sf ../lib/exitpath/exitpath $(DESTDIR)$(PREFIX)/bin/exitpath
+	$(Q)printf 'BOCHS = %s\nQEMU = %s\n' '$(BOCHS)' '$(QEMU)' > "$$TO"/build/config.mk
+	$(Q)ln -sf ../lib/exitpath/exitpath "$$BIN"/exitpath
 
 clean:
 	rm -rf $(B)/obj $(B)/images $(B)/tests $(B)/tools $(B)/boot $(B)/runners $(B)/gen

@@ -12,7 +12,7 @@ static struct {
 	const struct case_machine *machine;
 	const struct case_def *def;
 	u32 failures;
-	char yaml[YAML_SIZE];	/* failures, then notes, as indented YAML */
+	char yaml[2 * YAML_SIZE];	/* failures, then notes, as indented YAML; half of it for each */
 	size_t yaml_length;
 	char notes[YAML_SIZE];
 	size_t notes_length;
@@ -212,8 +212,7 @@ static void run_case(u32 index, u32 number)
 	if (result.ok && run.skip[0])
 		result.skip = run.skip;
 	if (!result.ok) {
-		memcpy(run.yaml + run.yaml_length, run.notes,
-		       run.yaml_length + run.notes_length < YAML_SIZE ? run.notes_length + 1 : 0);
+		memcpy(run.yaml + run.yaml_length, run.notes, run.notes_length + 1);
 		result.yaml = run.yaml;
 	}
 	tap_result(run.platform, &result);

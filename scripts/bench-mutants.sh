@@ -36,8 +36,14 @@ list=$EXITPATH_TOP/tests/mutants/core.tsv
 [ -f "$list" ] || die "bench mutants needs the source: $list is missing"
 run_child "$EXITPATH_TOP/scripts/setup.sh" --for bench || exit 2
 built=$EXITPATH_BUILD/mutants/all
-folder=$(mktemp -d "${TMPDIR:-/tmp}/exitpath-mutants.XXXXXX") || exit 2
-trap 'rm -rf "$folder"' EXIT
+folder=$(temporary mutants) || exit 2
+# Also called by end_child.
+# shellcheck disable=SC2317
+cleanup()
+{
+	rm -rf "$folder"
+}
+trap cleanup EXIT
 run_child make -s -f "$EXITPATH_TOP/Makefile" SRC="$EXITPATH_TOP" B="$EXITPATH_BUILD" MUTATE=all ||
 	die "the build of the mutants failed"
 EXITPATH_BUILD=$built

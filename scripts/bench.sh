@@ -170,8 +170,14 @@ bench_core()
 }
 
 run_child "$EXITPATH_TOP/scripts/setup.sh" --for bench || exit 2
-folder=$(mktemp -d "${TMPDIR:-/tmp}/exitpath-bench.XXXXXX") || exit 2
-trap 'rm -rf "$folder"' EXIT
+folder=$(temporary bench) || exit 2
+# Also called by end_child.
+# shellcheck disable=SC2317
+cleanup()
+{
+	rm -rf "$folder"
+}
+trap cleanup EXIT
 elf=$EXITPATH_BUILD/images/$image
 [ -f "$elf.tsv" ] || no_match "$image"
 
@@ -182,13 +188,12 @@ if [ "$what" = boot ]; then
 fi
 status=0
 for platform in ${on:-$(platforms)}; do
-	if ! ask_platform "$platform" --probe; then
+	if ! ask_platform "$platform" --probe || ! ask_platform "$platform" --identify; then
 		# Asked for by name, it must run.
 		[ -z "$on" ] || die "$answer"
 		printf '%-10s cannot run here: %s\n' "$platform" "$answer"
 		continue
 	fi
-	ask_platform "$platform" --identify || die "$answer"
 	# As exitpath run does: a boot need not ask again.
 	EXITPATH_IDENTITY=$answer
 	export EXITPATH_IDENTITY

@@ -90,7 +90,10 @@ platforms()
 # configured VARIABLE: what configure wrote for it; nothing when it wrote none.
 configured()
 {
-	[ ! -f "$EXITPATH_BUILD/config.mk" ] || sed -n "s/^$1 = *//p" "$EXITPATH_BUILD/config.mk"
+	[ -f "$EXITPATH_BUILD/config.mk" ] || return 0
+	while read -r configured_name _ configured_value; do
+		[ "$configured_name" != "$1" ] || printf '%s\n' "$configured_value"
+	done <"$EXITPATH_BUILD/config.mk"
 }
 
 # need_platform NAME: dies, listing the platforms, unless NAME is one.
@@ -104,17 +107,25 @@ need_platform()
 	die "there is no platform '$1'; the platforms are:" $(platforms)
 }
 
+# temporary NAME: makes a folder for this run, exitpath-NAME.*, and prints its name; dies when there can be none.
+temporary()
+{
+	mktemp -d "${TMPDIR:-/tmp}/exitpath-$1.XXXXXX" 2>/dev/null ||
+		die "cannot make a folder in ${TMPDIR:-/tmp}; name one that can be written in TMPDIR"
+}
+
 # ask_platform PLATFORM --probe|--identify: sets $answer to what its boot script says; when that fails,
 # or does not end in time, fails and sets $answer to the reason.
 ask_platform()
 {
-	ask_folder=$(mktemp -d "${TMPDIR:-/tmp}/exitpath-ask.XXXXXX") || exit 2
+	ask_folder=$(temporary ask) || exit 2
 	ask_status=0
 	run_child timeout -k 1 30 "$EXITPATH_RUNNERS/$1/boot" "$2" \
 		>"$ask_folder/out" 2>"$ask_folder/err" || ask_status=$?
 	answer=$(cat "$ask_folder/out")
 	ask_why=$(cat "$ask_folder/err")
 	rm -rf "$ask_folder"
+	ask_folder=
 	[ "$ask_status" -ne 0 ] || return 0
 	case $ask_status in
 	124 | 137) ask_why="no answer within 30 s" ;;
@@ -161,9 +172,16 @@ run_child()
 	return "$run_child_status"
 }
 
+# cleanup: what this shell leaves behind at its end; a script may put its own in place of it.
+cleanup()
+{
+	:
+}
+
 # end_child SIGNAL: what run_child does on SIGNAL. Never returns. A script may put what the user
 # should know then into interrupted_note.
 interrupted_note=
+ask_folder=
 end_child()
 {
 	trap '' INT TERM HUP
@@ -183,6 +201,9 @@ end_child()
 		wait "$child" 2>/dev/null
 	fi
 	say "ended by SIG$1${interrupted_note:+; $interrupted_note}"
+	# A shell that a signal ends does not run what it has trapped for its end.
+	cleanup
+	[ -z "$ask_folder" ] || rm -rf "$ask_folder"
 	trap - "$1"
 	kill -s "$1" $$
 	exit 2

@@ -104,7 +104,7 @@ split_console()
 }
 
 [ -f "$packages/tree/bin/busybox" ] || fetch
-work=$(mktemp -d "${TMPDIR:-/tmp}/exitpath-kvm.XXXXXX") || exit 2
+work=$(temporary kvm) || exit 2
 trap 'rm -rf "$work"' EXIT
 trap 'exit 2' HUP INT TERM
 root=$work/root

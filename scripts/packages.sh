@@ -24,17 +24,18 @@ compiler()
 	done
 }
 
-# has KIND NAME: succeeds when it is there. KIND: command, header, library (a static one),
-# fuzzer (of clang; NAME is not used).
+# has KIND NAME: succeeds when it is there. KIND: command, header, headers (NAME: several), library (a static
+# one), fuzzer (of clang; NAME is not used).
 has()
 {
 	case $1 in
 	command)
 		command -v "$2" >/dev/null
 		;;
-	header)
+	header | headers)
 		# shellcheck disable=SC2086	# CC may have options
-		[ -n "$cc" ] && echo "#include <$2>" | $cc -E -xc - >/dev/null 2>&1
+		[ -n "$cc" ] && for has_header in $2; do echo "#include <$has_header>"; done |
+			$cc -E -xc - >/dev/null 2>&1
 		;;
 	library)
 		[ -n "$cc" ] || return 1
@@ -86,9 +87,12 @@ find_missing()
 		[ -n "$cc" ] || add_missing gcc "to compile the images"
 		need command make make "to build"
 		need command objcopy binutils "to link the images"
-		need header stdio.h libc6-dev "to compile the host programs"
-		need header linux/kvm.h linux-libc-dev "to compile the KVM platform"
-		need header libfdt.h libfdt-dev "the images read a device tree with it"
+		# All at once first: a compiler takes its time.
+		has headers "stdio.h linux/kvm.h libfdt.h" || {
+			need header stdio.h libc6-dev "to compile the host programs"
+			need header linux/kvm.h linux-libc-dev "to compile the KVM platform"
+			need header libfdt.h libfdt-dev "the images read a device tree with it"
+		}
 		need library libfdt.a libfdt-dev "the images read a device tree with it"
 		need command dtc device-tree-compiler "to compile the machine descriptions"
 	fi

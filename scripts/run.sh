@@ -23,6 +23,7 @@ says. Sets up what it needs first. GLOB: AREA/IMAGE or AREA/IMAGE:CASE, for inst
   --count N         how often they draw (default: the image's own number)
   --silence SECONDS a machine that prints nothing for so long has hung (default: 20)
   --limit SECONDS   for one image as a whole (default: 300)
+  -- OPTION...      for prove: -v, --timer, --formatter TAP::Formatter::JUnit, ...
 
 Only with --on linux, where a Linux kernel boots inside Bochs and its KVM runs the images:
 
@@ -35,7 +36,6 @@ Only with --on linux, where a Linux kernel boots inside Bochs and its KVM runs t
   --kvm-params TEXT parameters of kvm_intel, and kvm.NAME=VALUE (default: nested=1)
   --matrix          one run after another with the parameters in runners/linux/matrix: ept=0, vpid=0, ...
   --append TEXT     more for the kernel's command line
-  -- OPTION...      for prove: -v, --timer, --formatter TAP::Formatter::JUnit, ...
 
 Exit status: 0 all as expected (ok, skipped, known deviation), 1 something unexpected,
 2 the set-up or the command line is wrong.
@@ -301,7 +301,14 @@ EXITPATH_SILENCE=${EXITPATH_SILENCE:-$silence}
 EXITPATH_LIMIT=${EXITPATH_LIMIT:-$limit}
 export EXITPATH_SEED EXITPATH_COUNT
 export EXITPATH_CPU EXITPATH_SHUFFLE EXITPATH_SILENCE EXITPATH_LIMIT EXITPATH_BOCHS EXITPATH_QEMU
-run_child "$EXITPATH_TOP/scripts/setup.sh" --on "$on" || exit 2
+# Most often everything is there: who can say who he is can run, and need not be asked again.
+identity=
+ready=--on
+! ask_platform "$on" --identify || {
+	identity=$answer
+	ready=--ready
+}
+run_child "$EXITPATH_TOP/scripts/setup.sh" "$ready" "$on" || exit 2
 # prove takes an option that it does not know for the name of a test.
 if [ $# -gt 0 ]; then
 	prove_said=$(prove --norc --dry "$@" exitpath 2>&1 | sed "/^exitpath\$/d" | head -n 1)
@@ -317,8 +324,10 @@ if [ -n "$EXITPATH_SHUFFLE" ]; then
 	images=$(printf '%s\n' "$images" | shuffled "$EXITPATH_SHUFFLE")
 	say "shuffled; to repeat the order: --shuffle=$EXITPATH_SHUFFLE"
 fi
-ask_platform "$on" --identify || die "$answer"
-identity=$answer
+[ -n "$identity" ] || {
+	ask_platform "$on" --identify || die "$answer"
+	identity=$answer
+}
 [ ! -e "$platform/deviations.tsv" ] ||
 	"$EXITPATH_BUILD/tools/supervise" --check-deviations "$platform/deviations.tsv" || exit 2
 new_run

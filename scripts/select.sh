@@ -42,6 +42,20 @@ id_globs()
 	printf "%s" "$1" | sed "/:/!s/\$/:*/"
 }
 
+# ids_of GLOB IDS: those of IDS (one per line) that it matches, in their order. Images first: they are few, and
+# a shell takes long for thousands of ids.
+ids_of()
+{
+	ids_of_images=$(image_names | matching "${1%%:*}")
+	[ -n "$ids_of_images" ] || return 0
+	ids_of_these=$(printf '%s\n' "$ids_of_images" "$2" |
+		awk '!/:/ { wanted[$0]; next } substr($0, 1, index($0, ":") - 1) in wanted')
+	case $1 in
+	*:*) printf '%s\n' "$ids_of_these" | matching "$1" ;;
+	*) printf '%s\n' "$ids_of_these" ;;
+	esac
+}
+
 # select_ids GLOBS: the ids that at least one of GLOBS (one per line) matches, in order; all when there
 # is none. Dies, listing what there is, when a glob matches nothing. Only for a subshell.
 select_ids()
@@ -54,34 +68,32 @@ select_ids()
 	set -f
 	IFS='
 '
-	# shellcheck disable=SC2046	# one word per glob
-	set -- $(id_globs "$1")
+	# shellcheck disable=SC2086	# one word per glob
+	set -- $1
 	unset IFS
 	set +f
+	select_chosen=
 	for select_glob in "$@"; do
-		matching "$select_all" "$select_glob" | grep -q . || no_match "$select_glob"
+		select_these=$(ids_of "$select_glob" "$select_all")
+		[ -n "$select_these" ] || no_match "$select_glob"
+		select_chosen="$select_chosen$select_these
+"
 	done
-	matching "$select_all" "$@"
+	# In the order of all, each once.
+	printf '%s\n' "$select_chosen" "$select_all" | awk -v all="$(printf '%s\n' "$select_chosen" | wc -l)" '
+		NR <= all { chosen[$0]; next }
+		$0 in chosen'
 }
 
-# matching IDS GLOB...: those of IDS (one per line) that a glob matches.
+# matching GLOB: those lines of its input that match.
 matching()
 {
-	matching_ids=$1
-	shift
-	while IFS= read -r matching_id; do
-		for matching_glob in "$@"; do
-			# shellcheck disable=SC2254	# it is a glob
-			case $matching_id in
-			$matching_glob)
-				printf '%s\n' "$matching_id"
-				break
-				;;
-			esac
-		done
-	done <<END
-$matching_ids
-END
+	while IFS= read -r matching_line; do
+		# shellcheck disable=SC2254	# it is a glob
+		case $matching_line in
+		$1) printf '%s\n' "$matching_line" ;;
+		esac
+	done
 }
 
 # no_match GLOB: dies; says which images there are, and which cases when GLOB names one image.

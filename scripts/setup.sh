@@ -18,6 +18,7 @@ no password; else prints the command), runs configure and make. exitpath run and
 exitpath check do this by themselves.
 
   --on PLATFORM   make this platform ready (default: bochs)
+  --ready PLATFORM  likewise, one that has just said that it can run: it is not asked again
   --bochs SUITE   fetch the Bochs of Debian trixie or sid, and the libraries that it needs,
                   into $EXITPATH_STATE/bochs-SUITE; nothing on the system
                   changes. exitpath run --bochs SUITE uses it.
@@ -96,6 +97,7 @@ need_installed_images()
 }
 
 purpose=run
+ready=
 on=
 bochs=
 while [ $# -gt 0 ]; do
@@ -104,13 +106,13 @@ while [ $# -gt 0 ]; do
 		usage
 		exit 0
 		;;
-	--on | --bochs | --kernel | --for)
+	--on | --bochs | --kernel | --for | --ready)
 		need_value "$1" $#
 		option=$1
 		value=$2
 		shift 2
 		;;
-	--on=* | --bochs=* | --kernel=* | --for=*)
+	--on=* | --bochs=* | --kernel=* | --for=* | --ready=*)
 		option=${1%%=*}
 		value=${1#*=}
 		shift
@@ -121,9 +123,10 @@ while [ $# -gt 0 ]; do
 	esac
 	need_text "$option" "$value"
 	case $option in
-	--on)
+	--on | --ready)
 		need_platform "$value"
 		on="$on $value"
+		[ "$option" = --on ] || ready="$ready $value"
 		;;
 	--bochs) bochs=$value ;;
 	--kernel)
@@ -156,7 +159,10 @@ building=yes
 
 find_missing "$building" "$purpose"
 for platform in $on; do
-	find_missing_platform "$platform"
+	case " $ready " in
+	*" $platform "*) ;;
+	*) find_missing_platform "$platform" ;;
+	esac
 done
 if [ -n "$missing" ]; then
 	install_missing

@@ -7,7 +7,12 @@
 folder=$top
 [ "$build" = "$top/build" ] || folder=$build
 unset MAKEFLAGS MFLAGS MAKELEVEL
-run_cmd make -s -C "$folder" install "DESTDIR=$tmp/root" PREFIX=/usr
+# A path with a blank, beside a folder that its first word names.
+mkdir "$tmp/a" || exit 1
+: >"$tmp/a/file"
+run_cmd make -s -C "$folder" install "DESTDIR=$tmp/a root" PREFIX=/usr
+is "make install: a blank in DESTDIR, nothing else is touched" "$(ls "$tmp/a"):$(ls "$tmp/a root")" file:usr
+mv "$tmp/a root" "$tmp/root"
 is "make install: exit status 0" "$status" 0
 is "make install: says nothing" "$out$err" ""
 exitpath=$tmp/root/usr/bin/exitpath

@@ -200,4 +200,20 @@ is "the real build folder: exit status 0" "$status" 0
 run_cmd env "EXITPATH_BUILD=$real" "$real/tools/cputime" 3 "$exitpath" setup --for list
 ok "the second set-up takes less than 1 s of CPU: $out" \
 	awk -v line="$out" 'BEGIN { exit !(split(line, word, " ") == 5 && word[1] < 1) }'
+# The same for a whole start of run, until prove begins.
+mkdir "$tmp/instead" || exit 1
+printf '#!/bin/sh\n' >"$tmp/instead/prove"
+chmod +x "$tmp/instead/prove"
+# shellcheck disable=SC2016	# the inner shell expands it
+run_cmd env "EXITPATH_BUILD=$real" "EXITPATH_STATE=$tmp/state" "PATH=$tmp/instead:$PATH" \
+	"$real/tools/cputime" 3 sh -c '"$1" run guest/cpuid-basic || exit 1' start "$exitpath"
+ok "the second start of run takes less than 1 s of CPU: $out$err" \
+	awk -v line="$out" 'BEGIN { exit !(split(line, word, " ") == 5 && word[1] < 1) }'
+
+# An image whose source is gone goes with it.
+mkdir -p "$tmp/b/images/guest" || exit 1
+: >"$tmp/b/images/guest/gone-basic"
+: >"$tmp/b/images/guest/gone-basic.tsv"
+run_cmd make -n -f "$top/Makefile" "SRC=$top" "B=$tmp/b" images
+like "an image without a source is removed by the next build" "$out" "^rm -f $tmp/b/images/guest/gone-basic.*/gone-basic.tsv\$"
 done_testing

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -163,26 +164,25 @@ static void print(struct sample *samples, long runs)
 int main(int argc, char **argv)
 {
 	static struct sample samples[RUNS_MAX];
-	char guest_file[] = "/tmp/exitpath-cputime.XXXXXX";
+	char guest_file[40];
 	char *end = NULL;
 	long runs = argc > 2 ? strtol(argv[1], &end, 10) : 0;
 	bool measured;
-	int file;
+	int file = memfd_create("cputime", MFD_CLOEXEC);
 
 	if (runs < 1 || runs > RUNS_MAX || *end != '\0') {
 		fprintf(stderr, "usage: cputime RUNS COMMAND [ARGUMENT...]; RUNS: 1 to %d\n",
 			RUNS_MAX);
 		return 2;
 	}
-	file = mkstemp(guest_file);
+	/* A file without a name in any folder: nothing of it can be left behind. */
+	snprintf(guest_file, sizeof(guest_file), "/proc/%d/fd/%d", (int)getpid(), file);
 	if (file < 0 || setenv("EXITPATH_GUEST_TIME", guest_file, 1) != 0 ||
 	    prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) {
 		perror("cputime");
 		return 1;
 	}
-	close(file);
 	measured = measure_all(argv + 2, guest_file, samples, runs);
-	unlink(guest_file);
 	if (!measured)
 		return 1;
 	print(samples, runs);

@@ -41,7 +41,7 @@ u64 entry_sweep_value(const struct entry_scene *scene, u32 index, u64 random);
 	static const struct entry_sweep sweep_##lower = {			\
 		.index = INDEX_##NAME, .encoding = encoding_, .width = width_,	\
 	};									\
-	CASE_RUN(lower, entry_sweep, ROW(&sweep_##lower),			\
+	CASE_RUN(lower, entry_sweep, PROVES("vmcs-fields:" #encoding_), ROW(&sweep_##lower),	\
 		 NEEDS(VMX, PIN(ACTIVATE_VMX_PREEMPTION_TIMER),			\
 		       { "to write the VMCS field " #NAME, need_vmcs_field, encoding_, 0 }));
 
