@@ -310,9 +310,12 @@ static void report_steps(const struct translation *t, struct walk_result *result
 			continue;
 		}
 		step->must_set = 0x20;
-		if (entry->maps_page && t->access->kind == ACCESS_WRITE &&
-		    (bit(entry->value, 1) || !t->cpu->cet_ss))
+		if (!entry->maps_page || t->access->kind != ACCESS_WRITE)
+			continue;
+		if (bit(entry->value, 1) || !t->cpu->cet_ss)
 			step->must_set = 0x60;
+		else
+			step->may_set = 0x40;
 	}
 }
 

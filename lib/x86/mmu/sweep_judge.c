@@ -122,19 +122,6 @@ static void set_noise(struct sweep *sweep)
 		sweep->noise[level] = always | key;
 }
 
-/*
- * A write with CR0.WP = 0 to a page whose entry has R/W = 0: 5.8 has it set the dirty flag, as
- * every write, and says of processors with CET that they never set it in such an entry. A case of
- * its own, write_to_read_only_page_without_wp, is about that; here the flag is set before.
- */
-static u64 set_before(const struct sweep *sweep, u64 entry)
-{
-	bool write = sweep->kind == SWEEP_WRITE || sweep->kind == SWEEP_EXCHANGE;
-
-	return sweep->cpu.cet_ss && sweep->cpu.cpl < 3 && !(sweep->cpu.cr0 & CR0_WP) && write &&
-	       !(entry & PTE_RW) ? PTE_D : 0;
-}
-
 /* Puts set `number` of the theme into the slot, if there is one and the platform wants it. */
 static bool plan_slot(struct sweep *sweep, u32 slot, u64 number)
 {
@@ -157,7 +144,6 @@ static bool plan_slot(struct sweep *sweep, u32 slot, u64 number)
 	sweep->possible++;
 	if (sweep->percent < 100 && next_random(sweep) % 100 >= sweep->percent)
 		return false;
-	entries->entry[size] |= set_before(sweep, entries->entry[size]);
 	for (level = size; level <= top; level++) {
 		place->before[level] = entries->entry[level];
 		sweep_set(narrow, place->entry[level], entries->entry[level]);

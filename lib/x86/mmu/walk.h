@@ -30,7 +30,7 @@ struct walk_cpu {
 	u8 physical_bits;		/* MAXPHYADDR, 32 to 52 */
 	bool pages_1g;			/* CPUID.80000001H:EDX[26] */
 	bool pse36, pat;		/* CPUID.1:EDX[17], EDX[16] */
-	bool cet_ss;			/* CPUID.7.0:ECX[7]: D is never set where R/W is 0 */
+	bool cet_ss;			/* CPUID.7.0:ECX[7]: D need not be set where R/W is 0 */
 };
 
 enum access { ACCESS_READ, ACCESS_WRITE, ACCESS_FETCH };
@@ -57,7 +57,7 @@ struct walk_step {
 	u64 address, value;		/* physical address; as read */
 	u32 level;			/* 1: maps 4 KBytes, up to 5 */
 	u64 must_set;			/* A and D: what the processor has to set */
-	u64 may_set;			/* what it may set besides: 5.8 leaves it open after a fault */
+	u64 may_set;			/* what it may set besides: 5.8 leaves it open */
 };
 
 struct walk_result {
