@@ -25,7 +25,7 @@ struct shared {
 	struct probe probe;
 	u64 cr3, cr4, value;
 	outcome_t outcome;
-	volatile u32 stop, flag, seen, errors;
+	volatile u32 stop, flag, seen, answer, errors;
 };
 
 static void share(struct shared *s, u64 flags)
@@ -214,6 +214,7 @@ static void check_rounds(void *argument)
 		if (read_at(s->probe.linear, &value) != OUTCOME_DONE || value < round)
 			s->errors++;
 		s->seen = round;
+		s->answer = 1;
 	}
 }
 
@@ -236,7 +237,7 @@ CASE(wc_writes_are_seen_after_a_drain, PROVES("paging:mem.wc_order"),
      NEEDS(CPUS(2), CPU(PAT), CPU(SSE2)))
 {
 	struct shared s;
-	u32 round, dummy = 0, polls;
+	u32 round, dummy = 0;
 
 	wrmsr(IA32_PAT, PAT_WITH_WC_LAST);
 	share(&s, PTE_PAT | PTE_PCD | PTE_PWT);
@@ -246,9 +247,10 @@ CASE(wc_writes_are_seen_after_a_drain, PROVES("paging:mem.wc_order"),
 	for (round = 1; round <= WC_ROUNDS && !smp_done(1); round++) {
 		EXPECT(write_at(s.probe.linear, round), OUTCOME_DONE);
 		drain(round, &dummy);
+		s.answer = 0;
 		s.flag = round;
-		for (polls = 0; s.seen < round && polls < 100000; polls++)
-			pause();
+		if (!smp_wait_for(&s.answer))
+			break;
 	}
 	s.stop = 1;
 	EXPECT(smp_wait(1), OUTCOME_DONE);
