@@ -62,6 +62,7 @@ frame e0
 END
 image dies <<'END'
 frame "lok 1 - before"
+{ echo "[    0.5] Kernel panic - not syncing: nested"; seq 50 | sed 's/^/[    0.6] trace /'; } >>serial
 echo "[    1.0] last words of the kernel" >>serial
 kill -KILL $$
 END
@@ -89,6 +90,8 @@ is "a killed machine: status 1" "$status" 1
 is "a killed machine: the kernel's last words" "$out" \
 	"ok 1 - before
 # linux: Bochs has ended, and the kernel with it
+# linux: kernel: [    0.5] Kernel panic - not syncing: nested
+$(seq 12 50 | sed 's/^/# linux: kernel: [    0.6] trace /')
 # linux: kernel: [    1.0] last words of the kernel"
 
 : >"$tmp/never-boots"

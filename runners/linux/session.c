@@ -237,37 +237,6 @@ static enum event machine_line(struct machine *m, const struct client *client, i
 	}
 }
 
-/* A machine has died: the last that its kernel and Bochs said. */
-static void tell_last_words(const struct machine *m, struct client *client)
-{
-	static const char *const names[] = { "log", "stderr", "serial" };
-	char path[PATH_BYTES], line[512];
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
-		const bool serial = strcmp(names[i], "serial") == 0;
-		unsigned int lines = 0;
-		FILE *file;
-
-		file_in(path, m, names[i]);
-		file = fopen(path, "r");
-		if (!file)
-			continue;
-		while (fgets(line, sizeof(line), file))
-			lines++;
-		rewind(file);
-		while (fgets(line, sizeof(line), file)) {
-			line[strcspn(line, "\r\n")] = 0;
-			/* Of Bochs's log only what made it stop: ">>PANIC<<" there, "p[" in front.
-			 */
-			if (serial ? lines-- <= LAST_WORDS
-				   : strstr(line, "PANIC") || strstr(line, "p["))
-				tell(client, "# linux: %s: %s\n", serial ? "kernel" : "bochs",
-				     line);
-		}
-		fclose(file);
-	}
-}
-
 /* True for the first line of what a kernel says of a bug of its own. */
 static bool is_bug(const char *line)
 {
@@ -291,6 +260,49 @@ static bool is_bug(const char *line)
 		if (strncmp(line, signs[i], strlen(signs[i])) == 0)
 			return true;
 	return false;
+}
+
+/* A line of a kernel's console without the time in front: "[   12.335392] ". */
+static const char *without_time(const char *line)
+{
+	const char *end = line[0] == '[' ? strstr(line, "] ") : NULL;
+
+	return end ? end + 2 : line;
+}
+
+/* A machine has died: the last that its kernel and Bochs said. */
+static void tell_last_words(const struct machine *m, struct client *client)
+{
+	static const char *const names[] = { "log", "stderr", "serial" };
+	char path[PATH_BYTES], line[512];
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		const bool serial = strcmp(names[i], "serial") == 0;
+		unsigned int lines = 0;
+		FILE *file;
+
+		file_in(path, m, names[i]);
+		file = fopen(path, "r");
+		if (!file)
+			continue;
+		while (fgets(line, sizeof(line), file))
+			lines++;
+		rewind(file);
+		while (fgets(line, sizeof(line), file)) {
+			const bool last = lines-- <= LAST_WORDS;
+
+			line[strcspn(line, "\r\n")] = 0;
+			/*
+			 * Of Bochs's log only what made it stop: ">>PANIC<<" there, "p[" in front. Of the kernel
+			 * also how its bugs began, which a long trace may have pushed out of the end.
+			 */
+			if (serial ? last || is_bug(without_time(line))
+				   : strstr(line, "PANIC") || strstr(line, "p["))
+				tell(client, "# linux: %s: %s\n", serial ? "kernel" : "bochs",
+				     line);
+		}
+		fclose(file);
+	}
 }
 
 /* --- booting --------------------------------------------------------------------------- */
