@@ -186,7 +186,7 @@ FUZZ_CC      = clang
 FUZZ_CFLAGS  = -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
 .PHONY: models
-models: $(addprefix $(B)/tests/,walk_test walk_fuzz entry_test entry_fuzz exit_test)
+models: $(addprefix $(B)/tests/,walk_test memory_type_test walk_fuzz entry_test entry_fuzz exit_test)
 
 $(B)/obj/host/%.o: $(SRC)/%.c $(CONFIG)
 	@mkdir -p $(@D)
@@ -207,7 +207,7 @@ $(B)/tests/exit_test: $(addprefix $(B)/obj/host/,tests/models/exit_test.o \
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
 $(B)/tests/%_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/%_fuzz.o \
-		tests/models/%_properties.o tests/models/%_reference.o lib/x86/mmu/%.o)
+		tests/models/%_properties.o tests/models/%_reference.o lib/x86/mmu/%.o lib/x86/mmu/memory_type.o)
 	@mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -o $@ $^
 $(B)/tests/entry_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/entry_fuzz.o tests/models/entry_world.o \

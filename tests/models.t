@@ -36,6 +36,9 @@ rules()
 }
 
 rules paging walk_test
+cp "$tmp/results" "$tmp/walk-results"
+rules "memory types" memory_type_test
+cat "$tmp/walk-results" >>"$tmp/results"
 cut -f2 "$tmp/results" | sort >"$tmp/names"
 is "every rule has its own name" "$(uniq -d "$tmp/names")" ""
 sed 's/:.*//' "$tmp/names" | sort -u >"$tmp/cited"

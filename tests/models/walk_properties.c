@@ -399,6 +399,64 @@ static void pge_is_for_global_pages(const struct scene *scene)
 	require_same(scene, &other);
 }
 
+static u64 next(u64 *seed)
+{
+	*seed = *seed * 6364136223846793005 + 1442695040888963407;
+	return *seed >> 33;
+}
+
+static u64 next_type(u64 *seed)
+{
+	static const u8 types[] = { MEMORY_TYPE_WB, MEMORY_TYPE_UC, MEMORY_TYPE_WT, MEMORY_TYPE_WB,
+				    MEMORY_TYPE_WP, MEMORY_TYPE_WC, MEMORY_TYPE_WB, MEMORY_TYPE_WT };
+
+	return types[next(seed) & 7];
+}
+
+/* Registers that are made up of the scene's address, the ranges of the MTRRs near its page. */
+static struct memory_type_registers any_types(const struct scene *scene)
+{
+	u64 seed = (scene->access.address ^ scene->cpu.cr3) * 0x9e3779b97f4a7c15, choice;
+	struct memory_type_registers registers = { .mtrrcap = next(&seed) & (BIT(8) | BITS(2, 0)) };
+	u32 i;
+
+	choice = next(&seed);
+	registers.def_type = next_type(&seed) | (choice & 7 ? BIT(11) : 0) |
+			     (choice & BIT(3) ? BIT(10) : 0);
+	for (i = 0; i < 8; i++) {
+		choice = next(&seed) & 3 ? next_type(&seed) : MEMORY_TYPE_UC_MINUS;
+		registers.pat |= choice << 8 * i;
+	}
+	for (i = 0; i < 8 * MTRR_FIXED_REGISTERS; i++)
+		registers.fixed[i / 8] |= next_type(&seed) << 8 * (i % 8);
+	for (i = 0; i < MTRR_VARIABLE_MAX; i++) {
+		choice = next(&seed);
+		registers.variable[i].base = scene->result.physical & BITS(51, 12);
+		registers.variable[i].base ^= choice & 1 ? BIT(12 + choice / 8 % 40) : 0;
+		registers.variable[i].base |= next_type(&seed);
+		registers.variable[i].mask = BITS(51, 12 + choice / 512 % 40) |
+					     (choice & 6 ? BIT(11) : 0);
+	}
+	return registers;
+}
+
+static void types_agree_with_reference(const struct scene *scene)
+{
+	struct memory_type_registers registers = any_types(scene);
+	struct scene other = *scene;
+	u32 i;
+
+	other.cpu.cr4 |= scene->access.address & 1 ? CR4_PCIDE : 0;
+	for (i = 0; i < scene->result.steps; i++)
+		REQUIRE(scene, &other,
+			walk_step_memory_type(&registers, &other.cpu, &other.access, &other.result, i) ==
+			reference_memory_type(&registers, &other.cpu, &other.access, &other.result, i));
+	if (is_done(scene))
+		REQUIRE(scene, &other, walk_memory_type(&registers, &other.result) ==
+			reference_memory_type(&registers, &other.cpu, &other.access, &other.result,
+					      other.result.steps));
+}
+
 const struct property properties[] = {
 	{ "agrees with the reference", agrees_with_reference },
 	{ "the error code is possible", error_code_is_possible },
@@ -419,6 +477,7 @@ const struct property properties[] = {
 	{ "the page offset goes through", offset_goes_through },
 	{ "wider addresses reserve less", wider_addresses_reserve_less },
 	{ "PGE is for global pages", pge_is_for_global_pages },
+	{ "memory types agree with the reference", types_agree_with_reference },
 };
 
 const u32 property_count = ARRAY_SIZE(properties);

@@ -392,3 +392,86 @@ struct walk_result reference_walk(const struct walk_cpu *cpu, const struct walk_
 	report_page(&t, &c, &result);
 	return result;
 }
+
+/* --- memory types: 14.11, 5.9.2, table 14-7 as sentences ------------------------- */
+
+/* Field `number` of eight bytes. */
+static u32 field(u64 value, u32 number)
+{
+	return slice(value, 8 * number + 7, 8 * number);
+}
+
+static u32 fixed_range(const struct memory_type_registers *registers, u64 physical)
+{
+	if (physical < 0x80000)
+		return field(registers->fixed[0], physical / 0x10000);
+	if (physical < 0xc0000)
+		return field(registers->fixed[1 + (physical >= 0xa0000)], physical / 0x4000 % 8);
+	return field(registers->fixed[3 + (physical - 0xc0000) / 0x8000], physical / 0x1000 % 8);
+}
+
+static u32 reference_mtrr(const struct memory_type_registers *registers, u64 physical)
+{
+	u32 count = slice(registers->mtrrcap, 7, 0), found = 0, first = 0, i, type;
+	bool all_same = true, all_wt_or_wb = true;
+
+	if (!bit(registers->def_type, 11))
+		return 0;
+	if (bit(registers->def_type, 10) && bit(registers->mtrrcap, 8) && physical < 0x100000)
+		return fixed_range(registers, physical);
+	for (i = 0; i < count; i++) {
+		u64 mask = slice(registers->variable[i].mask, 51, 12);
+
+		if (!bit(registers->variable[i].mask, 11) ||
+		    (slice(physical, 51, 12) & mask) !=
+		    (slice(registers->variable[i].base, 51, 12) & mask))
+			continue;
+		type = slice(registers->variable[i].base, 2, 0);
+		if (type == 0)
+			return 0;
+		if (!found++)
+			first = type;
+		all_same = all_same && type == first;
+		all_wt_or_wb = all_wt_or_wb && (type == 4 || type == 6);
+	}
+	if (!found)
+		return field(registers->def_type, 0);
+	if (all_same)
+		return first;
+	return all_wt_or_wb ? 4 : MEMORY_TYPE_UNDEFINED;
+}
+
+/* UC and WC of the PAT win; UC- gives way to WC and WP; else it is the weaker of both. */
+static u32 combine(u32 mtrr, u32 pat)
+{
+	if (mtrr == MEMORY_TYPE_UNDEFINED || pat <= 1)
+		return mtrr == MEMORY_TYPE_UNDEFINED ? mtrr : pat;
+	if (pat == 7)
+		return mtrr == 1 || mtrr == 5 ? 1 : 0;
+	if (mtrr == 0)
+		return 0;
+	if (mtrr == 1)
+		return pat == 6 ? 1 : 0;
+	return pat == 6 ? mtrr : pat;
+}
+
+enum memory_type reference_memory_type(const struct memory_type_registers *registers,
+				       const struct walk_cpu *cpu, const struct walk_access *access,
+				       const struct walk_result *result, u32 step)
+{
+	u64 selector;
+
+	if (step == result->steps)
+		return result->mode == PAGING_OFF ?
+			       reference_mtrr(registers, result->physical) :
+			       combine(reference_mtrr(registers, result->physical),
+				       field(registers->pat, result->pat_index));
+	if (step > 0)
+		selector = result->step[step - 1].value;
+	else if (result->mode == PAGING_PAE)
+		selector = cpu->pdpte[slice(access->address, 31, 30)];
+	else
+		selector = bit(cpu->cr4, 17) ? 0 : cpu->cr3;
+	return combine(reference_mtrr(registers, result->step[step].address),
+		       field(registers->pat, bit(selector, 4) * 2 + bit(selector, 3)));
+}

@@ -6,10 +6,17 @@
 #ifndef WALK_REFERENCE_H
 #define WALK_REFERENCE_H
 
+#include "mmu/memory_type.h"
 #include "mmu/walk.h"
 
 /* Translates like walk(): the same fields of the result mean something. */
 struct walk_result reference_walk(const struct walk_cpu *cpu, const struct walk_access *access,
 				  walk_read *read, void *memory);
+
+
+/* The memory type of the page (`step` = result->steps) or of the entry that a step used. */
+enum memory_type reference_memory_type(const struct memory_type_registers *registers,
+				       const struct walk_cpu *cpu, const struct walk_access *access,
+				       const struct walk_result *result, u32 step);
 
 #endif

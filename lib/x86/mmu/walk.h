@@ -3,6 +3,7 @@
  *
  * The model is SDM chapter 5 (Paging) and the canonicality part of chapter 4, ordinary paging only
  * (no HLAT). It has no state and reads memory through a callback, so that it also runs on the host.
+ * The memory type of what it finds: mmu/memory_type.h.
  */
 #ifndef MMU_WALK_H
 #define MMU_WALK_H
