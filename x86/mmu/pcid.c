@@ -268,19 +268,6 @@ CASE(global_translation_serves_all,
 
 /* --- INVPCID -------------------------------------------------------------------- */
 
-enum invpcid_type { ADDRESS, ONE_CONTEXT, ALL_AND_GLOBAL, ALL_CONTEXTS };
-
-struct invpcid_descriptor {
-	u64 pcid, address;
-} __attribute__((aligned(16)));
-
-static outcome_t invpcid(u64 type, u64 pcid, u64 address)
-{
-	struct invpcid_descriptor descriptor = { pcid, address };
-
-	return ATTEMPT("invpcid (%0), %1", : "r" (&descriptor), "r" (type) : "memory");
-}
-
 struct drop_row {
 	enum invpcid_type type;
 	u64 flags;			/* of the PTEs */
@@ -301,7 +288,7 @@ static void invpcid_drops(const struct case_def *this_case)
 	EXPECT_EQ(read_page(&s), PROBE_CONTENT);
 	write_cr3(s.cr3[2] | NO_FLUSH);
 	change_page(&s, 1);
-	EXPECT(invpcid(row->type, row->pcid, row->address ? s.probe.linear : 0), OUTCOME_DONE);
+	EXPECT(invpcid_safe(row->type, row->pcid, row->address ? s.probe.linear : 0), OUTCOME_DONE);
 	write_cr3(s.cr3[1] | NO_FLUSH);
 	if (row->may_stay)
 		expect_old_or_new(&s, PROBE_CONTENT);
@@ -314,23 +301,23 @@ static void invpcid_drops(const struct case_def *this_case)
 #define INVPCID_NEEDS	NEEDS(CPU(INVPCID), CPU(PCID), CPU(PGE))
 
 CASE_RUN(invpcid_address, invpcid_drops, PROVES("paging:invpcid.0"), INVPCID_NEEDS,
-	 DROP(.type = ADDRESS, .pcid = 1, .address = true));
+	 DROP(.type = INVPCID_ADDRESS, .pcid = 1, .address = true));
 CASE_RUN(invpcid_address_global, invpcid_drops, PROVES("paging:invpcid.0_global"), INVPCID_NEEDS,
-	 DROP(.type = ADDRESS, .pcid = 1, .address = true, .flags = PTE_G, .may_stay = true));
+	 DROP(.type = INVPCID_ADDRESS, .pcid = 1, .address = true, .flags = PTE_G, .may_stay = true));
 CASE_RUN(invpcid_address_of_another_identifier, invpcid_drops, PROVES("paging:invpcid.0"),
-	 INVPCID_NEEDS, DROP(.type = ADDRESS, .pcid = 2, .address = true, .may_stay = true));
+	 INVPCID_NEEDS, DROP(.type = INVPCID_ADDRESS, .pcid = 2, .address = true, .may_stay = true));
 CASE_RUN(invpcid_context, invpcid_drops, PROVES("paging:invpcid.1"), INVPCID_NEEDS,
-	 DROP(.type = ONE_CONTEXT, .pcid = 1));
+	 DROP(.type = INVPCID_CONTEXT, .pcid = 1));
 CASE_RUN(invpcid_other_context, invpcid_drops, PROVES("paging:invpcid.1"), INVPCID_NEEDS,
-	 DROP(.type = ONE_CONTEXT, .pcid = 2, .may_stay = true));
+	 DROP(.type = INVPCID_CONTEXT, .pcid = 2, .may_stay = true));
 CASE_RUN(invpcid_all, invpcid_drops, PROVES("paging:invpcid.2"), INVPCID_NEEDS,
-	 DROP(.type = ALL_AND_GLOBAL));
+	 DROP(.type = INVPCID_ALL_AND_GLOBAL));
 CASE_RUN(invpcid_all_global, invpcid_drops, PROVES("paging:invpcid.2"), INVPCID_NEEDS,
-	 DROP(.type = ALL_AND_GLOBAL, .flags = PTE_G));
+	 DROP(.type = INVPCID_ALL_AND_GLOBAL, .flags = PTE_G));
 CASE_RUN(invpcid_all_but_global, invpcid_drops, PROVES("paging:invpcid.3"), INVPCID_NEEDS,
-	 DROP(.type = ALL_CONTEXTS));
+	 DROP(.type = INVPCID_ALL_CONTEXTS));
 CASE_RUN(invpcid_all_but_global_ones, invpcid_drops, PROVES("paging:invpcid.3"), INVPCID_NEEDS,
-	 DROP(.type = ALL_CONTEXTS, .flags = PTE_G, .may_stay = true));
+	 DROP(.type = INVPCID_ALL_CONTEXTS, .flags = PTE_G, .may_stay = true));
 
 CASE(invpcid_types, PROVES("paging:invpcid.type"), NEEDS(CPU(INVPCID)))
 {
@@ -339,9 +326,9 @@ CASE(invpcid_types, PROVES("paging:invpcid.type"), NEEDS(CPU(INVPCID)))
 	u32 i;
 
 	for (type = 0; type <= 3; type++)
-		EXPECT(invpcid(type, 0, 0), OUTCOME_DONE);
+		EXPECT(invpcid_safe(type, 0, 0), OUTCOME_DONE);
 	for (i = 0; i < ARRAY_SIZE(types); i++)
-		EXPECT(invpcid(types[i], 0, 0), OUTCOME_GP0);
+		EXPECT(invpcid_safe(types[i], 0, 0), OUTCOME_GP0);
 }
 
 CASE(invpcid_reserved_bits, PROVES("paging:invpcid.rsvd"), NEEDS(CPU(INVPCID), CPU(PCID)))
@@ -352,33 +339,33 @@ CASE(invpcid_reserved_bits, PROVES("paging:invpcid.rsvd"), NEEDS(CPU(INVPCID), C
 	write_cr4(read_cr4() | CR4_PCIDE);
 	for (type = 0; type <= 3; type++) {
 		for (bit = 12; bit < 64; bit++)
-			EXPECT(invpcid(type, BIT(bit), 0), OUTCOME_GP0);
-		EXPECT(invpcid(type, 0xfff, 0), OUTCOME_DONE);
+			EXPECT(invpcid_safe(type, BIT(bit), 0), OUTCOME_GP0);
+		EXPECT(invpcid_safe(type, 0xfff, 0), OUTCOME_DONE);
 	}
 }
 
 CASE(invpcid_without_pcide, PROVES("paging:invpcid.pcide0", "paging:invpcid.pcide0_23"),
      NEEDS(CPU(INVPCID)))
 {
-	EXPECT(invpcid(ADDRESS, 0, 0), OUTCOME_DONE);
-	EXPECT(invpcid(ADDRESS, 1, 0), OUTCOME_GP0);
-	EXPECT(invpcid(ADDRESS, 0xfff, 0), OUTCOME_GP0);
-	EXPECT(invpcid(ONE_CONTEXT, 0, 0), OUTCOME_DONE);
-	EXPECT(invpcid(ONE_CONTEXT, 1, 0), OUTCOME_GP0);
-	EXPECT(invpcid(ONE_CONTEXT, 0x800, 0), OUTCOME_GP0);
-	EXPECT(invpcid(ALL_AND_GLOBAL, 1, 0), OUTCOME_DONE);
-	EXPECT(invpcid(ALL_CONTEXTS, 0xfff, 0), OUTCOME_DONE);
+	EXPECT(invpcid_safe(INVPCID_ADDRESS, 0, 0), OUTCOME_DONE);
+	EXPECT(invpcid_safe(INVPCID_ADDRESS, 1, 0), OUTCOME_GP0);
+	EXPECT(invpcid_safe(INVPCID_ADDRESS, 0xfff, 0), OUTCOME_GP0);
+	EXPECT(invpcid_safe(INVPCID_CONTEXT, 0, 0), OUTCOME_DONE);
+	EXPECT(invpcid_safe(INVPCID_CONTEXT, 1, 0), OUTCOME_GP0);
+	EXPECT(invpcid_safe(INVPCID_CONTEXT, 0x800, 0), OUTCOME_GP0);
+	EXPECT(invpcid_safe(INVPCID_ALL_AND_GLOBAL, 1, 0), OUTCOME_DONE);
+	EXPECT(invpcid_safe(INVPCID_ALL_CONTEXTS, 0xfff, 0), OUTCOME_DONE);
 }
 
 CASE(invpcid_address_must_be_canonical,
      PROVES("paging:invpcid.canon", "paging:invpcid.canon_others", "paging:canon.invpcid"),
      NEEDS(CPU(INVPCID)))
 {
-	EXPECT(invpcid(ADDRESS, 0, NOT_CANONICAL), OUTCOME_GP0);
-	EXPECT(invpcid(ADDRESS, 0, BIT(57)), OUTCOME_GP0);
-	EXPECT(invpcid(ONE_CONTEXT, 0, NOT_CANONICAL), OUTCOME_DONE);
-	EXPECT(invpcid(ALL_AND_GLOBAL, 0, NOT_CANONICAL), OUTCOME_DONE);
-	EXPECT(invpcid(ALL_CONTEXTS, 0, NOT_CANONICAL), OUTCOME_DONE);
+	EXPECT(invpcid_safe(INVPCID_ADDRESS, 0, NOT_CANONICAL), OUTCOME_GP0);
+	EXPECT(invpcid_safe(INVPCID_ADDRESS, 0, BIT(57)), OUTCOME_GP0);
+	EXPECT(invpcid_safe(INVPCID_CONTEXT, 0, NOT_CANONICAL), OUTCOME_DONE);
+	EXPECT(invpcid_safe(INVPCID_ALL_AND_GLOBAL, 0, NOT_CANONICAL), OUTCOME_DONE);
+	EXPECT(invpcid_safe(INVPCID_ALL_CONTEXTS, 0, NOT_CANONICAL), OUTCOME_DONE);
 }
 
 INSTRUCTION(invpcid_here, "mov $2, %eax", "invpcid (%rdi), %rax");
@@ -396,7 +383,7 @@ CASE(invpcid_needs_cpl_0, PROVES("paging:invpcid.cpl"), NEEDS(CPU(INVPCID)))
 CASE(invpcid_operand_may_fault, PROVES("paging:invpcid.mem_fault"), NEEDS(CPU(INVPCID)))
 {
 	struct probe probe;
-	u64 type = ALL_AND_GLOBAL;
+	u64 type = INVPCID_ALL_AND_GLOBAL;
 
 	probe_map(&probe, LEVEL_PTE, PTE_P | PTE_RW);
 	probe.page[510] = probe.page[511] = 0;
@@ -417,7 +404,7 @@ CASE(invpcid_of_a_register_or_with_lock, PROVES("paging:invpcid.absent"))
 
 CASE(invpcid_is_not_there, PROVES("paging:invpcid.absent"), NEEDS(NO_CPU(INVPCID)))
 {
-	EXPECT(invpcid(ALL_AND_GLOBAL, 0, 0), OUTCOME_UD);
+	EXPECT(invpcid_safe(INVPCID_ALL_AND_GLOBAL, 0, 0), OUTCOME_UD);
 }
 
 CODE32(invpcid_32, "invpcid (%eax), %edx");
@@ -429,10 +416,10 @@ CASE(invpcid_in_compatibility_mode, PROVES("paging:invpcid.32bit"), NEEDS(CPU(IN
 {
 	struct invpcid_descriptor *descriptor = page_alloc();
 	struct legacy_step script[] = {
-		{ INVPCID_32(ADDRESS, descriptor) },
-		{ INVPCID_32(ONE_CONTEXT, descriptor) },
-		{ INVPCID_32(ALL_AND_GLOBAL, descriptor) },
-		{ INVPCID_32(ALL_CONTEXTS, descriptor) },
+		{ INVPCID_32(INVPCID_ADDRESS, descriptor) },
+		{ INVPCID_32(INVPCID_CONTEXT, descriptor) },
+		{ INVPCID_32(INVPCID_ALL_AND_GLOBAL, descriptor) },
+		{ INVPCID_32(INVPCID_ALL_CONTEXTS, descriptor) },
 		{ INVPCID_32(4, descriptor), .ends = OUTCOME_GP0 },
 	};
 

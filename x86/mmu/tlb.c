@@ -483,9 +483,7 @@ static void move_cr4(void)
 
 static void invpcid_all(void)
 {
-	struct { u64 pcid, address; } __attribute__((aligned(16))) descriptor = { 0, 0 };
-
-	asm volatile("invpcid %0, %1" : : "m" (descriptor), "r" (2ull) : "memory");
+	EXPECT(invpcid_safe(INVPCID_ALL_AND_GLOBAL, 0, 0), OUTCOME_DONE);
 }
 
 struct serialize_row {

@@ -35,6 +35,26 @@ static inline outcome_t xsetbv_safe(u32 index, u64 value)
 	return ATTEMPT("xsetbv", : "c" (index), "a" ((u32)value), "d" ((u32)(value >> 32)));
 }
 
+/* INVPCID, volume 2: types, and the operand in memory. */
+enum invpcid_type {
+	INVPCID_ADDRESS,
+	INVPCID_CONTEXT,
+	INVPCID_ALL_AND_GLOBAL,
+	INVPCID_ALL_CONTEXTS,
+};
+
+struct invpcid_descriptor {
+	u64 pcid, address;
+} __attribute__((aligned(16)));
+
+/* `type` may be one that does not exist. */
+static inline outcome_t invpcid_safe(u64 type, u64 pcid, u64 address)
+{
+	struct invpcid_descriptor descriptor = { pcid, address };
+
+	return ATTEMPT("invpcid (%0), %1", : "r" (&descriptor), "r" (type) : "memory");
+}
+
 #define SAFE_WRITE(name)							\
 	static inline outcome_t write_##name##_safe(u64 value)			\
 	{									\
