@@ -75,6 +75,9 @@ is "who differs and is ok is no unexpected pass" "$(results)" "ok ok ok ok ok ok
 lists 'vmx/fake:charlie|*|29.1|-|all is wrong'
 supervise 'charlie:differs' --deviations "$list" --identity 3.0/x
 is "a line for the case as a whole excuses no single way" "$status" 1
+lists 'vmx/fake:char*|*|29.1|-|all is wrong'
+supervise 'charlie:differs' --deviations "$list" --identity 3.0/x
+is "a glob for the case as a whole does not either" "$status" 1
 
 # Rules that the audit leaves out are lines of their own; the image finds their names in the tree.
 lists 'audit:save_rf_ept|2.7/*|30.3.3|-|saves 0' 'audit:host_cr0|3.*/*|30.5.1|-|loads ET' \

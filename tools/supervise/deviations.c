@@ -65,10 +65,19 @@ void deviation_list_free(struct deviation_list *list)
 	*list = (struct deviation_list){ 0 };
 }
 
-static const struct deviation *find(const struct deviation_list *list, const char *id)
+/* A line for the case as a whole, IMAGE:CASE, says nothing of a way, also when it ends in a *. */
+static bool is_for_ways(const char *glob)
+{
+	const char *colon = strchr(glob, ':');
+
+	return colon && strchr(colon + 1, ':');
+}
+
+static const struct deviation *find(const struct deviation_list *list, const char *id, bool way)
 {
 	for (size_t i = 0; i < list->count; i++)
-		if (fnmatch(list->items[i].id_glob, id, 0) == 0)
+		if ((!way || is_for_ways(list->items[i].id_glob)) &&
+		    fnmatch(list->items[i].id_glob, id, 0) == 0)
 			return &list->items[i];
 	return NULL;
 }
@@ -80,7 +89,7 @@ const struct deviation *deviation_find(const struct deviation_list *list, const 
 	struct text id = { 0 };
 
 	text_printf(&id, "%s:%s", image, name);
-	found = find(list, id.data);
+	found = find(list, id.data, false);
 	text_free(&id);
 	return found;
 }
@@ -92,7 +101,7 @@ const struct deviation *deviation_find_way(const struct deviation_list *list, co
 	struct text id = { 0 };
 
 	text_printf(&id, "%s:%s:%.*s", image, name, (int)len, way);
-	found = find(list, id.data);
+	found = find(list, id.data, true);
 	text_free(&id);
 	return found;
 }

@@ -316,6 +316,10 @@ CASE_RUN(read_of_supervisor_page_ignores_pkru, judge, PROVES("paging:acc.pku.sup
 	 NEEDS(CPU(PKU)),
 	 WHEN(.flags = PTE_KEY(KEY), .cr4 = CR4_PKE, .pkru = ACCESS_DISABLE(KEY),
 	      .access = ACCESS_READ, .outcome = OUTCOME_DONE));
+CASE_RUN(write_to_supervisor_page_ignores_pkru, judge, PROVES("paging:acc.pku.super_addr"),
+	 NEEDS(CPU(PKU)),
+	 WHEN(.flags = PTE_KEY(KEY), .cr4 = CR4_PKE, .pkru = WRITE_DISABLE(KEY), .cr0 = CR0_WP,
+	      .access = ACCESS_WRITE, .outcome = OUTCOME_DONE));
 CASE_RUN(key_of_2_mbyte_page, judge, PROVES("paging:acc.pku.leaf_only"), NEEDS(CPU(PKU)),
 	 WHEN(.size = LEVEL_PDE, .flags = PTE_US | PTE_KEY(KEY), .cr4 = CR4_PKE,
 	      .pkru = ACCESS_DISABLE(KEY),

@@ -5,7 +5,7 @@
 #include "cpu/outcome.h"
 #include "mmu/sweep.h"
 
-#define SWEEP_MISMATCHES	6	/* kept to be reported */
+#define SWEEP_MISMATCHES	64	/* sorts, kept to be reported */
 
 /* One access. Known to mmu/sweep_accesses.inc. */
 struct sweep_record {
@@ -43,7 +43,9 @@ enum sweep_aspect {
 	ASPECT_ENTRY,			/* ASPECT_ENTRY + level */
 };
 
+/* One sort of them, and the first of it. */
 struct sweep_mismatch {
+	u64 count;
 	u32 aspect;
 	u64 expected, got;
 	u64 switches;

@@ -187,14 +187,18 @@ static void mismatch(struct judged *judged, u32 aspect, u64 expected, u64 got)
 
 	judged->differs = true;
 	for (; m < sweep->mismatch + sweep->mismatch_count; m++)
-		if (m->aspect == aspect && m->kind == sweep->kind && m->cpl == sweep->cpu.cpl &&
+		if (m->aspect == aspect && m->kind == sweep->kind && (m->cpl == 3) == (sweep->cpu.cpl == 3) &&
 		    (aspect != ASPECT_OUTCOME || (m->expected == expected && m->got == got)))
-			return;
+			break;
+	if (m < sweep->mismatch + sweep->mismatch_count) {
+		m->count++;
+		return;
+	}
 	if (sweep->mismatch_count == SWEEP_MISMATCHES)
 		return;
 	sweep->mismatch_count++;
 	*m = (struct sweep_mismatch){
-		.aspect = aspect, .expected = expected, .got = got,
+		.count = 1, .aspect = aspect, .expected = expected, .got = got,
 		.switches = sweep->entries.switches, .cpl = sweep->cpu.cpl, .kind = sweep->kind,
 		.pkru = sweep->cpu.pkru, .pkrs = sweep->cpu.pkrs,
 		.linear = sweep->record[judged->slot].linear,
@@ -334,11 +338,12 @@ static const char *const level_names[] = {
 	[LEVEL_PML5E] = "PML5E",
 };
 
+static const char *const kinds[SWEEP_KINDS] = { "read", "write", "exchange", "fetch" };
+
 /* Everything that a case of its own needs: state, access, entries from the top. */
 static void describe(char *to, size_t size, const struct sweep *sweep,
 		     const struct sweep_mismatch *m)
 {
-	static const char *const kinds[SWEEP_KINDS] = { "read", "write", "exchange", "fetch" };
 	static const char *const aspects[] = { "outcome", "CR2", "RIP", "value read", "memory" };
 	char words[100];
 	enum paging_level level;
@@ -368,10 +373,57 @@ static void words_of(char *to, size_t size, const struct sweep_mismatch *m, u64 
 		format_number(to, size, value);
 }
 
+/* An outcome as a part of a way: "done", "pf-p-w-rsvd", "pf" where the error code is 0. */
+static void outcome_id(char *to, size_t size, outcome_t outcome)
+{
+	static const struct bit_name bits[] = {
+		{ PF_P, "-p" }, { PF_WR, "-w" }, { PF_US, "-u" }, { PF_RSVD, "-rsvd" },
+		{ PF_ID, "-i" }, { PF_PK, "-pk" }, { PF_SS, "-ss" }, { 0, NULL },
+	};
+	const struct bit_name *bit;
+	size_t n;
+
+	if (outcome == OUTCOME_DONE) {
+		format(to, size, "done");
+	} else if (outcome != OUTCOME_FAULT(VECTOR_PF, (u32)outcome)) {
+		format(to, size, "other");
+	} else {
+		n = format(to, size, "pf");
+		for (bit = bits; bit->name; bit++)
+			if (outcome & bit->bit)
+				n += format(to + n, size - n, "%s", bit->name);
+	}
+}
+
+/*
+ * The id of a sort of mismatch, for the lists of known deviations: the access, and what differs, or
+ * the outcomes expected and got: "read.user.pf-p-u.pf-p-u-pk", "write.supervisor.pte".
+ */
+static void way_of(char *to, size_t size, const struct sweep_mismatch *m)
+{
+	static const char *const aspects[] = {
+		[ASPECT_CR2] = "cr2", [ASPECT_RIP] = "rip", [ASPECT_VALUE] = "value",
+		[ASPECT_DATA] = "memory", [ASPECT_ENTRY + LEVEL_PTE] = "pte",
+		[ASPECT_ENTRY + LEVEL_PDE] = "pde", [ASPECT_ENTRY + LEVEL_PDPTE] = "pdpte",
+		[ASPECT_ENTRY + LEVEL_PML4E] = "pml4e", [ASPECT_ENTRY + LEVEL_PML5E] = "pml5e",
+	};
+	char expected[40], got[40];
+	size_t n;
+
+	n = format(to, size, "%s.%s.", kinds[m->kind], m->cpl == 3 ? "user" : "supervisor");
+	if (m->aspect != ASPECT_OUTCOME) {
+		format(to + n, size - n, "%s", aspects[m->aspect]);
+		return;
+	}
+	outcome_id(expected, sizeof(expected), m->expected);
+	outcome_id(got, sizeof(got), m->got);
+	format(to + n, size - n, "%s.%s", expected, got);
+}
+
 void sweep_report(const struct sweep *sweep)
 {
 	const struct sweep_mismatch *m = sweep->mismatch;
-	char what[480], expected[100], got[100];
+	char what[480], expected[100], got[100], way[120];
 
 	if (sweep->percent < 100)
 		tap_comment("%lu of %lu accesses checked: exitpath,sweep = <%u> percent",
@@ -379,11 +431,16 @@ void sweep_report(const struct sweep *sweep)
 	else
 		tap_comment("%lu accesses checked", sweep->checked);
 	for (; m < sweep->mismatch + sweep->mismatch_count; m++) {
+		way_of(way, sizeof(way), m);
+		tap_comment("exitpath differs: %s: %lu accesses", way, m->count);
 		describe(what, sizeof(what), sweep, m);
 		words_of(expected, sizeof(expected), m, m->expected);
 		words_of(got, sizeof(got), m, m->got);
 		case_fail(NULL, 0, what, expected, got);
 	}
+	/* Some sorts have got no line of their own. */
+	if (sweep->mismatch_count == SWEEP_MISMATCHES)
+		tap_comment("exitpath differs: more");
 	if (sweep->differ)
 		case_note("accesses", "%lu of %lu differ from the model; the first of each sort are shown",
 			  sweep->differ, sweep->checked);
