@@ -174,7 +174,8 @@ HYPERCALL(hypercall_of_a_user, 0x5000, 1, -KVM_EPERM, 3);
 HYPERCALL(hypercall_for_no_pages, 0x5000, 0, -KVM_EINVAL, 0);
 HYPERCALL(hypercall_for_half_a_page, 0x5800, 1, -KVM_EINVAL, 0);
 HYPERCALL(hypercall_that_wraps, -PAGE_SIZE, 1, -KVM_EINVAL, 0);
-HYPERCALL(hypercall_for_too_many_pages, 0x5000, BIT(52), -KVM_EINVAL, 0);
+/* Their size in bytes would be one page in 64 bits. */
+HYPERCALL(hypercall_for_too_many_pages, 0x5000, BIT(52) | 1, -KVM_EINVAL, 0);
 
 CASE(hypercall_without_a_hypervisor, PROVES("kvm-exits:3"), NEEDS(BOX_NEEDS))
 {
@@ -257,46 +258,60 @@ CASE(xsave_size_follows_xcr0, PROVES("guest-instructions:cpuid.d_size_live"), NE
 	EXPECT_EQ(box_regs(&box).rbx, entries[3].eax + entries[3].ebx);
 }
 
-/* --- MSRs: addresses of the width that CPUID reports, 48 bits or 57 ------------------------------- */
+/*
+ * --- MSRs: addresses of the width that CPUID reports, 48 bits or 57 -------------------------------
+ *
+ * The processor itself judges a write to IA32_LSTAR, by its own width; IA32_SYSENTER_EIP is in the VMCS, where
+ * nobody but the core judges it.
+ */
 
-BOX_GUEST_64(lstar_guest, "mov $0xc0000082, %ecx\n\t wrmsr\n\t hlt");
+BOX_GUEST_64(msr_guest, "wrmsr\n\t hlt");
 
 #define ADDRESS_49	BIT(48)			/* of 57 bits, not of 48 */
 
-static void write_lstar(u32 leaf_7_ecx)
+static void write_msr(u32 index, u32 leaf_7_ecx)
 {
 	struct kvm_regs regs;
 
-	box_start(&box, &lstar_guest);
+	box_start(&box, &msr_guest);
 	box_set_cpuid(&box, (struct kvm_cpuid_entry2){
 		.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .ecx = leaf_7_ecx });
 	regs = box_regs(&box);
 	regs.rax = (u32)ADDRESS_49;
 	regs.rdx = ADDRESS_49 >> 32;
+	regs.rcx = index;
 	hv_vcpu_set_regs(&box.vcpu, &regs);
 }
 
-CASE(canonical_addresses_of_48_bits, PROVES("guest-instructions:msr.lstar"), NEEDS(BOX_NEEDS))
+static void canonical_in_48_bits(const struct case_def *this_case)
 {
-	write_lstar(0);
+	write_msr(*(const u32 *)this_case->row, 0);
 	EXPECT_VECTOR(&box, VECTOR_GP);
 }
 
 /* The width is that of CPUID, not of the paging mode: the guest has 4-level paging here. */
-CASE(canonical_addresses_of_57_bits, PROVES("guest-instructions:msr.lstar"),
-     NEEDS(BOX_NEEDS, CPU(LA57)))
+static void canonical_in_57_bits(const struct case_def *this_case)
 {
 	union {
 		struct kvm_msrs list;
 		u8 room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
 	} msrs = { .list.nmsrs = 1 };
 
-	write_lstar(BIT(16));
+	msrs.list.entries[0].index = *(const u32 *)this_case->row;
+	write_msr(msrs.list.entries[0].index, BIT(16));
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
-	msrs.list.entries[0].index = IA32_LSTAR;
 	REQUIRE_EQ(hv_vcpu_get_msrs(&box.vcpu, &msrs.list), 1);
 	EXPECT_EQ(msrs.list.entries[0].data, ADDRESS_49);
 }
+
+#define CANONICAL(id, width, index, fact, ...)						\
+	CASE_RUN(id, canonical_in_##width##_bits, PROVES("guest-instructions:msr." fact),	\
+		 NEEDS(BOX_NEEDS, ##__VA_ARGS__), ROW((&(const u32){ index })))
+
+CANONICAL(canonical_addresses_of_48_bits, 48, IA32_LSTAR, "lstar");
+CANONICAL(canonical_addresses_of_57_bits, 57, IA32_LSTAR, "lstar", CPU(LA57));
+CANONICAL(sysenter_addresses_of_48_bits, 48, IA32_SYSENTER_EIP, "sysenter_esp");
+CANONICAL(sysenter_addresses_of_57_bits, 57, IA32_SYSENTER_EIP, "sysenter_esp", CPU(LA57));
 
 /* --- events whose delivery faults --------------------------------------------------------------------- */
 

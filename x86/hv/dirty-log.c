@@ -239,33 +239,58 @@ BY_PML(full_list_exits, full_list_exits, "ept:pml.full", "exit-reasons:62");
 
 /*
  * Where the list is full when an interrupt is delivered: its frame is pushed on a page that is not
- * dirty yet. Nothing of the delivery may get lost, nor made twice.
+ * dirty yet. Nothing of the delivery may get lost, nor made twice. An INT n would be executed once
+ * more; an interrupt from outside nobody repeats.
  */
-BOX_GUEST_64(interrupted_guest,
-	     "1: lodsl\n\t incq (%rax)\n\t dec %ecx\n\t jnz 1b\n\t int $0x40\n\t hlt");
+#define FILL_THE_LIST	"1: lodsl\n\t incq (%rax)\n\t dec %ecx\n\t jnz 1b\n\t"
+#define INTERRUPT	0x40
 
-static void delivery(const struct case_def *this_case)
+BOX_GUEST_64(int_guest, FILL_THE_LIST "int $0x40\n\t hlt");
+BOX_GUEST_64(open_guest, FILL_THE_LIST "sti\n\t nop\n\t hlt");
+
+static void start_delivery(const struct case_def *this_case, const struct box_guest *guest, u64 stack)
 {
-	struct pages want = range(0, 512);
-	u64 stack = page_address(700), *frame;
 	u32 i;
 
 	start(this_case, 701);
 	read_pages(0, 701);
-	set_code(&interrupted_guest);
+	set_code(guest);
 	for (i = 0; i < 512; i++)
 		add(page_address(i));
 	hv_vcpu_set_regs(&box.vcpu, &(struct kvm_regs){
 		.rip = BOX_CODE, .rsp = stack, .rflags = RFLAGS_FIXED, .rsi = SCRIPT, .rcx = 512 });
-	EXPECT_VECTOR(&box, 0x40);
+}
+
+/* It comes before the HLT that ends `guest`. */
+static void expect_delivery(const struct box_guest *guest, u64 stack)
+{
+	struct pages want = range(0, 512);
+	u64 *frame = memory_at(stack - 40);
+
+	EXPECT_VECTOR(&box, INTERRUPT);
 	EXPECT_EQ(box_regs(&box).rsp, stack - 40);
-	frame = memory_at(stack - 40);
-	EXPECT_EQ(frame[0], BOX_CODE + (interrupted_guest.end - interrupted_guest.start) - 1);
+	EXPECT_EQ(frame[0], BOX_CODE + (guest->end - guest->start) - 1);
 	EXPECT_EQ(frame[3], stack);
 	set_page(&want, 699);
 	EXPECT_LOG(SLOT, want);
 }
+
+static void delivery(const struct case_def *this_case)
+{
+	start_delivery(this_case, &int_guest, page_address(700));
+	expect_delivery(&int_guest, page_address(700));
+}
 EACH_WAY(delivery_with_a_full_list, delivery, "ept:pml.full");
+
+static void interrupt(const struct case_def *this_case)
+{
+	const struct kvm_interrupt irq = { .irq = INTERRUPT };
+
+	start_delivery(this_case, &open_guest, page_address(700));
+	REQUIRE_EQ(hv_vcpu_interrupt(&box.vcpu, &irq), 0);
+	expect_delivery(&open_guest, page_address(700));
+}
+EACH_WAY(interrupt_with_a_full_list, interrupt, "ept:pml.full");
 
 /* Logging splits a large page; without it there is one again. */
 static void large_page(const struct case_def *this_case)

@@ -183,7 +183,8 @@ enum hv_next hv_exit_vmcall(struct hv_vcpu *vcpu)
 	if (regs->rax != KVM_HC_MAP_GPA_RANGE ||
 	    !(vcpu->vm->user_space_hypercall >> KVM_HC_MAP_GPA_RANGE & 1))
 		return hypercall_result(vcpu, -KVM_ENOSYS);
-	if (gpa & ~PAGE_MASK || !size || size / PAGE_SIZE != regs->rcx || gpa + size <= gpa)
+	/* No page, too many, or beyond the last address. */
+	if (gpa & ~PAGE_MASK || size / PAGE_SIZE != regs->rcx || gpa + size <= gpa)
 		return hypercall_result(vcpu, -KVM_EINVAL);
 	run->hypercall.nr = regs->rax;
 	run->hypercall.args[0] = gpa;
