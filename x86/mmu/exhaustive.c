@@ -142,7 +142,7 @@ CASE_RUN(defects_1_gbyte, sweep, PROVES("paging:rsvd.order", "paging:rsvd.before
 
 /*
  * PKRU for user addresses, IA32_PKRS for supervisor addresses, in four patterns each: 5.6.2.
- * Fetches are apart, and so is SMAP, which may deny the same access.
+ * Fetches are apart, and so are SMEP, SMAP and EFLAGS.AC, which may deny the same access.
  */
 #define DATA		(READ | WRITE | BIT(SWEEP_EXCHANGE))
 #define KEYS(size, cpl, kind, ...) \
@@ -162,9 +162,10 @@ CASE_RUN(keys_user_2_mbyte, sweep, PROVES("paging:acc.pku.ad", "paging:acc.pku.w
 CASE_RUN(keys_user_1_gbyte, sweep, PROVES("paging:acc.pku.ad", "paging:acc.pku.wd_user"),
 	 NEEDS(CPU(PKU), CPU(PAGE1GB)), KEYS(LEVEL_PDPTE, CPL_3, DATA));
 CASE_RUN(keys_and_fetches, sweep, PROVES("paging:acc.pku.fetch", "paging:acc.pks.fetch"),
-	 NEEDS(CPU(PKU)), KEYS(LEVEL_PTE, CPL_0 | CPL_3, FETCH, SWEEP_NXE));
+	 NEEDS(CPU(PKU)), KEYS(LEVEL_PTE, CPL_0 | CPL_3, FETCH, SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP));
 CASE_RUN(keys_and_smap, sweep, PROVES("paging:acc.pku.smap_both"),
-	 NEEDS(CPU(PKU), CPU(SMAP)), KEYS(LEVEL_PTE, CPL_0, DATA, SWEEP_SMAP));
+	 NEEDS(CPU(PKU), CPU(SMAP)),
+	 KEYS(LEVEL_PTE, CPL_0 | CPL_3, DATA, SWEEP_SMAP, SWEEP_AC, SWEEP_SMEP));
 
 /* Each bit of an entry, reserved, ignored or neither: 5.5.4. */
 #define EACH_BIT(size, tested) \
