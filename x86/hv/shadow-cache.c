@@ -170,6 +170,31 @@ static void absent_entries(const struct case_def *this_case)
 EACH_MODE(absent_entries_need_no_invalidation, absent_entries, "paging:tlb.np_not_cached",
 	  "paging:tlb.more_rights_spurious");
 
+/*
+ * 5.8: each entry has a dirty flag of its own. Large pages of the same memory have one shadow table, if
+ * they have the same rights; with CR0.WP = 0 it may be written in spite of them.
+ */
+static void large_pages(const struct case_def *this_case)
+{
+	enum paging_mode mode = (u64)this_case->row;
+	const struct paged_mode chosen = { .mode = mode, .cr4 = mode == PAGING_32_BIT ? CR4_PSE : 0 };
+	u64 linear = linear_of(mode), size = PAGE_SIZE << (mode == PAGING_32_BIT ? 10 : 9), page;
+	u32 i;
+
+	hv_start(page_alloc());
+	for (i = 0; i < 2; i++) {
+		paged_start(&paged, &chosen, &hv_mmu_shadow, POOL);
+		page = paged_page(&paged);
+		paged_map(&paged, linear, 0, PTE_P | PTE_US, LEVEL_PDE);
+		paged_map(&paged, linear + size, 0, PTE_P | PTE_US | (i ? PTE_RW : 0), LEVEL_PDE);
+		try_access(ACCESS_READ, linear + size + page, 0);
+		try_access(ACCESS_WRITE, linear + page, 1);
+		try_access(ACCESS_WRITE, linear + size + page, 2);
+	}
+}
+
+EACH_MODE(large_pages_of_the_same_memory, large_pages, "paging:ad.d_write");
+
 /* --- bounded ------------------------------------------------------------------------------------- */
 
 /* As few pages as a VM may have, and more tables than that. */

@@ -45,6 +45,7 @@ struct shadow_role {
 	 */
 	bool direct;
 	bool user, writable, executable;	/* rights above it; with `direct`, all of them */
+	bool dirty;			/* the large page is: 5.8. With `writable` 0 it may be written all the same */
 	bool shadow_stack;		/* the large page is one of shadow stack: 5.6.1 */
 	bool write_protect_off;		/* supervisor pages stand in for read-only ones: shadow_fill() */
 	bool pse, nxe;			/* CR4.PSE and EFER.NXE decide what an entry means */
@@ -55,7 +56,7 @@ struct shadow_role {
 /* A role in one word. */
 typedef u64 shadow_key;
 #define SHADOW_KEY_DIRECT	BIT(6)
-#define SHADOW_KEY_FRAME(key)	((key) >> 22)
+#define SHADOW_KEY_FRAME(key)	((key) >> 23)
 
 /* One entry of one table: 0, or number of the table * 1024 + number of the entry. */
 typedef u32 shadow_ref;

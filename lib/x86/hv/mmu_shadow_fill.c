@@ -75,6 +75,7 @@ static void go_direct(struct path *path, u32 level)
 	path->role.user = result->user_address;
 	path->role.writable = result->writable && is_dirty(result);
 	path->role.executable = result->executable;
+	path->role.dirty = is_dirty(result);
 	path->role.shadow_stack = is_shadow_stack(result);
 	path->role.protection_key = result->protection_key;
 	path->role.pat_index = result->pat_index;

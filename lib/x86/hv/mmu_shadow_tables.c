@@ -20,7 +20,7 @@ shadow_key shadow_key_of(const struct shadow_role *role)
 	       (u64)role->user << 7 | (u64)role->writable << 8 | (u64)role->executable << 9 |
 	       (u64)role->pse << 10 | (u64)role->nxe << 11 | (u64)role->protection_key << 12 |
 	       (u64)role->pat_index << 16 | (u64)role->shadow_stack << 20 | KEY_IN_USE |
-	       (u64)role->write_protect_off << 21 | role->frame << 22;
+	       (u64)role->write_protect_off << 21 | (u64)role->dirty << 22 | role->frame << 23;
 }
 
 enum paging_mode shadow_mode(const struct shadow_table *table)
