@@ -2,8 +2,8 @@
  * The core: guest memory and what is none.
  *
  * Memory is what user space has put into slots (KVM_SET_USER_MEMORY_REGION). The EPT is filled when
- * the guest first uses a page (31.3.3.2 EPT Violations) and emptied when a slot changes; dirty
- * logging and read-only slots take away the right to write. An access to anything else is one to a
+ * the guest first uses a page (31.3.3.2 EPT Violations) and emptied when a slot changes; the dirty log
+ * is in hv/dirty-log. An access to anything else, or a write to a read-only slot, is one to a
  * device: the core decodes the instruction, and user space gets each piece of the access as
  * KVM_EXIT_MMIO.
  */
@@ -532,83 +532,6 @@ CASE(wild_address, PROVES("kvm-exits:6", "ept:walk.4level.high_gpa"), NEEDS(BOX_
 	expect_mmio(false, BIT(35), 4, 0x1234);
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
 	EXPECT_EQ(box_regs(&box).rbx, 0x1234);
-}
-
-/* --- the dirty log ---------------------------------------------------------------------- */
-
-#define LOGGED_PAGES	4
-
-BOX_GUEST_64(dirty_guest,
-	     "mov $0x20000, %ebx\n\t mov 0x3000(%rbx), %al\n\t mov %al, 0x1000(%rbx)\n\t"
-	     "out %al, $0x80\n\t mov %al, 0x1000(%rbx)\n\t mov %al, 0x3000(%rbx)\n\t"
-	     "out %al, $0x80\n\t mov $0x22000, %edi\n\t mov $0x60, %dx\n\t insb\n\t hlt");
-
-static u64 dirty_log(u32 slot)
-{
-	u64 bits = 0;
-	const struct kvm_dirty_log log = { .slot = slot, .dirty_bitmap = &bits };
-
-	REQUIRE_EQ(hv_vm_get_dirty_log(&box.vm, &log), 0);
-	return bits;
-}
-
-CASE(dirty_pages_are_logged, PROVES("kvm-ioctls:dirty.content"), NEEDS(BOX_NEEDS))
-{
-	box_start(&box, &dirty_guest);
-	box_add_memory(&box, 1, SECOND_SLOT, LOGGED_PAGES * PAGE_SIZE, KVM_MEM_LOG_DIRTY_PAGES);
-	EXPECT_EQ(dirty_log(1), 0);
-	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
-	EXPECT_EQ(dirty_log(1), BIT(1));
-	EXPECT_EQ(dirty_log(1), 0);
-	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
-	EXPECT_EQ(dirty_log(1), BIT(1) | BIT(3));
-	/* What the core writes for the guest counts as well. */
-	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
-	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
-	EXPECT_EQ(dirty_log(1), BIT(2));
-}
-
-/* Each page by itself, however large the pages of the EPT could be. */
-CASE(dirty_pages_of_a_large_slot, PROVES("kvm-ioctls:dirty.content"), NEEDS(BOX_NEEDS))
-{
-	u64 bits[512 / 64] = { 0 };
-	const struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = bits };
-	struct kvm_userspace_memory_region region = {
-		.slot = 1, .guest_phys_addr = 0x400000, .memory_size = 0x200000,
-		.flags = KVM_MEM_LOG_DIRTY_PAGES };
-
-	box_start(&box, &large_guest);
-	region.userspace_addr = physical(pages_alloc(0x200000, 0x200000));
-	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
-	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
-	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
-	REQUIRE_EQ(hv_vm_get_dirty_log(&box.vm, &log), 0);
-	EXPECT_EQ(bits[0], BIT(0));
-	EXPECT_EQ(bits[1] | bits[2] | bits[3] | bits[4] | bits[5] | bits[6], 0);
-	EXPECT_EQ(bits[7], BIT(63));
-}
-
-CASE(logging_starts_and_stops, PROVES("kvm-ioctls:dirty.content", "kvm-ioctls:dirty.noslot",
-				     "kvm-ioctls:dirty.slot"), NEEDS(BOX_NEEDS))
-{
-	const struct kvm_dirty_log log = { .slot = 1 }, beyond = { .slot = HV_MAX_SLOTS };
-	struct kvm_userspace_memory_region region;
-	u8 *memory;
-
-	box_start(&box, &twice_guest);
-	memory = box_add_memory(&box, 1, SECOND_SLOT, PAGE_SIZE, 0);
-	EXPECT_EQ(hv_vm_get_dirty_log(&box.vm, &beyond), -EINVAL);
-	EXPECT_EQ(hv_vm_get_dirty_log(&box.vm, &log), -ENOENT);
-	region = second_slot(SECOND_SLOT, memory);
-	region.flags = KVM_MEM_LOG_DIRTY_PAGES;
-	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
-	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
-	EXPECT_EQ(dirty_log(1), BIT(0));
-	region.flags = 0;
-	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
-	EXPECT_EQ(hv_vm_get_dirty_log(&box.vm, &log), -ENOENT);
-	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
-	EXPECT_EQ(box_regs(&box).rax, 7);
 }
 
 /* --- bounded tables ---------------------------------------------------------------------- */

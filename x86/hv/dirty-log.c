@@ -426,6 +426,75 @@ static void read_only_tables(const struct case_def *this_case)
 }
 EACH_WAY(read_only_tables, read_only_tables, "ept:ad.dirty_for_paging");
 
+/* --- in the way that the processor has ------------------------------------------------------- */
+
+#define PORT_STOP	"out %al, $0x80\n\t"
+
+BOX_GUEST_64(dirty_guest,
+	     "mov $0x400000, %ebx\n\t mov 0x3000(%rbx), %al\n\t mov %al, 0x1000(%rbx)\n\t" PORT_STOP
+	     "mov %al, 0x1000(%rbx)\n\t mov %al, 0x3000(%rbx)\n\t" PORT_STOP
+	     "mov $0x402000, %edi\n\t mov $0x60, %dx\n\t insb\n\t hlt");
+
+CASE(dirty_pages_are_logged, PROVES("kvm-ioctls:dirty.content"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &dirty_guest);
+	box_add_memory(&box, SLOT, START, 4 * PAGE_SIZE, KVM_MEM_LOG_DIRTY_PAGES);
+	EXPECT_LOG(SLOT, NO_PAGES);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	EXPECT_LOG(SLOT, range(1, 1));
+	EXPECT_LOG(SLOT, NO_PAGES);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	EXPECT_LOG(SLOT, ((struct pages){ { BIT(1) | BIT(3) } }));
+	/* What the core writes for the guest counts as well. */
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_LOG(SLOT, range(2, 1));
+}
+
+BOX_GUEST_64(large_guest, PORT_STOP "movq $1, 0x400000\n\t movq $2, 0x5ff000\n\t hlt");
+
+/* Each page by itself, however large the pages of the EPT could be. */
+CASE(dirty_pages_of_a_large_slot, PROVES("kvm-ioctls:dirty.content"), NEEDS(BOX_NEEDS))
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = SLOT, .guest_phys_addr = START, .memory_size = 512 * PAGE_SIZE,
+		.flags = KVM_MEM_LOG_DIRTY_PAGES };
+	struct pages want = range(0, 1);
+
+	box_start(&box, &large_guest);
+	region.userspace_addr = physical(pages_alloc(512 * PAGE_SIZE, 512 * PAGE_SIZE));
+	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	set_page(&want, 511);
+	EXPECT_LOG(SLOT, want);
+}
+
+BOX_GUEST_64(twice_guest,
+	     "mov $0x400000, %ebx\n\t movq $7, (%rbx)\n\t" PORT_STOP "mov (%rbx), %rax\n\t hlt");
+
+CASE(logging_starts_and_stops, PROVES("kvm-ioctls:dirty.content", "kvm-ioctls:dirty.noslot",
+				     "kvm-ioctls:dirty.slot"), NEEDS(BOX_NEEDS))
+{
+	const struct kvm_dirty_log log = { .slot = SLOT }, beyond = { .slot = HV_MAX_SLOTS };
+	struct kvm_userspace_memory_region region = {
+		.slot = SLOT, .guest_phys_addr = START, .memory_size = PAGE_SIZE,
+		.flags = KVM_MEM_LOG_DIRTY_PAGES };
+
+	box_start(&box, &twice_guest);
+	region.userspace_addr = physical(box_add_memory(&box, SLOT, START, PAGE_SIZE, 0));
+	EXPECT_EQ(hv_vm_get_dirty_log(&box.vm, &beyond), -EINVAL);
+	EXPECT_EQ(hv_vm_get_dirty_log(&box.vm, &log), -ENOENT);
+	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	EXPECT_LOG(SLOT, range(0, 1));
+	region.flags = 0;
+	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+	EXPECT_EQ(hv_vm_get_dirty_log(&box.vm, &log), -ENOENT);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rax, 7);
+}
+
 /* --- nothing is lost ------------------------------------------------------------------------- */
 
 #define ROUNDS		60
