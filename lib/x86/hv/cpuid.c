@@ -5,8 +5,9 @@
 #define XSAVES	BIT(3)	/* of leaf DH, subleaf 1, EAX */
 
 /*
- * Guests ask often, and a table has some sixty entries: those with the same hash are a list, in the
- * order of the table. An entry for all subleaves is in the list of subleaf 0.
+ * Guests ask often, and a table has some sixty entries. The first entry of each leaf is found by the
+ * leaf; and if that is for one subleaf only, the others are in lists by leaf and subleaf, in the order
+ * of the table. An entry for all subleaves is in the list of subleaf 0.
  */
 static u32 hash(u32 leaf, u32 subleaf)
 {
@@ -34,22 +35,42 @@ static const struct kvm_cpuid_entry2 *find_in_list(const struct hv_vcpu *vcpu, u
 	return NULL;
 }
 
-const struct kvm_cpuid_entry2 *hv_cpuid_entry(const struct hv_vcpu *vcpu, u32 leaf, u32 subleaf)
-{
-	const struct kvm_cpuid_entry2 *entry;
-
-	entry = find_in_list(vcpu, hash(leaf, subleaf), leaf, subleaf);
-	return entry || !subleaf ? entry : find_in_list(vcpu, hash(leaf, 0), leaf, subleaf);
-}
-
-/* Where the number of some entry of the leaf is, or is to be, plus 1. */
-static u8 *leaf_slot(struct hv_vcpu *vcpu, u32 leaf)
+/* Where the number of the first entry of the leaf is, or is to be, plus 1. */
+static u8 slot_of(const struct hv_vcpu *vcpu, u32 leaf)
 {
 	u8 slot = hash(leaf, 0) * 2;
 
 	while (vcpu->cpuid_leaf[slot] && vcpu->cpuid[vcpu->cpuid_leaf[slot] - 1].function != leaf)
 		slot++;
-	return &vcpu->cpuid_leaf[slot];
+	return slot;
+}
+
+/* NULL: the table has nothing of the leaf. */
+static const struct kvm_cpuid_entry2 *first_of_leaf(const struct hv_vcpu *vcpu, u32 leaf)
+{
+	u8 number = vcpu->cpuid_leaf[slot_of(vcpu, leaf)];
+
+	return number ? &vcpu->cpuid[number - 1] : NULL;
+}
+
+/* `first`: of the leaf. */
+static const struct kvm_cpuid_entry2 *find(const struct hv_vcpu *vcpu, const struct kvm_cpuid_entry2 *first,
+					   u32 subleaf)
+{
+	const struct kvm_cpuid_entry2 *entry;
+	u32 leaf = first->function;
+
+	if (is_for(first, leaf, subleaf))
+		return first;
+	entry = find_in_list(vcpu, hash(leaf, subleaf), leaf, subleaf);
+	return entry || !subleaf ? entry : find_in_list(vcpu, hash(leaf, 0), leaf, subleaf);
+}
+
+const struct kvm_cpuid_entry2 *hv_cpuid_entry(const struct hv_vcpu *vcpu, u32 leaf, u32 subleaf)
+{
+	const struct kvm_cpuid_entry2 *first = first_of_leaf(vcpu, leaf);
+
+	return first ? find(vcpu, first, subleaf) : NULL;
 }
 
 /* In lists is the first entry that fits, if a table should have two. */
@@ -62,7 +83,7 @@ static void make_lists(struct hv_vcpu *vcpu)
 	for (i = 0; i < vcpu->cpuid_count; i++) {
 		const struct kvm_cpuid_entry2 *entry = &vcpu->cpuid[i];
 		u32 subleaf = has_subleaves(entry) ? entry->index : 0;
-		u8 *last;
+		u8 slot = slot_of(vcpu, entry->function), *last;
 
 		if (has_subleaves(entry) && hv_cpuid_entry(vcpu, entry->function, subleaf))
 			continue;
@@ -71,7 +92,8 @@ static void make_lists(struct hv_vcpu *vcpu)
 			;
 		*last = i + 1;
 		vcpu->cpuid_next[i] = 0;
-		*leaf_slot(vcpu, entry->function) = i + 1;
+		if (!vcpu->cpuid_leaf[slot])
+			vcpu->cpuid_leaf[slot] = i + 1;
 	}
 }
 
@@ -128,11 +150,6 @@ bool hv_guest_has(const struct hv_vcpu *vcpu, enum feature feature)
 	return (&entry->eax)[place.reg] >> place.bit & 1;
 }
 
-static bool has_leaf(struct hv_vcpu *vcpu, u32 leaf)
-{
-	return *leaf_slot(vcpu, leaf);
-}
-
 /* Volume 2, CPUID: a leaf above the highest one answers as the highest basic leaf does. */
 static const struct kvm_cpuid_entry2 *beyond(const struct hv_vcpu *vcpu, u32 leaf, u32 subleaf)
 {
@@ -147,66 +164,74 @@ static const struct kvm_cpuid_entry2 *beyond(const struct hv_vcpu *vcpu, u32 lea
 	return hv_cpuid_entry(vcpu, vcpu->cpuid_highest, subleaf);
 }
 
+static void answer(struct hv_vcpu *vcpu, u32 eax, u32 ebx, u32 ecx, u32 edx)
+{
+	struct general_registers *regs = &vcpu->state.regs;
+
+	regs->rax = eax;
+	regs->rbx = ebx;
+	regs->rcx = ecx;
+	regs->rdx = edx;
+}
+
 /* Of a leaf with levels of processors, a subleaf above the last still says who is asked. */
-static struct kvm_cpuid_entry2 no_subleaf(const struct hv_vcpu *vcpu, u32 leaf, u32 subleaf)
+static void answer_without_entry(struct hv_vcpu *vcpu, u32 leaf, u32 subleaf)
 {
-	const struct kvm_cpuid_entry2 *first = hv_cpuid_entry(vcpu, leaf, 0);
+	bool has_levels = leaf == 0xb || leaf == 0x1f;
+	const struct kvm_cpuid_entry2 *first = has_levels ? hv_cpuid_entry(vcpu, leaf, 0) : NULL;
 
-	if (!first || (leaf != 0xb && leaf != 0x1f))
-		return (struct kvm_cpuid_entry2){ 0 };
-	return (struct kvm_cpuid_entry2){ .ecx = subleaf & 0xff, .edx = first->edx };
+	if (first)
+		answer(vcpu, 0, 0, subleaf & 0xff, first->edx);
+	else
+		answer(vcpu, 0, 0, 0, 0);
 }
 
-static void set_flag(u32 *to, u32 bit, bool on)
+static void set_flag(u64 *to, u32 bit, bool on)
 {
-	*to = on ? *to | 1u << bit : *to & ~(1u << bit);
+	*to = on ? *to | BIT(bit) : *to & ~BIT(bit);
 }
 
-/* Answers that follow the state of the processor. */
-static void mirror_state(struct hv_vcpu *vcpu, struct kvm_cpuid_entry2 *said)
+/* Answers that follow the state of the processor; in the registers is what `entry` says. */
+static void mirror_state(struct hv_vcpu *vcpu, const struct kvm_cpuid_entry2 *entry)
 {
-	switch (said->function) {
+	struct general_registers *regs = &vcpu->state.regs;
+
+	switch (entry->function) {
 	case 0x1:
-		set_flag(&said->ecx, 27, said->ecx & BIT(26) && hv_cr4() & CR4_OSXSAVE);
+		set_flag(&regs->rcx, 27, entry->ecx & BIT(26) && hv_cr4() & CR4_OSXSAVE);
 		if (vcpu->vm->irqchip)
-			set_flag(&said->edx, 9, vcpu->apic_base & APIC_BASE_ENABLE);
+			set_flag(&regs->rdx, 9, vcpu->apic_base & APIC_BASE_ENABLE);
 		break;
 	case 0x7:
-		if (!said->index)
-			set_flag(&said->ecx, 4, said->ecx & BIT(3) && hv_cr4() & CR4_PKE);
+		if (!entry->index)
+			set_flag(&regs->rcx, 4, entry->ecx & BIT(3) && hv_cr4() & CR4_PKE);
 		break;
 	case 0xd:
-		if (said->index == 0)
-			said->ebx = hv_xsave_size(vcpu, HV_XSAVE_ENABLED, vcpu->xcr0);
-		if (said->index == 0)
-			said->ecx = hv_xsave_size(vcpu, HV_XSAVE_POSSIBLE,
-						  (u64)said->edx << 32 | said->eax);
-		if (said->index == 1)
-			said->ebx = hv_xsave_size(vcpu, HV_XSAVE_COMPACTED,
-						  vcpu->xcr0 | (said->eax & XSAVES ? rdmsr(IA32_XSS) : 0));
+		if (entry->index == 0) {
+			regs->rbx = hv_xsave_size(vcpu, HV_XSAVE_ENABLED, vcpu->xcr0);
+			regs->rcx = hv_xsave_size(vcpu, HV_XSAVE_POSSIBLE,
+						  (u64)entry->edx << 32 | entry->eax);
+		}
+		if (entry->index == 1)
+			regs->rbx = hv_xsave_size(vcpu, HV_XSAVE_COMPACTED,
+						  vcpu->xcr0 | (entry->eax & XSAVES ? rdmsr(IA32_XSS) : 0));
 		break;
 	}
 }
 
 enum hv_next hv_exit_cpuid(struct hv_vcpu *vcpu)
 {
-	struct general_registers *regs = &vcpu->state.regs;
-	u32 leaf = regs->rax, subleaf = regs->rcx;
-	const struct kvm_cpuid_entry2 *entry = hv_cpuid_entry(vcpu, leaf, subleaf);
-	struct kvm_cpuid_entry2 said = { 0 };
+	u32 leaf = vcpu->state.regs.rax, subleaf = vcpu->state.regs.rcx;
+	const struct kvm_cpuid_entry2 *first = first_of_leaf(vcpu, leaf);
+	const struct kvm_cpuid_entry2 *entry;
 
-	if (!entry && has_leaf(vcpu, leaf))
-		said = no_subleaf(vcpu, leaf, subleaf);
-	else if (!entry)
-		entry = beyond(vcpu, leaf, subleaf);
+	entry = first ? find(vcpu, first, subleaf) : beyond(vcpu, leaf, subleaf);
 	if (entry) {
-		said = *entry;
-		mirror_state(vcpu, &said);
+		answer(vcpu, entry->eax, entry->ebx, entry->ecx, entry->edx);
+		mirror_state(vcpu, entry);
+	} else {
+		answer_without_entry(vcpu, leaf, subleaf);
 	}
-	regs->rax = said.eax;
-	regs->rbx = said.ebx;
-	regs->rcx = said.ecx;
-	regs->rdx = said.edx;
 	hv_skip_exiting(vcpu);
 	return HV_GUEST;
 }

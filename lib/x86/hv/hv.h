@@ -162,7 +162,7 @@ struct hv_vcpu {
 	struct kvm_cpuid_entry2 cpuid[HV_MAX_CPUID];
 	/* Number of an entry plus 1: the first with a hash, and the next with the same; 0: none. */
 	u8 cpuid_first[HV_CPUID_LISTS], cpuid_next[HV_MAX_CPUID];
-	u8 cpuid_leaf[256];		/* likewise; where hash is taken, the next free one */
+	u8 cpuid_leaf[256];		/* the first of a leaf; where its hash is taken, the next free one */
 	struct hv_xsave_size xsave_size[3];	/* by enum hv_xsave_area */
 };
 

@@ -89,9 +89,13 @@ void hv_inject(struct hv_vcpu *vcpu, struct hv_fault fault)
 
 /* --- before an entry ------------------------------------------------------------- */
 
-static void watch(struct hv_vcpu *vcpu, enum control window, bool on)
+/* Exits as soon as the guest could take what waits for it. */
+static void watch(struct hv_vcpu *vcpu, bool nmi, bool interrupt)
 {
-	u64 value = on ? vcpu->proc1 | control_bit(window) : vcpu->proc1 & ~control_bit(window);
+	const u64 nmi_window = control_bit(CONTROL_PROC1_NMI_WINDOW_EXITING);
+	const u64 interrupt_window = control_bit(CONTROL_PROC1_INTERRUPT_WINDOW_EXITING);
+	u64 value = (vcpu->proc1 & ~(nmi_window | interrupt_window)) | (nmi ? nmi_window : 0) |
+		    (interrupt ? interrupt_window : 0);
 
 	if (value == vcpu->proc1)
 		return;
@@ -157,9 +161,7 @@ void hv_events_before_entry(struct hv_vcpu *vcpu)
 	}
 	if (vcpu->event.id)
 		deliver(vcpu);
-	watch(vcpu, CONTROL_PROC1_NMI_WINDOW_EXITING, vcpu->nmi_pending);
-	watch(vcpu, CONTROL_PROC1_INTERRUPT_WINDOW_EXITING,
-	      vector >= 0 || vcpu->run->request_interrupt_window);
+	watch(vcpu, vcpu->nmi_pending, vector >= 0 || vcpu->run->request_interrupt_window);
 }
 
 /* --- after an exit ---------------------------------------------------------------- */
