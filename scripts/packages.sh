@@ -24,11 +24,14 @@ compiler()
 	done
 }
 
-# has KIND NAME: succeeds when it is there. KIND: command, header, headers (NAME: several), library (a static
+# has KIND NAME: succeeds when it is there. KIND: command, file, header, headers (NAME: several), library (a static
 # one), fuzzer (of clang; NAME is not used).
 has()
 {
 	case $1 in
+	file)
+		[ -f "$2" ]
+		;;
 	command)
 		command -v "$2" >/dev/null
 		;;
@@ -105,6 +108,10 @@ find_missing()
 		need command posh posh "its shell must run the scripts, too"
 		need command fdtput device-tree-compiler "the tests make device trees with it"
 		need header cmocka.h libcmocka-dev "the tests of the models use it"
+		need command grub-mkrescue grub-common "a test boots an image by GRUB"
+		need file /usr/lib/grub/i386-pc/multiboot2.mod grub-pc-bin "a test boots an image by GRUB"
+		need command xorriso xorriso "grub-mkrescue writes the CD with it"
+		need command mformat mtools "grub-mkrescue needs it"
 		need fuzzer libFuzzer libclang-rt-dev "the models are fuzzed with it"
 	fi
 }

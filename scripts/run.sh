@@ -212,7 +212,7 @@ session=
 globs=
 newline='
 '
-case " $* " in
+case " ${*-} " in
 *" --matrix "*) run_matrix "$@" ;;
 esac
 while [ $# -gt 0 ]; do
@@ -309,6 +309,9 @@ ready=--on
 	ready=--ready
 }
 run_child "$EXITPATH_TOP/scripts/setup.sh" "$ready" "$on" || exit 2
+case " ${*-} " in
+*" --dry "* | *" -D "*) die "run: with --dry prove runs nothing: ./exitpath list says what there is" ;;
+esac
 # prove takes an option that it does not know for the name of a test.
 if [ $# -gt 0 ]; then
 	prove_said=$(prove --norc --dry "$@" exitpath 2>&1 | sed "/^exitpath\$/d" | head -n 1)

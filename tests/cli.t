@@ -91,6 +91,9 @@ is "an option without its value: exit status 2" "$status" 2
 run_cmd "$exitpath" run --on fake vmx/good -- --no-such-option
 is "behind --, no option of prove: exit status 2" "$status" 2
 like "behind --, no option of prove: says which" "$err" "prove says: --no-such-option"
+run_cmd "$exitpath" run --on fake vmx/good -- --dry
+is "behind --, --dry: exit status 2" "$status" 2
+like "behind --, --dry: says what to do" "$err" "exitpath list"
 run_cmd "$exitpath" run --on fake --bochs trixie
 is "--bochs for another platform: exit status 2" "$status" 2
 for option in --kernel --modules --kernel-from --kvm-params --append; do

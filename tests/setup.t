@@ -63,6 +63,9 @@ for package; do
 	binutils) commands="objcopy ld ar" ;;
 	device-tree-compiler) commands="dtc fdtget fdtput" ;;
 	devscripts) commands=checkbashisms ;;
+	grub-common) commands=grub-mkrescue ;;
+	xorriso) commands=$package ;;
+	mtools) commands=mformat ;;
 	fake-package) commands=fake-machine ;;
 	*) continue ;;
 	esac
