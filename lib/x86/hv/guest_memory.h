@@ -14,7 +14,7 @@ struct hv_slot *hv_slot_at(struct hv_vm *vm, u64 gpa);
 u8 *hv_memory(struct hv_vm *vm, u64 gpa, u32 size, bool write);
 void hv_mark_dirty(struct hv_slot *slot, u64 gpa);
 
-/* For walk(): the guest's registers; its memory, where what is no memory reads as 0. */
+/* For walk(): the guest's registers; its memory, where what is no memory reads as all ones. */
 void hv_walk_cpu(const struct hv_vcpu *vcpu, struct walk_cpu *cpu);
 walk_read hv_walk_read;
 /* Sets the accessed and dirty flags of a translation (5.8); false: an entry has changed, walk again. */
@@ -34,5 +34,7 @@ enum hv_copy hv_copy(struct hv_vcpu *vcpu, u64 linear, void *bytes, u32 size, en
 
 /* The bytes of the instruction at RIP, as far as they are memory: at most 15. Returns how many. */
 u32 hv_fetch(struct hv_vcpu *vcpu, u8 bytes[15]);
+/* Whether a fetch of that instruction can begin, or go on in the next page, at `linear`. */
+bool hv_is_on_instruction(const struct hv_vcpu *vcpu, u64 linear);
 
 #endif

@@ -275,21 +275,25 @@ static bool stop_pml(struct hv_vcpu *vcpu)
 #define VIOLATION_FINAL		BIT(8)	/* of the access itself, not of a paging structure */
 
 /*
- * A paging structure where no memory is: what hv_walk_read() gives for its entries decides. Whether
- * the access was a read or a write the processor does not tell. Where the bus happens to be a legal
- * entry the guest has its fault all the same: the processor cannot be made to use it.
+ * A paging structure where no memory is, or none that can be written: the processor cannot use it, nor
+ * does it tell what the access was. What hv_walk_read() gives for its entries decides, and the emulator
+ * makes the access. Where it cannot, for it is a fetch or the delivery of an event, the guest at least has
+ * the fault that those entries make; if they make none, the run ends.
  */
-static void table_without_memory(struct hv_vcpu *vcpu, u64 qualification)
+static enum hv_mmu_fault table_without_memory(struct hv_vcpu *vcpu)
 {
 	u64 linear = vmcs_get(GUEST_LINEAR_ADDRESS), gpa;
+	struct hv_instruction instruction;
 	struct hv_fault fault;
+	bool fetch;
 
-	if (hv_translate(vcpu, linear, ACCESS_READ, &gpa, &fault))
-		fault = (struct hv_fault){ .vector = VECTOR_PF, .has_error = true, .cr2 = linear,
-					   .error = hv_cpl() == 3 ? PF_US : 0 };
-	if (qualification & VIOLATION_WRITE && fault.vector == VECTOR_PF)
-		fault.error |= PF_WR;
+	if (!vcpu->event.id && hv_decode(vcpu, &instruction))
+		return HV_MMU_DEVICE;
+	fetch = !vcpu->event.id && hv_is_on_instruction(vcpu, linear);
+	if (hv_translate(vcpu, linear, fetch ? ACCESS_FETCH : ACCESS_READ, &gpa, &fault))
+		return fetch ? HV_MMU_DEVICE_CODE : HV_MMU_DEVICE;
 	hv_inject(vcpu, fault);
+	return HV_MMU_AGAIN;
 }
 
 static enum hv_mmu_fault fault(struct hv_vcpu *vcpu)
@@ -298,11 +302,8 @@ static enum hv_mmu_fault fault(struct hv_vcpu *vcpu)
 
 	if (fill(vcpu->vm, gpa, qualification & VIOLATION_WRITE))
 		return HV_MMU_AGAIN;
-	if (qualification & VIOLATION_LINEAR && !(qualification & VIOLATION_FINAL)) {
-		if (!stop_pml(vcpu))
-			table_without_memory(vcpu, qualification);
-		return HV_MMU_AGAIN;
-	}
+	if (qualification & VIOLATION_LINEAR && !(qualification & VIOLATION_FINAL))
+		return stop_pml(vcpu) ? HV_MMU_AGAIN : table_without_memory(vcpu);
 	return qualification & VIOLATION_FETCH ? HV_MMU_DEVICE_CODE : HV_MMU_DEVICE;
 }
 

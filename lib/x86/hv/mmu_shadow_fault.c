@@ -12,15 +12,6 @@
 #include "hv/mmu_shadow.h"
 #include "vmx/guest.h"
 
-#define LONGEST_INSTRUCTION	15
-
-static bool is_on_instruction(const struct hv_vcpu *vcpu, u64 linear)
-{
-	u64 rip = hv_linear(vcpu, SEGMENT_CS, vmcs_get(GUEST_RIP));
-
-	return linear == rip || (linear - rip < LONGEST_INSTRUCTION && !(linear & ~PAGE_MASK));
-}
-
 /*
  * 5.7 Page-Fault Exceptions: without SMEP and outside of modes with NXE, the error code does not
  * say whether it was a fetch. It matters for SMAP, and is guessed from the address.
@@ -33,7 +24,7 @@ static enum access kind_of(const struct hv_vcpu *vcpu, u64 linear, u64 error)
 		return ACCESS_FETCH;
 	if (hv_cr4() & CR4_PAE || hv_cr4() & CR4_SMEP || !(hv_cr0() & CR0_PG))
 		return ACCESS_READ;
-	return is_on_instruction(vcpu, linear) ? ACCESS_FETCH : ACCESS_READ;
+	return hv_is_on_instruction(vcpu, linear) ? ACCESS_FETCH : ACCESS_READ;
 }
 
 /* 5.10.4.1: the page fault also invalidates what is cached of the address. */

@@ -33,6 +33,7 @@ struct paged_mode {
 	u32 pkru;		/* with CR4.PKE */
 	u8 physical_bits;	/* MAXPHYADDR of the guest; 0: as much as the processor has */
 	bool no_pages_1g;
+	bool pse36;		/* the guest has PSE-36, if the processor has */
 };
 
 struct paged {

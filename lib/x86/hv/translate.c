@@ -138,6 +138,15 @@ enum hv_copy hv_copy(struct hv_vcpu *vcpu, u64 linear, void *bytes, u32 size, en
 	return HV_COPIED;
 }
 
+#define LONGEST_INSTRUCTION	15
+
+bool hv_is_on_instruction(const struct hv_vcpu *vcpu, u64 linear)
+{
+	u64 rip = hv_linear(vcpu, SEGMENT_CS, vmcs_get(GUEST_RIP));
+
+	return linear == rip || (linear - rip < LONGEST_INSTRUCTION && !(linear & ~PAGE_MASK));
+}
+
 u32 hv_fetch(struct hv_vcpu *vcpu, u8 bytes[15])
 {
 	u64 linear = hv_linear(vcpu, SEGMENT_CS, vmcs_get(GUEST_RIP));
