@@ -13,6 +13,7 @@
 #include "ept/violation.h"
 #include "mmu/pages.h"
 #include "string.h"
+#include "vmx/virtual_apic.h"
 
 BEFORE_EACH_CASE(vmx_start);
 
@@ -20,7 +21,8 @@ BEFORE_EACH_CASE(vmx_start);
 #define EVENT(type, vector)	(BIT(31) | (u64)(type) << 8 | (vector))
 #define EVENT_HAS_ERROR_CODE	BIT(11)
 #define SOFTWARE_INTERRUPT_VECTOR 0x60
-enum { HARDWARE_EXCEPTION = 3, SOFTWARE_INTERRUPT = 4, SOFTWARE_EXCEPTION = 6 };
+#define VIRTUAL_INTERRUPT	0x51
+enum { EXTERNAL_INTERRUPT = 0, HARDWARE_EXCEPTION = 3, SOFTWARE_INTERRUPT = 4, SOFTWARE_EXCEPTION = 6 };
 /* Bits 30:13 and 10:0, with bit 31 and bit 11: bit 12 is undefined. */
 #define EVENT_DEFINED		(BITS(31, 0) & ~BIT(12))
 
@@ -228,6 +230,35 @@ CASE_RUN(injected_software_exception, injected, PROVES("ept:violation.during_del
 	 NEEDS(VMX, EPT), ROW(&software_exception));
 CASE_RUN(injected_software_interrupt, injected, PROVES("ept:violation.during_delivery"),
 	 NEEDS(VMX, EPT), ROW(&software_interrupt));
+
+/*
+ * 32.2.2: a virtual interrupt goes through the IDT as an external interrupt does, and is in service by then, no
+ * longer requested. Software that wants it delivered has to inject what the exit reports.
+ */
+GUEST_CODE(nop, "", "nop");
+
+CASE(virtual_interrupt_by_idt_not_present,
+     PROVES("ept:violation.during_delivery", "host-and-exit:exit.orig.valid", "field-formats:original_event.type"),
+     NEEDS(VMX, EPT, VIRTUAL_INTERRUPTS))
+{
+	struct virtual_apic apic;
+	struct ept_probe probe;
+
+	virtual_apic_start(&apic);
+	virtual_apic_deliver();
+	virtual_apic_set_vector(&apic, APIC_INTERRUPT_REQUEST, VIRTUAL_INTERRUPT);
+	ept_probe_start(&probe, LEVEL_PTE, 0);
+	memcpy(probe.page, this_cpu()->idt, PAGE_SIZE);
+	vmwrite(GUEST_IDTR_BASE, probe.linear);
+	ept_unmap(&probe.ept, probe.gpa, LEVEL_PTE);
+	vmwrite(GUEST_INTERRUPT_STATUS, INTERRUPT_STATUS(VIRTUAL_INTERRUPT, 0));
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+	REQUIRE(enter_at_instruction(&guest_nop), OUTCOME_EXIT(EXIT_EPT_VIOLATION));
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & EVENT_DEFINED,
+		  EVENT(EXTERNAL_INTERRUPT, VIRTUAL_INTERRUPT));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_nop.at);
+	EXPECT_EQ(vmread(GUEST_INTERRUPT_STATUS), INTERRUPT_STATUS(0, VIRTUAL_INTERRUPT));
+}
 
 /* --- NMI unblocking due to IRET: 30.2.3 ------------------------------------ */
 

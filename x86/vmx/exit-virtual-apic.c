@@ -51,8 +51,21 @@ static u32 *virtual_register(enum apic_register reg)
 	VIRTUAL_APIC, PROC2(VIRTUAL_INTERRUPT_DELIVERY), PIN(EXTERNAL_INTERRUPT_EXITING)
 #define STATUS(svi, rvi)	((svi) << 8 | (rvi))
 
+GUEST_CODE(int_51, "", "int $0x51");
+
+/* See deliver_once() in x86/vmx/apic-interrupts.c. */
+static void deliver_once(void)
+{
+	static bool done;
+
+	if (!done)
+		EXPECT_HANDLER(enter_at_instruction(&guest_int_51), 0x51);
+	done = true;
+}
+
 static void deliver_virtual_interrupts(u64 status)
 {
+	deliver_once();
 	use_virtual_apic();
 	vmcs_set_control(CONTROL_PIN_EXTERNAL_INTERRUPT_EXITING);
 	vmcs_set_control(CONTROL_PROC2_VIRTUAL_INTERRUPT_DELIVERY);

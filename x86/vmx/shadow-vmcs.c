@@ -8,6 +8,7 @@
  * That VM entry refuses a shadow VMCS as the current one is in launch-basic, VMPTRLD of one in
  * instructions-basic.
  */
+#include "cpu/features.h"
 #include "cpu/user.h"
 #include "mmu/pages.h"
 #include "string.h"
@@ -469,4 +470,16 @@ CASE(link_to_a_shadow_vmcs_without_the_control,
 	EXPECT(enter(guest_nothing), GUEST_DONE);
 	vmcs_clear_control(CONTROL_PROC2_VMCS_SHADOWING);
 	EXPECT(enter(guest_nothing), BAD_LINK);
+}
+
+/* What a pointer names is looked at once more at each entry: one that leads nowhere leaves nothing behind. */
+CASE(link_behind_one_without_memory, PROVES("vm-entry-checks:guest.link.revision"), SHADOWING)
+{
+	u64 link = vmread(VMCS_LINK_POINTER);
+
+	EXPECT(enter(guest_nothing), GUEST_DONE);
+	vmwrite(VMCS_LINK_POINTER, BIT(maxphyaddr()) - PAGE_SIZE);
+	EXPECT(enter(guest_nothing), BAD_LINK);
+	vmwrite(VMCS_LINK_POINTER, link);
+	EXPECT(enter(guest_nothing), GUEST_DONE);
 }
