@@ -183,6 +183,8 @@ static const char *read_numbers(struct platform *platform, const struct tree *tr
 		  "/chosen: exitpath,plan is not one cell of 0 to 8192", &platform->plan },
 		{ "exitpath,sweep", 1, 100,
 		  "/chosen: exitpath,sweep is not one cell of 1 to 100", &platform->sweep_percent },
+		{ "exitpath,entries", 1, 100,
+		  "/chosen: exitpath,entries is not one cell of 1 to 100", &platform->entry_percent },
 		{ "exitpath,count", 1, ~0u,
 		  "/chosen: exitpath,count is not one cell above 0", &platform->count },
 		{ "exitpath,audit", 0, 100,
@@ -223,6 +225,7 @@ static const char *read_chosen(struct platform *platform, const struct tree *tre
 	platform->first = 1;
 	platform->seed = 1;
 	platform->sweep_percent = 100;
+	platform->entry_percent = 100;
 	platform->audit_percent = 100;
 	if (node == TREE_NONE)
 		return NULL;

@@ -44,6 +44,7 @@ struct platform {
 	u64 seed;
 	u32 count;			/* of what an image draws at random; 0: its own number */
 	u32 sweep_percent;		/* of the accesses of a sweep that are made: 1 to 100 */
+	u32 entry_percent;		/* likewise of the VM entries of a sweep, and of random walks */
 	u32 audit_percent;		/* of the VM entries behind a case's first that are audited in full: 0 to 100 */
 	char audit_waived[512];		/* rules of the audit that the machine is known to break: names, each with its 0 */
 	u32 audit_waived_size;

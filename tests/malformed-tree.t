@@ -80,7 +80,7 @@ judge 'a count of 0' '/chosen: exitpath,count is not one cell above 0'
 without
 fdtput -t x "$tmp/dtb" /chosen exitpath,count 0 1
 judge 'a count of two cells' '/chosen: exitpath,count is not one cell above 0'
-for property in first plan sweep audit; do
+for property in first plan sweep entries audit; do
 	without
 	fdtput -t x "$tmp/dtb" /chosen "exitpath,$property" 1 1
 	judge "$property of two cells" "/chosen: exitpath,$property is not one cell"

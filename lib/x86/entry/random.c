@@ -241,6 +241,8 @@ void entry_random(u32 walks)
 	entry_session_load_all(&walk.session);
 	if (platform->count)
 		walks = platform->count;
+	else
+		walks = (walks * platform->entry_percent + 99) / 100;
 	for (i = 0; i < walks; i++) {
 		/* Should the machine die, its last words say where to look. */
 		if (i % 32 == 0)
