@@ -93,6 +93,12 @@ end_session()
 	session=
 }
 
+# The kernel that a run has for itself ends with it.
+cleanup()
+{
+	[ -z "$kernel" ] || rm -rf "$EXITPATH_STATE/linux/own-$$"
+}
+
 # for_linux OPTION VALUE: dies unless the options of the platform linux are for it.
 for_linux()
 {
@@ -131,7 +137,9 @@ choose_kernel()
 	elif [ -n "$kernel" ]; then
 		[ -f "$kernel" ] || die "--kernel: there is no file $kernel"
 		EXITPATH_KERNEL=$(absolute "$kernel")
-		EXITPATH_KERNEL_NAME=own
+		# A folder of this run alone: another may have another kernel at the same time, or a newer file of that name.
+		EXITPATH_KERNEL_NAME=own-$$
+		trap cleanup EXIT
 		export EXITPATH_KERNEL EXITPATH_KERNEL_NAME
 	fi
 	if [ -n "$modules" ]; then

@@ -47,7 +47,7 @@ like "no network: what apt-get says" "$err" '^E: no network$'
 like "no network: what to do" "$err" 'cannot download linux-image-0-cloud-amd64: run apt-get update'
 is "nothing half-done is left" "$(find "$EXITPATH_STATE/linux" -mindepth 1)" ""
 
-EXITPATH_KERNEL_NAME=own
+EXITPATH_KERNEL_NAME=own-$$
 EXITPATH_KERNEL=$tmp/kernel
 export EXITPATH_KERNEL_NAME EXITPATH_KERNEL
 head -c 4096 /dev/zero >"$tmp/kernel"
@@ -70,5 +70,13 @@ prepare
 is "a bzImage of an unknown compression: status 2" "$status" 2
 like "a bzImage of an unknown compression: says so" "$err" 'compressed in a way that is not known here'
 is "nothing half-done is left, either" "$(find "$EXITPATH_STATE/linux" -mindepth 1)" ""
+
+# Kernels of runs: of one that is still there (the parent of this test), of one that is gone.
+sh -c exit &
+gone=$!
+wait "$gone"
+mkdir -p "$EXITPATH_STATE/linux/own-$PPID" "$EXITPATH_STATE/linux/own-$gone"
+prepare
+is "only the kernel of a run that is gone is removed" "$(ls "$EXITPATH_STATE/linux")" "own-$PPID"
 
 done_testing
