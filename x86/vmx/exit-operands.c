@@ -109,20 +109,14 @@ static void describes_operands(const struct case_def *this_case)
 
 /*
  * An emulator that keeps decoded instructions may find the displacement of an old one in the place of a new one,
- * so this makes it decode 750,000 that have one, which is more than Bochs keeps. Once is enough: later ones take the
- * place of few.
+ * so this makes it decode 750,000 that have one, which is more than Bochs keeps.
  */
 static void decode_displacements(void)
 {
-	static bool done;
 	static const u8 lea[] = { 0x48, 0x8d, 0x80, 0x78, 0x56, 0x34, 0x12 };	/* 12345678H(%rax), %rax */
-	u8 *page;
+	u8 *page = page_alloc();
 	u32 round, i;
 
-	if (done)
-		return;
-	done = true;
-	page = page_alloc();
 	for (i = 0; i + sizeof(lea) < PAGE_SIZE; i += sizeof(lea))
 		memcpy(page + i, lea, sizeof(lea));
 	page[i] = 0xc3;

@@ -327,6 +327,8 @@ CASE(virtual_nmi_blocking_is_loaded, PROVES("interruptibility:nmi.virtual"), NEE
 
 CASE(fault_of_no_iret_says_nothing, PROVES("field-formats:exiting_event.nmi_unblocking"), NEEDS(VMX))
 {
+	/* A machine that keeps the blocking of another guest (virtual_nmi_blocking_is_loaded) does so no longer. */
+	unblock_nmis();
 	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_GP));
 	guest_value = 0xfff8;
 	EXPECT(enter(guest_iret.run), EXCEPTION);
