@@ -54,6 +54,8 @@ static void try_misconfigured(struct ept_probe *probe, const struct misconfigura
 	u64 good = *entry;
 
 	*entry = value;
+	/* The good one of the round before may be cached: 31.4.3.4. */
+	ept_invalidate(&probe->ept);
 	if (!EXPECT(ept_probe_enter(probe, row->access), OUTCOME_EXIT(EXIT_EPT_MISCONFIGURATION))) {
 		note_entry(row->level, value);
 		*entry = good;
