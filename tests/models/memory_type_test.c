@@ -90,6 +90,12 @@ static const struct lookup {
 	{ "off: all is UC", { .mtrrcap = CAP, .def_type = WB | FE,
 	  .variable = { RANGE(0x100000, 0x100000, WB) } }, 0x100000, UC },
 	{ "no range: the default type", { .mtrrcap = CAP, .def_type = E | WP }, 0x1000, WP },
+	{ "the last of sixteen ranges", { .mtrrcap = 16, .def_type = E | WB,
+	  .variable = { [15] = RANGE(0x400000, 0x200000, WC) } }, 0x400000, WC },
+	{ "one page, and not the one before", { .mtrrcap = CAP, .def_type = E | WB,
+	  .variable = { RANGE(0x401000, 0x1000, WT) } }, 0x400fff, WB },
+	{ "bits above 35 count", { .mtrrcap = CAP, .def_type = E | WB,
+	  .variable = { RANGE(BIT(40), 0x200000, WC) } }, 0x1000, WB },
 	{ "the first byte of a range", { .mtrrcap = CAP, .def_type = E | WB,
 	  .variable = { RANGE(0x400000, 0x200000, WC) } }, 0x400000, WC },
 	{ "the last byte of a range", { .mtrrcap = CAP, .def_type = E | WB,
@@ -153,6 +159,21 @@ static const struct lookup {
 	{ "4K_F8000, field 7", { .mtrrcap = CAP, .def_type = E | FE,
 	  .fixed = { [10] = (u64)WP << 56 } }, 0xfffff, WP },
 };
+
+/* What no register can hold, and what stays undefined. */
+static void test_no_types(void **state)
+{
+	static const u8 none[] = { 2, 3, 8, 0x10, 0x86, UNDEFINED };
+	u32 i;
+
+	(void)state;
+	for (i = 0; i < ARRAY_SIZE(none); i++) {
+		assert_int_equal(effective_memory_type(none[i], WB), UNDEFINED);
+		assert_int_equal(effective_memory_type(WB, none[i]), UNDEFINED);
+	}
+	assert_int_equal(effective_memory_type(UC_MINUS, WB), UNDEFINED);
+	assert_int_equal(pat_memory_type(&(struct memory_type_registers){ .pat = 0x8600 }, 1), 0x86);
+}
 
 static void test_lookup(void **state)
 {
@@ -236,7 +257,7 @@ static void test_places(void **state)
 	assert_int_equal(walk_step_memory_type(&registers, &cpu, &access, &result, 1), WB);
 }
 
-#define TESTS (ARRAY_SIZE(combinations) + ARRAY_SIZE(lookups) + ARRAY_SIZE(selections) + 1)
+#define TESTS (ARRAY_SIZE(combinations) + ARRAY_SIZE(lookups) + ARRAY_SIZE(selections) + 2)
 
 int main(void)
 {
@@ -257,6 +278,8 @@ int main(void)
 						      NULL, NULL, (void *)&selections[i] };
 	tests[count++] = (struct CMUnitTest){ "mem.mtrr.wt: where an entry lies, where a page lies",
 					      test_places, NULL, NULL, NULL };
+	tests[count++] = (struct CMUnitTest){ "mem.pat.bad_type: no type comes of none", test_no_types,
+					      NULL, NULL, NULL };
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return _cmocka_run_group_tests("memory_type", tests, count, NULL, NULL) ? 1 : 0;
 }

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Do the tests notice when the paging model is wrong? Changes lib/x86/mmu/walk.c (a copy) in one
-# place after the other, each time builds walk_test with it, and expects it to fail.
+# Do the tests notice when the paging model is wrong? Changes lib/x86/mmu/walk.c and memory_type.c (copies)
+# in one place after the other, each time builds the tests with it, and expects one to fail.
 #
 # usage: mutate.sh [--fuzz]
 #
-# --fuzz: walk_fuzz (100000 inputs) instead of walk_test; takes minutes. It cannot notice mistakes
+# --fuzz: walk_fuzz (100000 inputs) instead of the tests; takes minutes. It cannot notice mistakes
 # in walk_pdpte_reserved(), which no walk uses, and in the mask of an entry that is malformed anyway.
 # Reads: CC (default: gcc; with --fuzz: clang).
 # Prints one line per mutation that is not noticed, or that cannot be tried, then a summary.
@@ -17,14 +17,17 @@ case $0 in
 *) here=. ;;
 esac
 top=$(CDPATH='' cd -- "$here/../.." && pwd) || exit 2
+[ $# -le 1 ] || set -- --usage
 case ${1-} in
 '')
+	fuzz=no
 	cc=${CC:-gcc}
-	sources=walk_test.c
+	sources="walk_test.c memory_type_test.c"
 	options=-lcmocka
 	arguments=
 	;;
 --fuzz)
+	fuzz=yes
 	cc=${CC:-clang}
 	sources='walk_fuzz.c walk_properties.c walk_reference.c'
 	options=-fsanitize=fuzzer,undefined
@@ -46,10 +49,13 @@ compile()
 	"$cc" -std=c11 -D_GNU_SOURCE -w -I"$top/lib" -I"$top/lib/x86" "$@"
 }
 
-# build: the test with the model in $tmp/walk.c.
+# build MODEL: its test, or the fuzzer, with the models in $tmp.
 build()
 {
-	compile -o test walk.c walk_*.o "$options"
+	case $fuzz in
+	no) compile -o test "$1.c" "$1_test.o" "$options" ;;
+	yes) compile -o test walk.c memory_type.c walk_*.o "$options" ;;
+	esac
 }
 
 # passes: succeeds when the test does.
@@ -60,7 +66,7 @@ passes()
 }
 
 # One sed script per line, each a mistake that the model could contain.
-mutations()
+walk_mutations()
 {
 	cat <<'END'
 s/return PAGING_OFF;/return PAGING_32_BIT;/
@@ -245,35 +251,80 @@ s/step->level = level/step->level = 1/
 END
 }
 
+memory_type_mutations()
+{
+	cat <<'END'
+s/if (types & BIT(MEMORY_TYPE_UC))/if (0)/
+s/types == (BIT(MEMORY_TYPE_WT) | BIT(MEMORY_TYPE_WB))/types \& BIT(MEMORY_TYPE_WT)/
+s/return types == BIT(type) ?/return 1 ?/
+s/if (!(registers->def_type & DEF_TYPE_E))/if (0)/
+s/physical < 0x100000/physical <= 0x100000/
+s/registers->mtrrcap & MTRRCAP_FIX/1/
+s/registers->def_type & DEF_TYPE_FE/1/
+s/mask & PHYSMASK_VALID && //
+s/i < (registers->mtrrcap & MTRRCAP_VCNT) && //
+s/ && i < MTRR_VARIABLE_MAX/ \&\& i < 8/
+s/BITS(51, 12)	/BITS(35, 12)	/
+s/BITS(51, 12)	/BITS(51, 13)	/
+s/types |= BIT(FIELD(base, 2, 0))/types = BIT(FIELD(base, 2, 0))/
+s/: (enum memory_type)FIELD(registers->def_type, 7, 0)/: MEMORY_TYPE_UC/
+s/{ 0xa0000, 0x4000 }/{ 0xa0000, 0x1000 }/
+s/{ 0xf8000, 0x1000 }/{ 0xf9000, 0x1000 }/
+s/field + 7, 8 \* field/field + 2, 8 * field + 1/
+s/FIELD(registers->pat, 8 \* index + 7, 8 \* index)/FIELD(registers->pat, 8 * index + 2, 8 * index)/
+s/BITS(7, 4) | BITS(1, 0)/BITS(7, 0)/
+s/mtrr == MEMORY_TYPE_UC_MINUS || //
+s/|| !is_type(pat)//
+s/\[MEMORY_TYPE_WC\] = { UC, WC, 0, 0, UC, UC, WC, WC }/[MEMORY_TYPE_WC] = { UC, WC, 0, 0, WT, UC, WC, WC }/
+s/\[MEMORY_TYPE_WP\] = { UC, WC, 0, 0, WT, WP, WP, WC }/[MEMORY_TYPE_WP] = { UC, WC, 0, 0, WT, WP, WP, UC }/
+s/\[MEMORY_TYPE_WB\] = { UC, WC, 0, 0, WT, WP, WB, UC }/[MEMORY_TYPE_WB] = { UC, WC, 0, 0, WT, WP, WB, WC }/
+s/if (result->mode == PAGING_OFF)/if (0)/
+s/result->mode == PAGING_PAE/0/
+s/cpu->cr4 & CR4_PCIDE ? 0 : cpu->cr3/cpu->cr3/
+s/FIELD(access->address, 31, 30)/FIELD(access->address, 30, 29)/
+s/result->step\[step\].address/result->physical/
+s/result->step\[step - 1\]/result->step[step]/
+END
+}
+
 cd "$tmp" || exit 2
 for source in $sources; do
 	compile -O1 -c "$top/tests/models/$source" || exit 2
 done
-model=$top/lib/x86/mmu/walk.c
-cp "$model" walk.c
-build || exit 2
-passes || {
-	echo "the model fails as it is" >&2
-	exit 2
-}
-mutations >list
 number=0
 survived=0
 broken=0
-while IFS= read -r mutation; do
-	number=$((number + 1))
-	sed "$mutation" "$model" >walk.c || exit 2
-	if cmp -s "$model" walk.c; then
-		echo "changes nothing: $mutation"
-		broken=$((broken + 1))
-	elif ! build; then
-		echo "does not compile: $mutation"
-		broken=$((broken + 1))
-	elif passes; then
-		echo "not noticed: $mutation"
-		survived=$((survived + 1))
-	fi
-done <list
+
+# judge MODEL: every mutation of it.
+judge()
+{
+	model=$top/lib/x86/mmu/$1.c
+	build "$1" || exit 2
+	passes || {
+		echo "the model $1 fails as it is" >&2
+		exit 2
+	}
+	"$1_mutations" >list
+	while IFS= read -r mutation; do
+		number=$((number + 1))
+		sed "$mutation" "$model" >"$1.c" || exit 2
+		if cmp -s "$model" "$1.c"; then
+			echo "$1: changes nothing: $mutation"
+			broken=$((broken + 1))
+		elif ! build "$1"; then
+			echo "$1: does not compile: $mutation"
+			broken=$((broken + 1))
+		elif passes; then
+			echo "$1: not noticed: $mutation"
+			survived=$((survived + 1))
+		fi
+	done <list
+	cp "$model" "$1.c"
+}
+
+cp "$top/lib/x86/mmu/walk.c" "$top/lib/x86/mmu/memory_type.c" . || exit 2
+judge walk
+judge memory_type
 echo "$number mutations, $survived not noticed, $broken out of date"
 [ "$broken" -eq 0 ] || exit 2
 [ "$survived" -eq 0 ]

@@ -274,11 +274,15 @@ struct drop_row {
 	u64 pcid;			/* in the descriptor */
 	bool address;			/* in the descriptor, the page's */
 	bool may_stay;			/* what this type need not drop */
+	bool in_use;			/* identifier 1, not 2, when INVPCID comes */
 };
 
 #define DROP(...)	ROW((&(const struct drop_row){ __VA_ARGS__ }))
 
-/* Identifier 1's page changes while 2 is in use, so nothing but INVPCID can drop it. */
+/*
+ * Identifier 1's page changes while 2 is in use, so nothing but INVPCID can drop it. Or while 1 is: then
+ * nothing else comes between, not even a MOV to CR3 that need not drop anything, and might.
+ */
 static void invpcid_drops(const struct case_def *this_case)
 {
 	const struct drop_row *row = this_case->row;
@@ -286,10 +290,12 @@ static void invpcid_drops(const struct case_def *this_case)
 
 	two_spaces(&s, row->flags);
 	EXPECT_EQ(read_page(&s), PROBE_CONTENT);
-	write_cr3(s.cr3[2] | NO_FLUSH);
+	if (!row->in_use)
+		write_cr3(s.cr3[2] | NO_FLUSH);
 	change_page(&s, 1);
 	EXPECT(invpcid_safe(row->type, row->pcid, row->address ? s.probe.linear : 0), OUTCOME_DONE);
-	write_cr3(s.cr3[1] | NO_FLUSH);
+	if (!row->in_use)
+		write_cr3(s.cr3[1] | NO_FLUSH);
 	if (row->may_stay)
 		expect_old_or_new(&s, PROBE_CONTENT);
 	else
@@ -318,6 +324,17 @@ CASE_RUN(invpcid_all_but_global, invpcid_drops, PROVES("paging:invpcid.3"), INVP
 	 DROP(.type = INVPCID_ALL_CONTEXTS));
 CASE_RUN(invpcid_all_but_global_ones, invpcid_drops, PROVES("paging:invpcid.3"), INVPCID_NEEDS,
 	 DROP(.type = INVPCID_ALL_CONTEXTS, .flags = PTE_G, .may_stay = true));
+
+CASE_RUN(invpcid_address_in_use, invpcid_drops, PROVES("paging:invpcid.0"), INVPCID_NEEDS,
+	 DROP(.type = INVPCID_ADDRESS, .pcid = 1, .address = true, .in_use = true));
+CASE_RUN(invpcid_context_in_use, invpcid_drops, PROVES("paging:invpcid.1"), INVPCID_NEEDS,
+	 DROP(.type = INVPCID_CONTEXT, .pcid = 1, .in_use = true));
+CASE_RUN(invpcid_all_in_use, invpcid_drops, PROVES("paging:invpcid.2"), INVPCID_NEEDS,
+	 DROP(.type = INVPCID_ALL_AND_GLOBAL, .in_use = true));
+CASE_RUN(invpcid_all_global_in_use, invpcid_drops, PROVES("paging:invpcid.2"), INVPCID_NEEDS,
+	 DROP(.type = INVPCID_ALL_AND_GLOBAL, .flags = PTE_G, .in_use = true));
+CASE_RUN(invpcid_all_but_global_in_use, invpcid_drops, PROVES("paging:invpcid.3"), INVPCID_NEEDS,
+	 DROP(.type = INVPCID_ALL_CONTEXTS, .in_use = true));
 
 CASE(invpcid_types, PROVES("paging:invpcid.type"), NEEDS(CPU(INVPCID)))
 {

@@ -129,19 +129,6 @@ static void invpcid_all_but_global(const struct scene *scene __maybe_unused)
 
 /* --- a case ------------------------------------------------------------------------------- */
 
-/* Copies of the tables from `level` down, with another page at the end. */
-static u64 other_tables(const struct probe *probe, enum paging_level level)
-{
-	u64 *copy, index;
-
-	if (level == LEVEL_PTE)
-		return physical(page_alloc_filled(OTHER_CONTENT));
-	index = probe->linear / level_size(level - 1) % 512;
-	copy = page_alloc_copy((void *)(*probe->entry[level] & PTE_ADDRESS));
-	copy[index] = (copy[index] & ~PTE_ADDRESS) | other_tables(probe, level - 1);
-	return physical(copy);
-}
-
 static void map_and_read(struct scene *scene, const struct flush_row *row)
 {
 	struct probe *probe = &scene->probe;
@@ -165,13 +152,12 @@ static void new_tables_after(const struct case_def *this_case)
 {
 	const struct flush_row *row = this_case->row;
 	struct scene scene;
-	u64 value = 0, *entry;
+	u64 value = 0;
 
 	map_and_read(&scene, row);
 	if (row->away)
 		write_cr3(scene.cr3[2] | NO_FLUSH);
-	entry = scene.probe.entry[row->level];
-	*entry = (*entry & ~PTE_ADDRESS) | other_tables(&scene.probe, row->level);
+	probe_retarget(&scene.probe, row->level, OTHER_CONTENT);
 	row->action(&scene);
 	if (row->away && read_cr4() & CR4_PCIDE)
 		write_cr3(scene.cr3[1] | NO_FLUSH);
@@ -238,6 +224,15 @@ EACH_ENTRY(page_fault_with_pcid, PROVES("paging:tlb.pf_invalidates"), WITH_PCID,
 	   .action = page_fault, .cr4 = CR4_PCIDE, .read_only = PTE_RW);
 EACH_ENTRY(clearing_pcide, PROVES("paging:tlb.cr4.pcide_clear"), WITH_PCID,
 	   .action = clear_pcide, .cr4 = CR4_PCIDE);
+/* INVPCID under the identifier itself: nothing else comes between. */
+EACH_ENTRY(invpcid_address_in_use, PROVES("paging:invpcid.0"), WITH_INVPCID,
+	   .action = invpcid_address, .cr4 = CR4_PCIDE);
+EACH_ENTRY(invpcid_context_in_use, PROVES("paging:invpcid.1"), WITH_INVPCID,
+	   .action = invpcid_context, .cr4 = CR4_PCIDE);
+EACH_ENTRY(invpcid_all_in_use, PROVES("paging:invpcid.2"), WITH_INVPCID,
+	   .action = invpcid_all, .cr4 = CR4_PCIDE);
+EACH_ENTRY(invpcid_all_but_global_in_use, PROVES("paging:invpcid.3"), WITH_INVPCID,
+	   .action = invpcid_all_but_global, .cr4 = CR4_PCIDE);
 EACH_ENTRY(invpcid_address_of_another, PROVES("paging:invpcid.0"), WITH_INVPCID,
 	   .action = invpcid_address_of_2, .cr4 = CR4_PCIDE, .may_stay = true);
 EACH_ENTRY(invpcid_context_of_another, PROVES("paging:invpcid.1"), WITH_INVPCID,

@@ -195,19 +195,6 @@ struct upper_row {
 
 #define UPPER(level)	ROW((&(const struct upper_row){ level }))
 
-/* Copies of the tables from `level` down, with another page at the end. */
-static u64 other_tables(const struct probe *probe, enum paging_level level)
-{
-	u64 *copy, index;
-
-	if (level == LEVEL_PTE)
-		return physical(page_alloc_filled(OTHER_CONTENT));
-	index = probe->linear / level_size(level - 1) % 512;
-	copy = page_alloc_copy((void *)(*probe->entry[level] & PTE_ADDRESS));
-	copy[index] = (copy[index] & ~PTE_ADDRESS) | other_tables(probe, level - 1);
-	return physical(copy);
-}
-
 /*
  * No TLB has the translation of the page: it has not been used. But its neighbour's was, and the
  * upper entries that both share may be cached on their own.
@@ -221,8 +208,7 @@ static void upper_entry_may_be_stale(const struct case_def *this_case)
 	probe_map(&probe, LEVEL_PTE, PTE_P | PTE_RW);
 	probe_map_next(&probe, &neighbour, PTE_P | PTE_RW);
 	expect_old_or_new(probe.linear + PAGE_SIZE);
-	*probe.entry[row->level] = (*probe.entry[row->level] & ~PTE_ADDRESS) |
-				   other_tables(&probe, row->level);
+	probe_retarget(&probe, row->level, OTHER_CONTENT);
 	expect_old_or_new(probe.linear);
 	invlpg(OTHER_LINEAR);
 	invlpg(probe.linear);

@@ -146,31 +146,17 @@ struct change_row {
 
 #define CHANGE(...)	ROW((&(const struct change_row){ __VA_ARGS__ }))
 
-/* A copy of what `entry` refers to, with OTHER_CONTENT for the probe's page at the end. */
-static u64 other_target(const struct probe *probe, enum paging_level level)
-{
-	u64 *copy, index;
-
-	if (level == LEVEL_PTE)
-		return physical(page_alloc_filled(OTHER_CONTENT));
-	index = probe->linear / level_size(level - 1) % 512;
-	copy = page_alloc_copy((void *)(*probe->entry[level] & PTE_ADDRESS));
-	copy[index] = (copy[index] & ~PTE_ADDRESS) | other_target(probe, level - 1);
-	return physical(copy);
-}
-
 static void new_entry_is_used(const struct case_def *this_case)
 {
 	const struct change_row *row = this_case->row;
 	struct probe probe;
-	u64 value = 0, *entry;
+	u64 value = 0;
 
 	write_cr4(read_cr4() | row->cr4);
 	probe_map(&probe, LEVEL_PTE, PTE_P | PTE_RW | (row->cr4 & CR4_PGE ? PTE_G : 0));
 	EXPECT(read_at(probe.linear, &value), OUTCOME_DONE);
 	EXPECT_EQ(value, PROBE_CONTENT);
-	entry = probe.entry[row->level];
-	*entry = (*entry & ~PTE_ADDRESS) | other_target(&probe, row->level);
+	probe_retarget(&probe, row->level, OTHER_CONTENT);
 	if (row->by_cr3)
 		write_cr3(read_cr3());
 	else

@@ -6,6 +6,7 @@
 #define CPU_SAFE_H
 
 #include "cpu/traps.h"
+#include "sdm/invpcid.h"
 
 static inline outcome_t rdmsr_safe(u32 msr, u64 *value)
 {
@@ -35,19 +36,7 @@ static inline outcome_t xsetbv_safe(u32 index, u64 value)
 	return ATTEMPT("xsetbv", : "c" (index), "a" ((u32)value), "d" ((u32)(value >> 32)));
 }
 
-/* INVPCID, volume 2: types, and the operand in memory. */
-enum invpcid_type {
-	INVPCID_ADDRESS,
-	INVPCID_CONTEXT,
-	INVPCID_ALL_AND_GLOBAL,
-	INVPCID_ALL_CONTEXTS,
-};
-
-struct invpcid_descriptor {
-	u64 pcid, address;
-} __attribute__((aligned(16)));
-
-/* `type` may be one that does not exist. */
+/* INVPCID; `type` may be one that does not exist. */
 static inline outcome_t invpcid_safe(u64 type, u64 pcid, u64 address)
 {
 	struct invpcid_descriptor descriptor = { pcid, address };

@@ -1,12 +1,7 @@
 /* INVPCID, where INVLPG exits: 28.1.3. Its operand is in memory; INVPCID (vol 2). */
 #include "hv/internal.h"
+#include "sdm/invpcid.h"
 #include "vmx/guest.h"
-
-enum { INVPCID_ADDRESS, INVPCID_CONTEXT, INVPCID_ALL_GLOBAL, INVPCID_ALL, INVPCID_TYPES };
-
-struct descriptor {
-	u64 pcid, address;
-};
 
 /* Table 30-10: the linear address of a memory operand, from the instruction information. */
 static u64 operand(struct hv_vcpu *vcpu, u64 information)
@@ -22,7 +17,7 @@ static u64 operand(struct hv_vcpu *vcpu, u64 information)
 			 offset & widths[FIELD(information, 8, 7)]);
 }
 
-static bool is_legal(const struct hv_vcpu *vcpu, const struct descriptor *descriptor, u64 type)
+static bool is_legal(const struct hv_vcpu *vcpu, const struct invpcid_descriptor *descriptor, u64 type)
 {
 	bool of_one_pcid = type == INVPCID_ADDRESS || type == INVPCID_CONTEXT;
 
@@ -37,7 +32,7 @@ enum hv_next hv_exit_invpcid(struct hv_vcpu *vcpu)
 {
 	u64 information = vmcs_get(VM_EXIT_INSTRUCTION_INFORMATION);
 	u64 type = hv_gpr(vcpu, FIELD(information, 31, 28));
-	struct descriptor descriptor = { 0 };
+	struct invpcid_descriptor descriptor = { 0 };
 	struct hv_fault fault = HV_FAULT_GP;
 	bool legal;
 

@@ -72,6 +72,12 @@ enum memory_type pat_memory_type(const struct memory_type_registers *registers, 
 	return FIELD(registers->pat, 8 * index + 7, 8 * index);
 }
 
+/* Table 14-2. */
+static bool is_type(u32 type)
+{
+	return type <= MEMORY_TYPE_UC_MINUS && BIT(type) & (BITS(7, 4) | BITS(1, 0));
+}
+
 enum memory_type effective_memory_type(enum memory_type mtrr, enum memory_type pat)
 {
 #define UC MEMORY_TYPE_UC
@@ -93,7 +99,10 @@ enum memory_type effective_memory_type(enum memory_type mtrr, enum memory_type p
 #undef WP
 #undef WB
 
-	return mtrr == MEMORY_TYPE_UNDEFINED ? mtrr : (enum memory_type)table[mtrr][pat];
+	/* No register can hold another: 14.11.2, 14.12.2. */
+	if (!is_type(mtrr) || mtrr == MEMORY_TYPE_UC_MINUS || !is_type(pat))
+		return MEMORY_TYPE_UNDEFINED;
+	return table[mtrr][pat];
 }
 
 enum memory_type walk_memory_type(const struct memory_type_registers *registers,

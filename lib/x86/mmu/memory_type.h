@@ -20,7 +20,7 @@ enum memory_type {
 	MEMORY_TYPE_WP		= 5,
 	MEMORY_TYPE_WB		= 6,
 	MEMORY_TYPE_UC_MINUS	= 7,	/* in the PAT alone; never the type of an access */
-	MEMORY_TYPE_UNDEFINED	= 0xff,	/* ranges of the MTRRs that must not overlap */
+	MEMORY_TYPE_UNDEFINED	= 0xff,	/* ranges that must not overlap, or no type at all */
 };
 
 #define MTRR_FIXED_REGISTERS	11	/* 64K_00000, 16K_80000, 16K_A0000, 4K_C0000 ... 4K_F8000 */
@@ -42,7 +42,7 @@ enum memory_type mtrr_memory_type(const struct memory_type_registers *registers,
 /* 14.12.3: the type in field `index`, 0 to 7, of the PAT. */
 enum memory_type pat_memory_type(const struct memory_type_registers *registers, u32 index);
 
-/* Table 14-7. `mtrr` of an MTRR, `pat` of the PAT; MEMORY_TYPE_UNDEFINED stays what it is. */
+/* Table 14-7. `mtrr` of an MTRR, `pat` of the PAT; MEMORY_TYPE_UNDEFINED where one is no type. */
 enum memory_type effective_memory_type(enum memory_type mtrr, enum memory_type pat);
 
 /*

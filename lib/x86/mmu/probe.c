@@ -61,3 +61,22 @@ outcome_t fetch_at(u64 linear)
 {
 	return attempt(call, (void *)linear);
 }
+
+static u64 other_target(const struct probe *probe, enum paging_level level, u64 content)
+{
+	u64 *copy, index;
+
+	if (level == LEVEL_PTE)
+		return physical(page_alloc_filled(content));
+	index = probe->linear / level_size(level - 1) % 512;
+	copy = page_alloc_copy((void *)(*probe->entry[level] & PTE_ADDRESS));
+	copy[index] = (copy[index] & ~PTE_ADDRESS) | other_target(probe, level - 1, content);
+	return physical(copy);
+}
+
+void probe_retarget(struct probe *probe, enum paging_level level, u64 content)
+{
+	u64 *entry = probe->entry[level];
+
+	*entry = (*entry & ~PTE_ADDRESS) | other_target(probe, level, content);
+}

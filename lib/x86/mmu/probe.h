@@ -30,6 +30,12 @@ void probe_map(struct probe *probe, enum paging_level size, u64 flags);
 /* Maps another fresh page at the linear address behind the (4-KByte) page; returns its PTE. */
 u64 *probe_map_next(struct probe *probe, u64 **page, u64 flags);
 
+/*
+ * Lets the entry of `level` reference copies of the tables below it, at whose end another page lies, full
+ * of `content`. Nothing is invalidated.
+ */
+void probe_retarget(struct probe *probe, enum paging_level level, u64 content);
+
 /* Lets user mode use what else is mapped again, for code that runs at CPL 3. */
 void probe_share_with_user(struct probe *probe);
 
