@@ -21,6 +21,7 @@ platform=$1
 shift
 EXITPATH_TOP=${EXITPATH_TOP:-$here/..}
 EXITPATH_BUILD=${EXITPATH_BUILD:-$EXITPATH_TOP/build}
+[ -x "$EXITPATH_TOP/runners/$platform/boot" ] || die "there is no platform $platform"
 [ -n "${EXITPATH_IDENTITY-}" ] ||
 	EXITPATH_IDENTITY=$("$EXITPATH_TOP/runners/$platform/boot" --identify) ||
 	die "platform $platform does not say what it is"
