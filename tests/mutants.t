@@ -16,7 +16,7 @@ mutate()
 run_cmd mutate all "$list"
 is "every row fits the source" "$status$err" 0
 ok "there are at least 60" [ "$(grep -vc '^#' "$list")" -ge 60 ]
-like "each stands behind its number" "$(cat "$tmp/out/cpuid.c")" '\(hv_mutant == [0-9]+ \? \(0\) : \(regs->rdx = said.edx\)\);'
+like "each stands behind its number" "$(cat "$tmp/out/cpuid.c")" '\(hv_mutant == [0-9]+ \? \(0\) : \(regs->rdx = edx\)\);'
 is "the files are as long as the source, and a line" \
 	"$(wc -l <"$tmp/out/cpuid.c")" $(($(wc -l <"$top/lib/x86/hv/cpuid.c") + 1))
 run_cmd mutate cpuid_without_edx "$list"
