@@ -68,7 +68,7 @@ static struct sweep *new_sweep(const struct sweep_row *row)
 	enum paging_level level;
 
 	sweep->row = row;
-	sweep->data = page_alloc();
+	sweep->data = pages_alloc(2 * PAGE_SIZE, 2 * PAGE_SIZE);
 	if (sweep_is_legacy(row))
 		sweep_legacy_tables(sweep);
 	else

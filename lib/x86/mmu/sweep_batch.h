@@ -40,6 +40,7 @@ enum sweep_aspect {
 	ASPECT_RIP,
 	ASPECT_VALUE,
 	ASPECT_DATA,
+	ASPECT_TRANSLATION,		/* the model's, and where the data are */
 	ASPECT_ENTRY,			/* ASPECT_ENTRY + level */
 };
 
@@ -69,7 +70,7 @@ struct sweep {
 	u64 root;			/* CR3 of a batch */
 	void *table[SWEEP_LEVELS + 1];	/* physical; those of the slots */
 	u64 *pdpt;			/* PAE paging: the four PDPTEs */
-	u64 *data;
+	u64 *data;			/* two frames */
 	u64 plain[SWEEP_LEVELS + 1];	/* entries that allow everything */
 	u64 noise[SWEEP_LEVELS + 1];	/* bits that must not matter */
 	u64 access_mask;		/* of what one access reads or writes: 4 or 8 bytes */

@@ -29,7 +29,7 @@ static u64 code_returning(u32 number)
 
 static volatile u64 *data_of(const struct sweep *sweep, u32 slot)
 {
-	return &sweep->data[slot * SLOT_SIZE / sizeof(u64)];
+	return &sweep->data[((slot & 1) * PAGE_SIZE + slot * SLOT_SIZE) / sizeof(u64)];
 }
 
 /*
@@ -77,6 +77,15 @@ static u64 plain_entry(const struct sweep *sweep, enum paging_level level)
 		return physical(sweep->table[level - 1]) | flags;
 	return (physical(sweep->data) & ~(BIT(sweep_shift(sweep->row, level)) - 1)) | flags |
 	       (level > LEVEL_PTE ? PTE_PS : 0);
+}
+
+/*
+ * Slots with an odd number have the second frame, so that a frame that is of another slot shows. A larger
+ * page has both frames, and its offset decides.
+ */
+static u64 odd_frame(enum paging_level level, u32 slot)
+{
+	return level == LEVEL_PTE && slot & 1 ? PAGE_SIZE : 0;
 }
 
 void sweep_place_slots(struct sweep *sweep)
@@ -134,7 +143,8 @@ static bool plan_slot(struct sweep *sweep, u32 slot, u64 number)
 
 	entries->random = noise * 0x9e3779b97f4a7c15;
 	for (level = size; level <= top; level++, noise = noise >> 13 | noise << 51)
-		entries->entry[level] = sweep->plain[level] | (noise & sweep->noise[level]);
+		entries->entry[level] = (sweep->plain[level] ^ odd_frame(level, slot)) |
+					(noise & sweep->noise[level]);
 	if (!sweep->row->theme->change(entries, number))
 		return false;
 	/* A set with bits that entries of 4 bytes do not have. */
@@ -174,9 +184,10 @@ struct judged {
 };
 
 /* For the reader: the entry less the address that it has when nothing is wrong with it. */
-static u64 without_address(const struct sweep *sweep, enum paging_level level, u64 entry)
+static u64 without_address(const struct sweep *sweep, enum paging_level level, u32 slot,
+			   u64 entry)
 {
-	return entry ^ (sweep->plain[level] & PTE_ADDRESS);
+	return entry ^ ((sweep->plain[level] ^ odd_frame(level, slot)) & PTE_ADDRESS);
 }
 
 static void mismatch(struct judged *judged, u32 aspect, u64 expected, u64 got)
@@ -204,7 +215,7 @@ static void mismatch(struct judged *judged, u32 aspect, u64 expected, u64 got)
 		.linear = sweep->record[judged->slot].linear,
 	};
 	for (level = sweep->row->size; level <= sweep_top(sweep->row); level++)
-		m->before[level] = without_address(sweep, level,
+		m->before[level] = without_address(sweep, level, judged->slot,
 						   sweep->slot[judged->slot].before[level]);
 }
 
@@ -275,8 +286,9 @@ static void judge_entries(struct judged *judged, const struct walk_result *resul
 			step++;
 		}
 		if (got != want)
-			mismatch(judged, ASPECT_ENTRY + level, without_address(sweep, level, want),
-				 without_address(sweep, level, got));
+			mismatch(judged, ASPECT_ENTRY + level,
+				 without_address(sweep, level, judged->slot, want),
+				 without_address(sweep, level, judged->slot, got));
 	}
 }
 
@@ -303,6 +315,9 @@ static void judge_slot(struct sweep *sweep, u32 slot)
 	} else {
 		if (!done)
 			judge_fault(&judged, record);
+		if (done && result.physical != physical(data_of(sweep, slot)))
+			mismatch(&judged, ASPECT_TRANSLATION, result.physical,
+				 physical(data_of(sweep, slot)));
 		judge_data(&judged, record, done);
 		judge_entries(&judged, &result);
 	}
@@ -344,7 +359,8 @@ static const char *const kinds[SWEEP_KINDS] = { "read", "write", "exchange", "fe
 static void describe(char *to, size_t size, const struct sweep *sweep,
 		     const struct sweep_mismatch *m)
 {
-	static const char *const aspects[] = { "outcome", "CR2", "RIP", "value read", "memory" };
+	static const char *const aspects[] = { "outcome", "CR2", "RIP", "value read", "memory",
+					       "translation" };
 	char words[100];
 	enum paging_level level;
 	size_t n;
@@ -403,7 +419,8 @@ static void way_of(char *to, size_t size, const struct sweep_mismatch *m)
 {
 	static const char *const aspects[] = {
 		[ASPECT_CR2] = "cr2", [ASPECT_RIP] = "rip", [ASPECT_VALUE] = "value",
-		[ASPECT_DATA] = "memory", [ASPECT_ENTRY + LEVEL_PTE] = "pte",
+		[ASPECT_DATA] = "memory", [ASPECT_TRANSLATION] = "translation",
+		[ASPECT_ENTRY + LEVEL_PTE] = "pte",
 		[ASPECT_ENTRY + LEVEL_PDE] = "pde", [ASPECT_ENTRY + LEVEL_PDPTE] = "pdpte",
 		[ASPECT_ENTRY + LEVEL_PML4E] = "pml4e", [ASPECT_ENTRY + LEVEL_PML5E] = "pml5e",
 	};
