@@ -414,3 +414,24 @@ CASE(fault_of_a_contributory_exception_is_a_double_fault, PROVES("exceptions:pai
 	box_at(&box, BOX_IDT)[VECTOR_GP] = (u64)SELECTOR_TSS << 16 | 0x850000000000;	/* task gate */
 	EXPECT_VECTOR(&box, VECTOR_DF);
 }
+
+/*
+ * The processor itself executes an IMUL whose source is a device, with the operand elsewhere: but not into RSP,
+ * which is the core's own meanwhile. A guest that could set it would run the core on a stack of its choice.
+ */
+BOX_GUEST_64(imul_byte_guest, "mov $0x10000000, %ebx\n\t imul $1, (%rbx), %esp\n\t hlt");
+BOX_GUEST_64(imul_dword_guest, "mov $0x10000000, %ebx\n\t imul $0x12345678, (%rbx), %rsp\n\t hlt");
+
+static void device_into_rsp(const struct case_def *this_case)
+{
+	box_start(&box, this_case->row);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_INTERNAL_ERROR);
+	EXPECT_EQ(box.vcpu.run->emulation_failure.suberror, KVM_INTERNAL_ERROR_EMULATION);
+	EXPECT_EQ(box_regs(&box).rsp, BOX_STACK);
+	EXPECT_EQ(box_regs(&box).rip, BOX_CODE + 5);
+}
+
+CASE_RUN(imul_of_a_device_into_esp, device_into_rsp, PROVES("kvm-exits:17"), NEEDS(BOX_NEEDS),
+	 ROW(&imul_byte_guest));
+CASE_RUN(imul_of_a_device_into_rsp, device_into_rsp, PROVES("kvm-exits:17"), NEEDS(BOX_NEEDS),
+	 ROW(&imul_dword_guest));

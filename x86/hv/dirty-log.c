@@ -551,3 +551,29 @@ static void nothing_is_lost(const struct case_def *this_case)
 		EXPECT_EQ(*memory_at(OTHER_START + i * PAGE_SIZE), model.other_value[i]);
 }
 EACH_WAY(nothing_is_lost, nothing_is_lost, "ept:pml.full");
+
+/*
+ * A log that comes and goes: 4-KByte pages while it is there, and a large one, where the processor has them, when it
+ * is not. The table of the small ones must come back, or the VM's pages run out.
+ */
+BOX_GUEST_64(add_and_say_guest, "1: incq 0x400000\n\t out %al, $0x80\n\t jmp 1b");
+
+CASE(log_that_comes_and_goes, PROVES("kvm-ioctls:dirty.content"), NEEDS(BOX_NEEDS))
+{
+	const u64 size = 0x200000;
+	struct kvm_userspace_memory_region region = {
+		.slot = 1, .guest_phys_addr = 0x400000, .memory_size = size,
+	};
+	u32 round, left = 0;
+
+	box_start(&box, &add_and_say_guest);
+	region.userspace_addr = physical(pages_alloc(size, size));
+	for (round = 0; round < 40; round++) {
+		region.flags = round % 2 ? 0 : KVM_MEM_LOG_DIRTY_PAGES;
+		REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+		REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+		if (round == 1)
+			left = box.vm.pool.left;
+	}
+	EXPECT_EQ(box.vm.pool.left, left);
+}

@@ -145,6 +145,20 @@ static u64 *make_entry(struct hv_vm *vm, u64 gpa, enum paging_level level)
 	return entry;
 }
 
+/*
+ * A table may be where a large page is possible again, e.g. because logging has ended. What the processor has
+ * cached of it goes before its page is used for something else.
+ */
+static void drop_table(struct hv_vm *vm, u64 *entry, enum paging_level level)
+{
+	u64 *table = table_of(*entry);
+
+	free_tables(vm, table, level - 1);
+	*(volatile u64 *)entry = 0;
+	flush(vm);
+	hv_pool_give(&vm->pool, table);
+}
+
 /* The right to write and the dirty flag of a page that is used for the first time. */
 static u64 log_bits(const struct hv_vm *vm, const struct hv_slot *slot, bool write)
 {
@@ -177,6 +191,8 @@ static bool fill(struct hv_vm *vm, u64 gpa, bool write)
 	}
 	if (!entry)
 		return false;
+	if (*entry && !is_page(*entry, level))
+		drop_table(vm, entry, level);
 	gpa &= ~(level_size(level) - 1);
 	host = slot->region.userspace_addr + (gpa - slot->region.guest_phys_addr);
 	*(volatile u64 *)entry = host | bits | EPT_MEMORY_TYPE(EPT_WB) |

@@ -123,6 +123,13 @@ static enum hv_operand integer_operand(const struct hv_instruction *insn, u32 *s
 	}
 }
 
+/* Whether ModRM.reg is a register: with 0FBAH and one byte of opcode, but for IMUL, it is more of the opcode. */
+static bool has_register(const struct hv_instruction *insn)
+{
+	return insn->opcode > 0xff ? insn->opcode != 0x0fba :
+				     insn->opcode == 0x69 || insn->opcode == 0x6b;
+}
+
 enum hv_operand hv_native_operand(const struct hv_instruction *insn, u32 *size)
 {
 	const struct vector_row *row = vector_row(insn);
@@ -137,7 +144,7 @@ enum hv_operand hv_native_operand(const struct hv_instruction *insn, u32 *size)
 	if (insn->opcode >= 0xd8 && insn->opcode <= 0xdf)
 		return x87_operand(insn, size);
 	/* RSP is the core's own while the instruction runs. */
-	if (reg == GPR_RSP && insn->opcode > 0xff && insn->opcode != 0x0fba)
+	if (reg == GPR_RSP && has_register(insn))
 		return HV_OPERAND_UNKNOWN;
 	return integer_operand(insn, size);
 }

@@ -64,6 +64,8 @@ static bool system_access(struct hv_vcpu *vcpu, u64 linear, void *bytes, u32 siz
 			memcpy(memory, at, piece);
 		else if (memory)
 			memcpy(at, memory, piece);
+		else if (!write)
+			memset(at, 0xff, piece);	/* a bus without memory */
 	}
 	return true;
 }
@@ -271,7 +273,8 @@ static bool load_registers(struct hv_vcpu *vcpu, const struct task *task, struct
 	if (hv_cr0() & CR0_PG)
 		hv_put_cr3(vcpu, task->cr3);
 	vmcs_put(GUEST_RIP, task->eip);
-	vmcs_put(GUEST_RFLAGS, (task->eflags & BITS(21, 0)) | RFLAGS_FIXED);
+	/* Bits 15, 5 and 3 are reserved: a VM entry would refuse them. */
+	vmcs_put(GUEST_RFLAGS, (task->eflags & BITS(21, 0) & ~(BIT(15) | BIT(5) | BIT(3))) | RFLAGS_FIXED);
 	for (i = 0; i < 8; i++)
 		hv_set_gpr(vcpu, i, task->gpr[i]);
 	if (!hv_load_pdptes(vcpu, hv_cr0(), hv_cr4())) {
