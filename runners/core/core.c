@@ -12,6 +12,7 @@
 /* So that EPT can map guest memory by large pages. */
 #define MEMORY_ALIGNMENT	(2ull << 20)
 
+static struct hv_pool pool;
 static struct hv_vm vm;
 static struct hv_vcpu vcpus[MACHINE_MAX_CPUS];
 static uint32_t vcpu_count;
@@ -33,7 +34,8 @@ static int core_create(struct backend *backend, uint32_t boot_apic_id)
 
 	(void)boot_apic_id;	/* the first one that is added */
 	hv_start(page_alloc());
-	result = hv_vm_create(&vm, core_mmu, pages_alloc(POOL_SIZE, PAGE_SIZE), POOL_SIZE);
+	hv_pool_init(&pool, pages_alloc(POOL_SIZE, PAGE_SIZE), POOL_SIZE);
+	result = hv_vm_create(&vm, core_mmu, &pool, pool.left);
 	if (result)
 		return result_of(backend, result, "hv_vm_create");
 	return result_of(backend, hv_vm_create_irqchip(&vm), "hv_vm_create_irqchip");
@@ -61,9 +63,11 @@ static int core_add_vcpu(struct backend *backend, uint32_t apic_id, struct vcpu 
 	struct hv_vcpu *own = &vcpus[vcpu_count];
 	const int result = hv_vcpu_create(&vm, own, apic_id);
 
+	if (result)
+		return result_of(backend, result, "hv_vcpu_create");
 	*vcpu = (struct vcpu){ .run = own->run, .run_size = PAGE_SIZE, .apic_id = apic_id,
 			       .handle = (int)vcpu_count++ };
-	return result_of(backend, result, "hv_vcpu_create");
+	return 0;
 }
 
 static struct hv_vcpu *own(const struct vcpu *vcpu)
@@ -113,6 +117,12 @@ static int core_translate(struct backend *backend, struct vcpu *vcpu,
 static int core_run(struct backend *backend, struct vcpu *vcpu)
 {
 	return result_of(backend, hv_vcpu_run(own(vcpu)), "hv_vcpu_run");
+}
+
+uint64_t core_destroy(void)
+{
+	hv_vm_destroy(&vm);
+	return POOL_SIZE / PAGE_SIZE - pool.left;
 }
 
 const struct backend_functions core_functions = {

@@ -133,6 +133,8 @@ void image_main(const struct platform *platform, const void *tree)
 	console.context = (void *)platform;
 	create(tree, &console);
 	run();
+	if (core_destroy())
+		die(&console, "the VM has not given back all its pages");
 	text_flush(&console);
 	platform_off(platform);
 }

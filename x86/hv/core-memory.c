@@ -563,10 +563,15 @@ CASE(memory_of_a_vm_is_bounded, PROVES("kvm-ioctls:dirty.content"), NEEDS(BOX_NE
 {
 	struct kvm_userspace_memory_region region = { .slot = 1, .guest_phys_addr = BIT(32),
 						      .flags = KVM_MEM_LOG_DIRTY_PAGES };
+	struct hv_pool pool;
 	struct hv_vm small;
 
 	box_start(&box, &twice_guest);
-	EXPECT_EQ(hv_vm_create(&small, &hv_mmu_ept, page_alloc(), PAGE_SIZE), -ENOMEM);
+	hv_pool_init(&pool, page_alloc(), PAGE_SIZE);
+	EXPECT_EQ(hv_vm_create(&small, &hv_mmu_ept, &pool, 1), -ENOMEM);
+	/* Nor more than there are. */
+	EXPECT_EQ(hv_vm_create(&small, &hv_mmu_ept, &pool, hv_mmu_ept.min_pages), -ENOMEM);
+	EXPECT_EQ(pool.left, 1);
 	region.memory_size = BIT(31);
 	EXPECT_EQ(hv_vm_set_memory(&box.vm, &region), -ENOMEM);
 	region.memory_size = BIT(20);

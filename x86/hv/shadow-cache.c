@@ -202,6 +202,7 @@ CASE(least_pool_is_enough, PROVES("kvm-ioctls:mem.ok"), NEEDS(VMX))
 {
 	u32 i, pages = hv_mmu_shadow.min_pages + 3;
 	u64 page, linear, made = 0;
+	struct hv_pool pool;
 
 	hv_start(page_alloc());
 	start(PAGING_4_LEVEL, pages);
@@ -221,8 +222,9 @@ CASE(least_pool_is_enough, PROVES("kvm-ioctls:mem.ok"), NEEDS(VMX))
 		       shadow_of(&paged.box.vm)->tables : made;
 	}
 	EXPECT_TRUE(made <= pages / 2);
-	EXPECT_TRUE(hv_vm_create(&(struct hv_vm){ 0 }, &hv_mmu_shadow, page_alloc(), PAGE_SIZE) ==
-		    -ENOMEM);
+	hv_pool_init(&pool, page_alloc(), PAGE_SIZE);
+	EXPECT_EQ(hv_vm_create(&(struct hv_vm){ 0 }, &hv_mmu_shadow, &pool, 1), -ENOMEM);
+	EXPECT_EQ(pool.left, 1);
 }
 
 /* A guest without paging that walks through more memory than the tables of its pool can map. */

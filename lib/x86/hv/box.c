@@ -152,7 +152,8 @@ static void start(struct box *box, const struct hv_mmu *mmu, u32 pages, bool api
 {
 	u64 size = pages * PAGE_SIZE;
 
-	REQUIRE_EQ(hv_vm_create(&box->vm, mmu, pages_alloc(size, PAGE_SIZE), size), 0);
+	hv_pool_init(&box->pool, pages_alloc(size, PAGE_SIZE), size);
+	REQUIRE_EQ(hv_vm_create(&box->vm, mmu, &box->pool, pages), 0);
 	if (apic)
 		REQUIRE_EQ(hv_vm_create_irqchip(&box->vm), 0);
 	box->memory = box_add_memory(box, BOX_SLOT, 0, BOX_SIZE, 0);

@@ -37,6 +37,7 @@ struct box_guest {
 };
 
 struct box {
+	struct hv_pool pool;		/* empty: all of it is the VM's */
 	struct hv_vm vm;
 	struct hv_vcpu vcpu;
 	u8 *memory;

@@ -174,7 +174,10 @@ static enum step native(struct job *job)
 	if (access != HV_OPERAND_READ) {
 		const struct general_registers before = job->vcpu->state.regs;
 		u64 flags = job->flags;
+		struct hv_x87 x87;
 
+		if (hv_is_x87(insn))
+			hv_x87_save(&x87);
 		if (by_bit_number)
 			hv_set_gpr(job->vcpu, reg, number & (8 * size - 1));
 		done = hv_native_run(job->vcpu, insn, operand, &job->flags, &job->fault);
@@ -185,6 +188,8 @@ static enum step native(struct job *job)
 		if (step != STEP_DONE) {
 			job->vcpu->state.regs = before;
 			job->flags = flags;
+			if (hv_is_x87(insn))
+				hv_x87_restore(&x87);
 		}
 		return step;
 	}

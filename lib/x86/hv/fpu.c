@@ -1,6 +1,6 @@
 /*
  * The registers of FPU, SSE and XSAVE. The core itself uses none of them, so they stay in the
- * processor when a vCPU stops, until another one runs or user space asks for them.
+ * processor when a vCPU stops, until another one runs, of this VM or any other, or user space asks for them.
  */
 #include "cpu/safe.h"
 #include "hv/internal.h"
@@ -57,22 +57,38 @@ static void load(struct hv_vcpu *vcpu)
 	asm volatile("xrstor64 (%0)" : : "r" (vcpu->fpu), "a" (~0u), "d" (~0u) : "memory");
 }
 
+/* Whose values are in the registers; NULL: no vCPU's. */
+static struct hv_vcpu *owner(void)
+{
+	return this_cpu()->fpu_owner;
+}
+
+static void set_owner(struct hv_vcpu *vcpu)
+{
+	this_cpu()->fpu_owner = vcpu;
+}
+
+void hv_fpu_start(void)
+{
+	set_owner(NULL);
+}
+
+void hv_fpu_forget(struct hv_vcpu *vcpu)
+{
+	if (owner() == vcpu)
+		set_owner(NULL);
+}
+
 void hv_fpu_load(struct hv_vcpu *vcpu)
 {
-	struct hv_vm *vm = vcpu->vm;
-
-	if (vm->fpu_owner != vcpu) {
-		if (vm->fpu_owner)
-			save(vm->fpu_owner);
+	if (owner() != vcpu) {
+		if (owner())
+			save(owner());
 		load(vcpu);
-		vm->fpu_owner = vcpu;
+		set_owner(vcpu);
 	}
 	if (has_xsave() && xgetbv() != vcpu->xcr0)
 		xsetbv(vcpu->xcr0);
-}
-
-void hv_fpu_leave(struct hv_vcpu *vcpu __maybe_unused)
-{
 }
 
 void hv_fpu_reset(struct hv_vcpu *vcpu)
@@ -84,8 +100,7 @@ void hv_fpu_reset(struct hv_vcpu *vcpu)
 	memcpy(vcpu->fpu, &control, sizeof(control));
 	memcpy(vcpu->fpu + 24, &mxcsr, sizeof(mxcsr));
 	vcpu->xcr0 = 1;
-	if (vcpu->vm->fpu_owner == vcpu)
-		vcpu->vm->fpu_owner = NULL;
+	hv_fpu_forget(vcpu);
 }
 
 /* RDPKRU wants CR4.PKE; the rights of the guest may not stop the core from using its stack. */
@@ -106,7 +121,7 @@ u32 hv_pkru(const struct hv_vcpu *vcpu)
 	u32 pkru = 0, offset = cpuid_count(0xd, PKRU_COMPONENT).ebx;
 	u64 in_use;
 
-	if (vcpu->vm->fpu_owner == vcpu)
+	if (owner() == vcpu)
 		return read_pkru();
 	/* Volume 1, 13.4.2 XSAVE Header: a component that is not in XSTATE_BV is in its initial state. */
 	memcpy(&in_use, vcpu->fpu + 512, sizeof(in_use));
@@ -123,10 +138,10 @@ enum { AT_FCW = 0, AT_FSW = 2, AT_FTW = 4, AT_FOP = 6, AT_FIP = 8, AT_FDP = 16, 
 /* The registers are in memory, and will be loaded from there. */
 static void take_out(struct hv_vcpu *vcpu)
 {
-	if (vcpu->vm->fpu_owner != vcpu)
+	if (owner() != vcpu)
 		return;
 	save(vcpu);
-	vcpu->vm->fpu_owner = NULL;
+	set_owner(NULL);
 }
 
 int hv_vcpu_get_fpu(struct hv_vcpu *vcpu, struct kvm_fpu *fpu)

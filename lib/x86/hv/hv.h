@@ -2,12 +2,14 @@
  * The core: a VT-x hypervisor with the interface of KVM, for user space in the same image.
  *
  *	hv_start(page);						VMX operation
- *	hv_vm_create(&vm, &hv_mmu_ept, pages, size);		KVM_CREATE_VM
+ *	hv_pool_init(&pool, memory, size);			pages for VMs
+ *	hv_vm_create(&vm, &hv_mmu_ept, &pool, pages);		KVM_CREATE_VM
  *	hv_vm_set_memory(&vm, &region);				KVM_SET_USER_MEMORY_REGION
  *	hv_vcpu_create(&vm, &vcpu, 0);				KVM_CREATE_VCPU
  *	hv_vcpu_set_sregs(&vcpu, &sregs);
  *	hv_vcpu_run(&vcpu);					KVM_RUN
  *	switch (vcpu.run->exit_reason) { ...
+ *	hv_vm_destroy(&vm);					close of the last descriptor
  *
  * Structures, numbers, errors and what happens are KVM's (local APICs, but no I/O APIC and no PIC),
  * where KVM leaves a choice the choice is said here. Functions return 0 or a negative
@@ -33,6 +35,7 @@
 
 #define HV_MAX_SLOTS	32
 #define HV_MAX_VCPUS	8
+#define HV_MAX_VCPU_ID	255	/* KVM_CAP_MAX_VCPU_ID: all are below, for FFH means all APICs */
 #define HV_MAX_CPUID	128	/* entries of a vCPU's CPUID table */
 #define HV_CPUID_LISTS	128
 #define HV_NO_LEAF	BIT(32)
@@ -54,7 +57,8 @@ struct hv_ept {
 };
 
 struct hv_vm {
-	struct hv_pool pool;
+	struct hv_pool pool;		/* its own pages */
+	struct hv_pool *lender;		/* where they come from, and go back to */
 	struct hv_slot slots[HV_MAX_SLOTS];
 	u32 logs;			/* slots with a dirty log */
 	const struct hv_mmu *mmu;
@@ -65,7 +69,6 @@ struct hv_vm {
 	u64 fills;			/* entries made so far by the MMU */
 	u64 user_space_msr;		/* KVM_CAP_X86_USER_SPACE_MSR */
 	u64 user_space_hypercall;	/* KVM_CAP_EXIT_HYPERCALL */
-	struct hv_vcpu *fpu_owner;	/* whose values are in the registers; NULL: no vCPU */
 	struct hv_vcpu *vcpus[HV_MAX_VCPUS];
 	u32 vcpu_count;
 	bool irqchip;			/* KVM_CREATE_IRQCHIP: vCPUs have local APICs */
@@ -172,13 +175,19 @@ void hv_start(void *page);
 /* --- VM: vm.c ----------------------------------------------------------------- */
 
 /*
- * Makes an empty VM that lives in `size` bytes at `pages`, both multiples of 4096, at least
- * mmu->min_pages of them; for each vCPU three more, four with page-modification logging; and for dirty logs
- * what those take. When the MMU's
- * tables have used all of it up, they are made anew.
- * -ENOMEM: too small; -EOPNOTSUPP: this processor cannot.
+ * Makes an empty VM that lives in `pages` pages, which `lender` lends it for as long as it exists: at least
+ * mmu->min_pages; for each vCPU three more, four with page-modification logging; and for dirty logs
+ * what those take. When the MMU's tables have used all of them up, they are made anew.
+ * -ENOMEM: too few, or more than the lender has; -EOPNOTSUPP: this processor cannot. Then nothing is lent.
  */
-int hv_vm_create(struct hv_vm *vm, const struct hv_mmu *mmu, void *pages, u64 size);
+int hv_vm_create(struct hv_vm *vm, const struct hv_mmu *mmu, struct hv_pool *lender, u64 pages);
+
+/*
+ * The VM with all its vCPUs is gone, and its pages are the lender's again. It must have been made, and none of its
+ * vCPUs may be running. Whoever uses the memory of a VM, or of a vCPU, for something else without this lets the
+ * processor write there later: its VMCS, and the registers of FPU and SSE.
+ */
+void hv_vm_destroy(struct hv_vm *vm);
 
 /*
  * KVM_SET_USER_MEMORY_REGION: slots 0 to 31, flags KVM_MEM_LOG_DIRTY_PAGES and KVM_MEM_READONLY.
@@ -201,8 +210,17 @@ int hv_vm_enable_cap(struct hv_vm *vm, const struct kvm_enable_cap *cap);
 
 /* --- vCPU: vcpu.c, sregs.c, msr.c, cpuid.c, inject.c, fpu.c, mp.c, guest_debug.c - */
 
-/* A vCPU as after a reset; `id` is its APIC ID. -ENOMEM. */
+/*
+ * A vCPU as after a reset; `id` is its APIC ID. -EINVAL: HV_MAX_VCPUS are there, or the id is not below
+ * HV_MAX_VCPU_ID; -EEXIST: the id is in use; -ENOMEM. Then nothing is taken from the VM's pages.
+ */
 int hv_vcpu_create(struct hv_vm *vm, struct hv_vcpu *vcpu, u32 id);
+
+/*
+ * The vCPU is gone, and its pages are the VM's again; `vcpu` can be used for another one. KVM has no such call: there
+ * vCPUs go with the VM.
+ */
+void hv_vcpu_destroy(struct hv_vcpu *vcpu);
 
 int hv_vcpu_get_regs(struct hv_vcpu *vcpu, struct kvm_regs *regs);
 int hv_vcpu_set_regs(struct hv_vcpu *vcpu, const struct kvm_regs *regs);

@@ -57,6 +57,23 @@ enum hv_operand hv_native_operand(const struct hv_instruction *instruction, u32 
 bool hv_native_run(struct hv_vcpu *vcpu, const struct hv_instruction *instruction, u8 *operand,
 		   u64 *flags, struct hv_fault *fault);
 
+/*
+ * x87 instructions change more than general registers: what an instruction that will be executed once more must
+ * find as it was. Volume 1, Table 10-2, Format of an FXSAVE Area.
+ */
+struct hv_x87 {
+	u16 control, status;
+	u8 tags, reserved;
+	u16 opcode;
+	u64 instruction, operand;	/* unless `wide`, 32 bits and above them a selector */
+	u8 rest[512 - 24];
+	bool wide;
+} __attribute__((aligned(16)));
+
+bool hv_is_x87(const struct hv_instruction *instruction);
+void hv_x87_save(struct hv_x87 *x87);
+void hv_x87_restore(const struct hv_x87 *x87);
+
 /* `operation` 0 to 7: ADD OR ADC SBB AND SUB XOR CMP; flags in and out. `size`: bytes. */
 u64 hv_alu(u32 operation, u32 size, u64 to, u64 from, u64 *flags);
 

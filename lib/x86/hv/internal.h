@@ -19,9 +19,12 @@
 #define HV_XCR0_KNOWN	(BITS(7, 5) | BITS(2, 0) | BIT(9))
 #define HV_XSS_KNOWN	BITS(12, 11)
 
-/* Around a run: the registers are this vCPU's. */
+/* On this processor: nobody's values are in the registers. */
+void hv_fpu_start(void);
+/* For a run: the registers are this vCPU's. */
 void hv_fpu_load(struct hv_vcpu *vcpu);
-void hv_fpu_leave(struct hv_vcpu *vcpu);
+/* What of this vCPU is in the registers is not wanted any more. */
+void hv_fpu_forget(struct hv_vcpu *vcpu);
 void hv_fpu_reset(struct hv_vcpu *vcpu);
 /* PKRU, wherever it is now. */
 u32 hv_pkru(const struct hv_vcpu *vcpu);

@@ -38,8 +38,15 @@ struct hv_mmu {
 	bool (*supported)(void);
 	/* Takes what it needs from vm->pool, fewer than min_pages. -ENOMEM. */
 	int (*create)(struct hv_vm *vm);
-	/* A new vCPU; its VMCS is loaded and has the core's controls: adds the MMU's own. -ENOMEM. */
+	/* Gives back all that it has, also where create() has failed; there are no vCPUs any more. */
+	void (*destroy)(struct hv_vm *vm);
+	/*
+	 * A new vCPU; its VMCS is loaded and has the core's controls: adds the MMU's own. -ENOMEM, with nothing
+	 * taken.
+	 */
 	int (*create_vcpu)(struct hv_vcpu *vcpu);
+	/* The vCPU goes, with its VMCS loaded for the last time: gives back what that took. */
+	void (*destroy_vcpu)(struct hv_vcpu *vcpu);
 	/*
 	 * An exit that the MMU has asked for: an EPT violation, or a page fault, which the exception
 	 * bitmap selects.

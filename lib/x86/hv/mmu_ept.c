@@ -105,6 +105,21 @@ static void forget_all(struct hv_vm *vm)
 	flush(vm);
 }
 
+/* 31.4.3.4: what is cached of the tables goes before their pages are used for something else. */
+static void destroy(struct hv_vm *vm)
+{
+	if (!vm->ept.root)
+		return;
+	forget_all(vm);
+	hv_pool_give(&vm->pool, vm->ept.root);
+}
+
+static void destroy_vcpu(struct hv_vcpu *vcpu)
+{
+	if (vcpu->mmu_data)
+		hv_pool_give(&vcpu->vm->pool, vcpu->mmu_data);
+}
+
 /* Whether a page of `level` can map `gpa` as the slot has it: both sides must fit. */
 static bool fits(const struct hv_slot *slot, u64 gpa, enum paging_level level)
 {
@@ -328,7 +343,9 @@ static enum hv_mmu_fault fault(struct hv_vcpu *vcpu)
 	.min_pages = 16,								\
 	.supported = supported,								\
 	.create = create_it,								\
+	.destroy = destroy,								\
 	.create_vcpu = create_vcpu,							\
+	.destroy_vcpu = destroy_vcpu,							\
 	.fault = fault,									\
 	.resumed = resumed,								\
 	.drain = drain,									\

@@ -44,6 +44,17 @@ static int create(struct hv_vm *vm)
 	return result;
 }
 
+/* What the processor has cached of the tables goes before their pages are used for something else. */
+static void destroy(struct hv_vm *vm)
+{
+	if (!vm->mmu_data)
+		return;
+	shadow_free_all(vm);
+	shadow_of(vm)->stale = true;
+	shadow_settle(vm);
+	shadow_destroy(vm);
+}
+
 static int create_vcpu(struct hv_vcpu *vcpu)
 {
 	struct shadow *shadow = shadow_of(vcpu->vm);
@@ -66,6 +77,23 @@ static int create_vcpu(struct hv_vcpu *vcpu)
 		vmcs_put(VIRTUAL_PROCESSOR_IDENTIFIER, VPID);
 	}
 	return 0;
+}
+
+/* The last one takes its place. */
+static void destroy_vcpu(struct hv_vcpu *vcpu)
+{
+	struct shadow *shadow = shadow_of(vcpu->vm);
+	struct shadow_vcpu *own = vcpu->mmu_data, *last = &shadow->vcpus[shadow->vcpu_count - 1];
+
+	/* A right that one instruction was lent is not for the others. */
+	if (own->steps)
+		shadow_step_over(vcpu);
+	if (own->root)
+		shadow_at(shadow, own->root)->roots--;
+	hv_pool_give(&vcpu->vm->pool, own->nothing);
+	*own = *last;
+	own->vcpu->mmu_data = own;
+	shadow->vcpu_count--;
 }
 
 /* --- roots -------------------------------------------------------------------------------- */
@@ -259,7 +287,9 @@ const struct hv_mmu hv_mmu_shadow = {
 	.cr0_always = CR0_PE | CR0_PG | CR0_WP,
 	.supported = supported,
 	.create = create,
+	.destroy = destroy,
 	.create_vcpu = create_vcpu,
+	.destroy_vcpu = destroy_vcpu,
 	.fault = shadow_fault,
 	.registers = registers,
 	.invlpg = invalidate,

@@ -120,6 +120,8 @@ static inline struct shadow *shadow_of(struct hv_vm *vm)
 
 /* Takes what every VM needs from the pool. -ENOMEM. */
 int shadow_create(struct hv_vm *vm);
+/* Gives that back, however far shadow_create() has come; there are no tables any more. */
+void shadow_destroy(struct hv_vm *vm);
 
 shadow_key shadow_key_of(const struct shadow_role *role);
 enum paging_mode shadow_mode(const struct shadow_table *table);

@@ -256,6 +256,19 @@ static void give(struct hv_vm *vm, void *page)
 		hv_pool_give(&vm->pool, page);
 }
 
+void shadow_destroy(struct hv_vm *vm)
+{
+	struct shadow *shadow = shadow_of(vm);
+	u32 i;
+
+	for (i = 0; shadow->blocks && i < SHADOW_BLOCKS; i++)
+		give(vm, shadow->blocks[i]);
+	give(vm, shadow->blocks);
+	give(vm, shadow->mapped);
+	give(vm, shadow->buckets);
+	give(vm, shadow);
+}
+
 static void unhash(struct shadow *shadow, u32 number)
 {
 	u64 frame = SHADOW_KEY_FRAME(shadow_at(shadow, number)->key);

@@ -141,7 +141,7 @@ enum hv_operand hv_native_operand(const struct hv_instruction *insn, u32 *size)
 	}
 	if (insn->vex || !insn->has_modrm)
 		return HV_OPERAND_UNKNOWN;
-	if (insn->opcode >= 0xd8 && insn->opcode <= 0xdf)
+	if (hv_is_x87(insn))
 		return x87_operand(insn, size);
 	/* RSP is the core's own while the instruction runs. */
 	if (reg == GPR_RSP && has_register(insn))
@@ -229,6 +229,65 @@ asm(".pushsection .text\n"
     "popq %r15\n\tpopq %r14\n\tpopq %r13\n\tpopq %r12\n\tpopq %rbp\n\tpopq %rbx\n\t"
     "cld\n\tret\n\t.popsection");
 
+/* --- what x87 instructions leave behind ---------------------------------------------------------- */
+
+/*
+ * Volume 1, 10.5.1: with REX.W pointers have 64 bits, without it 32 and a selector. Who uses the upper half has no
+ * selectors, as with XSAVE.
+ */
+void hv_x87_save(struct hv_x87 *x87)
+{
+	asm volatile("fxsave64 (%0)" : : "r" (x87) : "memory");
+	x87->wide = (x87->instruction | x87->operand) >> 32;
+	if (!x87->wide)
+		asm volatile("fxsave (%0)" : : "r" (x87) : "memory");
+}
+
+void hv_x87_restore(const struct hv_x87 *x87)
+{
+	if (x87->wide)
+		asm volatile("fxrstor64 (%0)" : : "r" (x87) : "memory");
+	else
+		asm volatile("fxrstor (%0)" : : "r" (x87) : "memory");
+}
+
+bool hv_is_x87(const struct hv_instruction *insn)
+{
+	return !insn->vex && insn->opcode >= 0xd8 && insn->opcode <= 0xdf;
+}
+
+static bool is_in(u64 pointer, const void *start, u32 size)
+{
+	return (u32)pointer - (u32)(u64)start < size;
+}
+
+/*
+ * Volume 1, 8.1.8 x87 FPU Instruction and Operand (Data) Pointers: where this processor has noted the place of the
+ * code or the operand here, which is below 4 GBytes, it gets the guest's.
+ */
+static void hide(const struct native *native, const struct hv_instruction *insn)
+{
+	const u64 rip = vmcs_get(GUEST_RIP);
+	struct hv_x87 x87;
+
+	hv_x87_save(&x87);
+	if (!is_in(x87.instruction, native->code, sizeof(native->code)))
+		return;
+	x87.instruction = rip;
+	if (x87.opcode == ((insn->opcode & 7) << 8 | (insn->modrm & 0x38) | 5))
+		x87.opcode = (insn->opcode & 7) << 8 | insn->modrm;
+	if (is_in(x87.operand, native->operand, sizeof(native->operand)))
+		x87.operand = insn->offset;
+	x87.wide = (rip | x87.operand) >> 32;
+	if (!x87.wide) {
+		x87.instruction |= vmcs_get(GUEST_CS_SELECTOR) << 32;
+		x87.operand |= vmcs_get(GUEST_ES_SELECTOR + 2 * insn->segment) << 32;
+	}
+	hv_x87_restore(&x87);
+}
+
+/* --- running it ------------------------------------------------------------------------------------ */
+
 static void run(void *argument)
 {
 	struct native *native = argument;
@@ -253,6 +312,8 @@ bool hv_native_run(struct hv_vcpu *vcpu, const struct hv_instruction *insn, u8 *
 					    .has_error = frame->vector == VECTOR_GP };
 		return false;
 	}
+	if (hv_is_x87(insn))
+		hide(&native, insn);
 	memcpy(operand, native.operand, HV_NATIVE_SIZE);
 	*flags = (*flags & ~(u64)STATUS) | (native.flags & STATUS);
 	return true;

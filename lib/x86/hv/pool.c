@@ -30,3 +30,14 @@ void hv_pool_give(struct hv_pool *pool, void *page)
 	pool->first = page;
 	pool->left++;
 }
+
+void hv_pool_move(struct hv_pool *to, struct hv_pool *from, u64 pages)
+{
+	for (; pages; pages--) {
+		u64 *page = from->first;
+
+		from->first = (u64 *)page[0];
+		from->left--;
+		hv_pool_give(to, page);
+	}
+}

@@ -100,7 +100,6 @@ static void loop(struct hv_vcpu *vcpu)
 		next = enter_once(vcpu);
 	if (vcpu->vm->mmu->drain)
 		vcpu->vm->mmu->drain(vcpu);
-	hv_fpu_leave(vcpu);
 	swap_registers(vcpu);
 	vcpu->running = false;
 	/* 30.5.2: an exit leaves the limits at FFFFH. */

@@ -6,6 +6,8 @@
 #include "string.h"
 #include "vmx/guest.h"
 
+#define PAGES	3	/* of a vCPU, besides what the MMU takes for it */
+
 _Static_assert(sizeof(struct kvm_run) <= HV_PIO_OFFSET, "the data of I/O lies behind it");
 
 /* What the core intercepts, beyond what always exits; those that are missing are done without. */
@@ -108,35 +110,97 @@ void hv_vcpu_reset(struct hv_vcpu *vcpu, bool init)
 	hv_vcpu_set_regs(vcpu, &regs);
 }
 
-int hv_vcpu_create(struct hv_vm *vm, struct hv_vcpu *vcpu, u32 id)
+/* Rows create_vcpu.* of spec/kvm-ioctls.csv, in KVM's order. */
+static int check_id(const struct hv_vm *vm, u32 id)
+{
+	u32 i;
+
+	if (id >= HV_MAX_VCPU_ID || vm->vcpu_count == HV_MAX_VCPUS)
+		return -EINVAL;
+	for (i = 0; i < vm->vcpu_count; i++)
+		if (vm->vcpus[i]->id == id)
+			return -EEXIST;
+	return 0;
+}
+
+static int take_pages(struct hv_vcpu *vcpu)
+{
+	struct hv_pool *pool = &vcpu->vm->pool;
+
+	if (pool->left < PAGES)
+		return -ENOMEM;
+	vcpu->vmcs = hv_pool_take(pool);
+	vcpu->run = hv_pool_take(pool);
+	vcpu->fpu = hv_pool_take(pool);
+	return 0;
+}
+
+/*
+ * 27.11.1 Software Use of Virtual-Machine Control Structures: the processor may keep parts of a VMCS, and write
+ * them back at any time until VMCLEAR. Then it is memory like any other, and if it was current, none is.
+ */
+static void give_pages_back(struct hv_vcpu *vcpu)
+{
+	struct hv_pool *pool = &vcpu->vm->pool;
+
+	vmclear(physical(vcpu->vmcs));
+	hv_pool_give(pool, vcpu->vmcs);
+	hv_pool_give(pool, vcpu->run);
+	hv_pool_give(pool, vcpu->fpu);
+	memset(vcpu, 0, sizeof(*vcpu));
+}
+
+static int make_vmcs(struct hv_vcpu *vcpu)
 {
 	u32 revision = vmcs_revision();
-	int result;
 
-	if (vm->vcpu_count == HV_MAX_VCPUS)
-		return -ENOMEM;
-	memset(vcpu, 0, sizeof(*vcpu));
-	vcpu->vm = vm;
-	vcpu->id = id;
-	hv_cpuid_widths(vcpu);
-	vcpu->vmcs = hv_pool_take(&vm->pool);
-	vcpu->run = hv_pool_take(&vm->pool);
-	vcpu->fpu = hv_pool_take(&vm->pool);
-	if (!vcpu->vmcs || !vcpu->run || !vcpu->fpu)
-		return -ENOMEM;
 	memcpy(vcpu->vmcs, &revision, sizeof(revision));
 	if (vmclear(physical(vcpu->vmcs)) != OUTCOME_DONE)
 		return -EIO;
 	hv_load(vcpu);
-	result = fill_vmcs(vcpu);
+	return fill_vmcs(vcpu);
+}
+
+int hv_vcpu_create(struct hv_vm *vm, struct hv_vcpu *vcpu, u32 id)
+{
+	int result = check_id(vm, id);
+
 	if (result)
 		return result;
+	memset(vcpu, 0, sizeof(*vcpu));
+	vcpu->vm = vm;
+	vcpu->id = id;
+	hv_cpuid_widths(vcpu);
+	result = take_pages(vcpu);
+	if (result)
+		return result;
+	result = make_vmcs(vcpu);
+	if (result) {
+		give_pages_back(vcpu);
+		return result;
+	}
 	vcpu->apic_base = 0xfee00000 | APIC_BASE_ENABLE | (vm->vcpu_count ? 0 : APIC_BASE_BSP);
 	vcpu->mp_state = vm->irqchip && vm->vcpu_count ? KVM_MP_STATE_UNINITIALIZED :
 			 KVM_MP_STATE_RUNNABLE;
 	vm->vcpus[vm->vcpu_count++] = vcpu;
 	hv_vcpu_reset(vcpu, false);
 	return 0;
+}
+
+void hv_vcpu_destroy(struct hv_vcpu *vcpu)
+{
+	struct hv_vm *vm = vcpu->vm;
+	u32 i = 0;
+
+	while (vm->vcpus[i] != vcpu)
+		i++;
+	/* The others stay in the order in which they were made. */
+	for (vm->vcpu_count--; i < vm->vcpu_count; i++)
+		vm->vcpus[i] = vm->vcpus[i + 1];
+	hv_fpu_forget(vcpu);
+	hv_load(vcpu);
+	vm->mmu->destroy_vcpu(vcpu);
+	give_pages_back(vcpu);
 }
 
 /* --- general registers ------------------------------------------------------------ */

@@ -24,6 +24,7 @@ void hv_start(void *page)
 	memset(page, 0, PAGE_SIZE);
 	memcpy(page, &revision, sizeof(revision));
 	REQUIRE(vmxon(physical(page)), OUTCOME_DONE);
+	hv_fpu_start();
 }
 
 static bool is_supported(void)
@@ -32,17 +33,23 @@ static bool is_supported(void)
 	       control_allowed(CONTROL_ENTRY_LOAD_IA32_PAT);
 }
 
-int hv_vm_create(struct hv_vm *vm, const struct hv_mmu *mmu, void *pages, u64 size)
+int hv_vm_create(struct hv_vm *vm, const struct hv_mmu *mmu, struct hv_pool *lender, u64 pages)
 {
+	int result;
+
 	if (!is_supported() || !mmu->supported())
 		return -EOPNOTSUPP;
-	if (size / PAGE_SIZE < mmu->min_pages)
+	if (pages < mmu->min_pages || pages > lender->left)
 		return -ENOMEM;
 	memset(vm, 0, sizeof(*vm));
 	vm->mmu = mmu;
 	vm->timer_shift = FIELD(capabilities()->misc, 4, 0);
-	hv_pool_init(&vm->pool, pages, size);
-	return mmu->create(vm);
+	vm->lender = lender;
+	hv_pool_move(&vm->pool, lender, pages);
+	result = mmu->create(vm);
+	if (result)
+		hv_vm_destroy(vm);
+	return result;
 }
 
 struct hv_slot *hv_slot_at(struct hv_vm *vm, u64 gpa)
@@ -234,6 +241,20 @@ int hv_vm_set_memory(struct hv_vm *vm, const struct kvm_userspace_memory_region 
 		stop_log(vm, slot);
 	*slot = changed;
 	return 0;
+}
+
+/* Each part gives back what it has taken, so that a page that is lost shows: the lender has one less. */
+void hv_vm_destroy(struct hv_vm *vm)
+{
+	u32 i;
+
+	while (vm->vcpu_count)
+		hv_vcpu_destroy(vm->vcpus[vm->vcpu_count - 1]);
+	for (i = 0; i < HV_MAX_SLOTS; i++)
+		stop_log(vm, &vm->slots[i]);
+	vm->mmu->destroy(vm);
+	hv_pool_move(vm->lender, &vm->pool, vm->pool.left);
+	memset(vm, 0, sizeof(*vm));
 }
 
 int hv_vm_create_irqchip(struct hv_vm *vm)
