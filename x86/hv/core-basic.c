@@ -197,21 +197,13 @@ CASE(unknown_msr_is_gp, PROVES("guest-instructions:msr.unknown_wr"), NEEDS(BOX_N
 	EXPECT_VECTOR(&box, VECTOR_GP);
 }
 
-static void ask_for_msrs(void)
-{
-	const struct kvm_enable_cap cap = {
-		.cap = KVM_CAP_X86_USER_SPACE_MSR, .args = { KVM_MSR_EXIT_REASON_UNKNOWN } };
-
-	REQUIRE_EQ(hv_vm_enable_cap(&box.vm, &cap), 0);
-}
-
 CASE(unknown_msr_for_user_space, PROVES("kvm-exits:29", "kvm-exits:30"), NEEDS(BOX_NEEDS))
 {
 	struct kvm_run *run;
 
 	box_start(&box, &unknown_msr_guest);
 	run = box.vcpu.run;
-	ask_for_msrs();
+	REQUIRE_EQ(box_enable(&box, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_UNKNOWN), 0);
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_X86_WRMSR);
 	EXPECT_EQ(run->msr.index, 0x4b564dff);
 	EXPECT_EQ(run->msr.data, 0x200000001);
@@ -227,7 +219,7 @@ CASE(unknown_msr_for_user_space, PROVES("kvm-exits:29", "kvm-exits:30"), NEEDS(B
 CASE(user_space_refuses_an_msr, PROVES("kvm-exits:30"), NEEDS(BOX_NEEDS))
 {
 	box_start(&box, &unknown_msr_guest);
-	ask_for_msrs();
+	REQUIRE_EQ(box_enable(&box, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_UNKNOWN), 0);
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_X86_WRMSR);
 	box.vcpu.run->msr.error = 1;
 	EXPECT_VECTOR(&box, VECTOR_GP);
@@ -303,16 +295,14 @@ static void illegal_cr(const struct case_def *this_case)
 	CASE_RUN(id, illegal_cr, PROVES(fact), NEEDS(BOX_NEEDS),		\
 		 ROW((&(const struct cr_row){ &guest, value })))
 
-CR_CASE(cr0_upper_half_is_gp, write_cr0_guest, BIT(32) | CR0_PG | CR0_PE,
-	"paging:cr0.upper");
+CR_CASE(cr0_upper_half_is_gp, write_cr0_guest, BIT(32) | CR0_PG | CR0_PE, "paging:cr0.upper");
 CR_CASE(cr0_pg_without_pe_is_gp, write_cr0_guest, CR0_PG, "paging:mode.pg_without_pe");
 CR_CASE(cr0_nw_without_cd_is_gp, write_cr0_guest, CR0_NW | CR0_PG | CR0_PE,
 	"paging:cr0.nw_without_cd");
 CR_CASE(cr0_without_pg_in_64_bit_mode_is_gp, write_cr0_guest, CR0_PE, "paging:mode.pg_clear_64");
 CR_CASE(cr3_reserved_is_gp, write_cr3_guest, BIT(62), "paging:cr3.ia32e.reserved");
 CR_CASE(cr4_reserved_is_gp, write_cr4_guest, CR4_PAE | BIT(31), "paging:cr4.reserved");
-CR_CASE(cr4_vmxe_is_gp, write_cr4_guest, CR4_PAE | CR4_VMXE,
-	"paging:cr4.feature_absent");
+CR_CASE(cr4_vmxe_is_gp, write_cr4_guest, CR4_PAE | CR4_VMXE, "paging:cr4.feature_absent");
 CR_CASE(cr4_smep_that_cpuid_lacks_is_gp, write_cr4_guest, CR4_PAE | CR4_SMEP,
 	"paging:cr4.feature_absent");
 CR_CASE(cr4_without_pae_in_64_bit_mode_is_gp, write_cr4_guest, 0, "paging:mode.pae_clear_lma");
@@ -411,24 +401,23 @@ CASE(contradicting_sregs_are_refused,
      PROVES("kvm-ioctls:sregs.bad_cr4", "kvm-ioctls:sregs.bad_lma", "kvm-ioctls:sregs.lma_nopg",
 	    "kvm-ioctls:sregs.cr0_pg_nope", "kvm-ioctls:sregs.cr3"), NEEDS(BOX_NEEDS))
 {
-	struct kvm_sregs good, bad;
+	static const struct {
+		u64 cr0, cr3, cr4;
+	} flips[] = {
+		{ .cr4 = BIT(31) }, { .cr4 = CR4_PAE }, { .cr0 = CR0_PG }, { .cr0 = CR0_PE },
+		{ .cr3 = BIT(62) },
+	};
+	u32 i;
 
 	box_start(&box, &cpuid_guest);
-	good = bad = box_sregs(&box);
-	bad.cr4 |= BIT(31);
-	EXPECT_EQ(hv_vcpu_set_sregs(&box.vcpu, &bad), -EINVAL);
-	bad = good;
-	bad.cr4 &= ~(u64)CR4_PAE;
-	EXPECT_EQ(hv_vcpu_set_sregs(&box.vcpu, &bad), -EINVAL);
-	bad = good;
-	bad.cr0 &= ~(u64)CR0_PG;
-	EXPECT_EQ(hv_vcpu_set_sregs(&box.vcpu, &bad), -EINVAL);
-	bad = good;
-	bad.cr0 &= ~(u64)CR0_PE;
-	EXPECT_EQ(hv_vcpu_set_sregs(&box.vcpu, &bad), -EINVAL);
-	bad = good;
-	bad.cr3 |= BIT(62);
-	EXPECT_EQ(hv_vcpu_set_sregs(&box.vcpu, &bad), -EINVAL);
+	for (i = 0; i < ARRAY_SIZE(flips); i++) {
+		struct kvm_sregs bad = box_sregs(&box);
+
+		bad.cr0 ^= flips[i].cr0;
+		bad.cr3 ^= flips[i].cr3;
+		bad.cr4 ^= flips[i].cr4;
+		EXPECT_EQ(hv_vcpu_set_sregs(&box.vcpu, &bad), -EINVAL);
+	}
 	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
 }
 
@@ -472,16 +461,12 @@ BOX_GUEST_64(hypercall_guest,
 CASE(hypercall_for_user_space, PROVES("kvm-exits:3", "kvm-ioctls:enablecap.hypercall"),
      NEEDS(BOX_NEEDS))
 {
-	const struct kvm_enable_cap cap = { .cap = KVM_CAP_EXIT_HYPERCALL,
-					    .args = { BIT(KVM_HC_MAP_GPA_RANGE) } };
-	const struct kvm_enable_cap unknown = { .cap = KVM_CAP_EXIT_HYPERCALL,
-						.args = { BIT(13) } };
 	struct kvm_run *run;
 
 	box_start(&box, &hypercall_guest);
 	run = box.vcpu.run;
-	EXPECT_EQ(hv_vm_enable_cap(&box.vm, &unknown), -EINVAL);
-	REQUIRE_EQ(hv_vm_enable_cap(&box.vm, &cap), 0);
+	EXPECT_EQ(box_enable(&box, KVM_CAP_EXIT_HYPERCALL, BIT(13)), -EINVAL);
+	REQUIRE_EQ(box_enable(&box, KVM_CAP_EXIT_HYPERCALL, BIT(KVM_HC_MAP_GPA_RANGE)), 0);
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HYPERCALL);
 	EXPECT_EQ(run->hypercall.nr, KVM_HC_MAP_GPA_RANGE);
 	EXPECT_EQ(run->hypercall.args[0], 0x5000);

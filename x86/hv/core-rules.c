@@ -144,14 +144,12 @@ BOX_GUEST_64(hypercall_guest, "vmcall\n\t mov %rax, 0xa000\n\t ud2");
 /* What comes of it is in memory: with CPL = 3 the guest has no HLT. */
 static void refused_hypercall(const struct case_def *this_case)
 {
-	const struct kvm_enable_cap cap = { .cap = KVM_CAP_EXIT_HYPERCALL,
-					    .args = { BIT(KVM_HC_MAP_GPA_RANGE) } };
 	const struct hypercall *row = this_case->row;
 	struct kvm_sregs sregs;
 	struct kvm_regs regs;
 
 	box_start(&box, &hypercall_guest);
-	REQUIRE_EQ(hv_vm_enable_cap(&box.vm, &cap), 0);
+	REQUIRE_EQ(box_enable(&box, KVM_CAP_EXIT_HYPERCALL, BIT(KVM_HC_MAP_GPA_RANGE)), 0);
 	sregs = box_sregs(&box);
 	sregs.cs.dpl = sregs.ss.dpl = row->cpl;
 	sregs.cs.selector |= row->cpl;

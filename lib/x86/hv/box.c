@@ -135,28 +135,30 @@ void box_add_vcpu(struct box *box, struct hv_vcpu *vcpu, u32 id)
 	REQUIRE_EQ(hv_vcpu_set_sregs(vcpu, &first), 0);
 }
 
-u8 *box_add_memory(struct box *box, u32 slot, u64 gpa, u64 size, u32 flags)
+static void add_slot(struct box *box, u32 slot, u64 gpa, u64 size, u32 flags, const u8 *memory)
 {
-	u8 *memory = pages_alloc(size, PAGE_SIZE);
 	const struct kvm_userspace_memory_region region = {
 		.slot = slot, .flags = flags, .guest_phys_addr = gpa, .memory_size = size,
 		.userspace_addr = physical(memory),
 	};
 
 	REQUIRE_EQ(hv_vm_set_memory(&box->vm, &region), 0);
+}
+
+u8 *box_add_memory(struct box *box, u32 slot, u64 gpa, u64 size, u32 flags)
+{
+	u8 *memory = pages_alloc(size, PAGE_SIZE);
+
+	add_slot(box, slot, gpa, size, flags, memory);
 	return memory;
 }
 
-static void start(struct box *box, const struct hv_mmu *mmu, u32 pages, bool apic,
-		  const struct box_guest *guest)
+void box_make(struct box *box, const struct hv_mmu *mmu, bool apic, const struct box_guest *guest)
 {
-	u64 size = pages * PAGE_SIZE;
-
-	hv_pool_init(&box->pool, pages_alloc(size, PAGE_SIZE), size);
-	REQUIRE_EQ(hv_vm_create(&box->vm, mmu, &box->pool, pages), 0);
+	REQUIRE_EQ(hv_vm_create(&box->vm, mmu, &box->pool, box->pool.left), 0);
 	if (apic)
 		REQUIRE_EQ(hv_vm_create_irqchip(&box->vm), 0);
-	box->memory = box_add_memory(box, BOX_SLOT, 0, BOX_SIZE, 0);
+	add_slot(box, BOX_SLOT, 0, BOX_SIZE, 0, box->memory);
 	REQUIRE_EQ(hv_vcpu_create(&box->vm, &box->vcpu, 0), 0);
 	set_default_cpuid(box);
 	write_handlers(box);
@@ -165,6 +167,16 @@ static void start(struct box *box, const struct hv_mmu *mmu, u32 pages, bool api
 	memcpy(box->memory + BOX_GDT, this_cpu()->gdt, GDT_SIZE);
 	memcpy(box->memory + BOX_CODE, guest->start, guest->end - guest->start);
 	set_state(box, guest->bits);
+}
+
+static void start(struct box *box, const struct hv_mmu *mmu, u32 pages, bool apic,
+		  const struct box_guest *guest)
+{
+	u64 size = pages * PAGE_SIZE;
+
+	hv_pool_init(&box->pool, pages_alloc(size, PAGE_SIZE), size);
+	box->memory = pages_alloc(BOX_SIZE, PAGE_SIZE);
+	box_make(box, mmu, apic, guest);
 }
 
 void box_start_on(struct box *box, const struct hv_mmu *mmu, u32 pages,
@@ -183,6 +195,13 @@ void box_start_with_apic(struct box *box, const struct box_guest *guest)
 {
 	hv_start(page_alloc());
 	start(box, &hv_mmu_ept, BOX_POOL, true, guest);
+}
+
+int box_enable(struct box *box, u32 cap, u64 argument)
+{
+	const struct kvm_enable_cap enable = { .cap = cap, .args = { argument } };
+
+	return hv_vm_enable_cap(&box->vm, &enable);
 }
 
 u32 box_run(struct box *box)

@@ -53,7 +53,10 @@ struct box {
 #define BOX_GUEST_32(name, text)	BOX_GUEST(name, 32, text)
 #define BOX_GUEST_16(name, text)	BOX_GUEST(name, 16, text)
 
-/* What cases with a box need; those with a guest that begins without paging; those with page-modification logging. */
+/*
+ * What cases with a box need; those with a guest that begins without paging; those with
+ * page-modification logging.
+ */
 #define BOX_NEEDS	VMX, EPT, EPT_CAP(INVEPT), ENTRY_CTL(LOAD_IA32_EFER),	\
 			ENTRY_CTL(LOAD_IA32_PAT)
 #define BOX_NEEDS_UNPAGED	BOX_NEEDS, PROC2(UNRESTRICTED_GUEST)
@@ -70,15 +73,26 @@ void box_start_on(struct box *box, const struct hv_mmu *mmu, u32 pages,
 		  const struct box_guest *guest);
 /* As box_start(), with local APICs: hv_vm_create_irqchip(). */
 void box_start_with_apic(struct box *box, const struct box_guest *guest);
+/*
+ * The same again and again: with all pages of box->pool, and BOX_SIZE zero bytes at box->memory,
+ * both of which the caller has made. hv_vm_destroy(&box->vm) gives the pages back.
+ */
+void box_make(struct box *box, const struct hv_mmu *mmu, bool apic, const struct box_guest *guest);
 
 /* Runs the vCPU: KVM_EXIT_... An error of the call fails and ends the case. */
 u32 box_run(struct box *box);
 
-/* Another vCPU, with the CPUID table, segments and control registers of the first; the caller's general registers. */
+/*
+ * Another vCPU, with the CPUID table, segments and control registers of the first; the caller's
+ * general registers.
+ */
 void box_add_vcpu(struct box *box, struct hv_vcpu *vcpu, u32 id);
 
 /* Another slot, of `size` bytes of new memory at `gpa`; returns the memory. */
 u8 *box_add_memory(struct box *box, u32 slot, u64 gpa, u64 size, u32 flags);
+
+/* KVM_ENABLE_CAP with one argument: what the call returns. */
+int box_enable(struct box *box, u32 cap, u64 argument);
 
 struct kvm_regs box_regs(struct box *box);
 struct kvm_sregs box_sregs(struct box *box);

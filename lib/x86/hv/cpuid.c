@@ -5,9 +5,9 @@
 #define XSAVES	BIT(3)	/* of leaf DH, subleaf 1, EAX */
 
 /*
- * Guests ask often, and a table has some sixty entries. The first entry of each leaf is found by the
- * leaf; and if that is for one subleaf only, the others are in lists by leaf and subleaf, in the order
- * of the table. An entry for all subleaves is in the list of subleaf 0.
+ * Guests ask often, and a table has some sixty entries. The first entry of each leaf is found by
+ * the leaf; and if that is for one subleaf only, the others are in lists by leaf and subleaf, in
+ * the order of the table. An entry for all subleaves is in the list of subleaf 0.
  */
 static u32 hash(u32 leaf, u32 subleaf)
 {

@@ -153,25 +153,42 @@ u64 hv_cr4_allowed(const struct hv_vcpu *vcpu)
 
 /* --- PAE paging: 5.4.1 PDPTE Registers --------------------------------------------------- */
 
-static bool uses_pdptes(const struct hv_vcpu *vcpu, u64 cr0, u64 cr4)
+static bool uses_pdptes(u64 efer, u64 cr0, u64 cr4)
 {
-	return cr0 & CR0_PG && cr4 & CR4_PAE && !(hv_efer(vcpu) & EFER_LME);
+	return cr0 & CR0_PG && cr4 & CR4_PAE && !(efer & EFER_LME);
+}
+
+/* What is no memory has none that are present. False: one is illegal. */
+static bool read_pdptes(const struct hv_vcpu *vcpu, u64 cr3, u64 pdptes[4])
+{
+	const u8 *memory = hv_memory(vcpu->vm, cr3 & BITS(31, 5), 4 * sizeof(pdptes[0]), false);
+	u32 i;
+
+	for (i = 0; i < 4; i++) {
+		pdptes[i] = memory ? ((const u64 *)memory)[i] : 0;
+		if (pdptes[i] & 1 && pdptes[i] & PDPTE_RESERVED(vcpu->widths.physical))
+			return false;
+	}
+	return true;
+}
+
+bool hv_pdptes_are_legal(const struct hv_vcpu *vcpu, const struct kvm_sregs *sregs)
+{
+	u64 pdptes[4];
+
+	return !uses_pdptes(sregs->efer, sregs->cr0, sregs->cr4) ||
+	       read_pdptes(vcpu, sregs->cr3, pdptes);
 }
 
 bool hv_load_pdptes(struct hv_vcpu *vcpu, u64 cr0, u64 cr4)
 {
-	u64 pdptes[4] = { 0 };
-	u8 *memory;
+	u64 pdptes[4];
 	u32 i;
 
-	if (!uses_pdptes(vcpu, cr0, cr4))
+	if (!uses_pdptes(hv_efer(vcpu), cr0, cr4))
 		return true;
-	memory = hv_memory(vcpu->vm, hv_cr3(vcpu) & BITS(31, 5), sizeof(pdptes), false);
-	if (memory)
-		memcpy(pdptes, memory, sizeof(pdptes));
-	for (i = 0; i < 4; i++)
-		if (pdptes[i] & 1 && pdptes[i] & PDPTE_RESERVED(vcpu->widths.physical))
-			return false;
+	if (!read_pdptes(vcpu, hv_cr3(vcpu), pdptes))
+		return false;
 	for (i = 0; i < 4; i++)
 		put_pdpte(vcpu, i, pdptes[i]);
 	return true;

@@ -4,6 +4,8 @@
 #define DR7_ENABLED(dr7, n)	((dr7) >> 2 * (n) & 3)
 #define DR7_KIND(dr7, n)	((dr7) >> (16 + 4 * (n)) & 3)
 #define DR7_LENGTH(dr7, n)	((dr7) >> (18 + 4 * (n)) & 3)
+#define DR7_GD			BIT(13)
+#define DR6_REPORTED		(BITS(3, 0) | BITS(15, 13))
 enum { KIND_EXECUTE, KIND_WRITE, KIND_IO, KIND_READ_WRITE };
 
 /* GUEST_PENDING_DEBUG_EXCEPTIONS: Table 27-4. */
@@ -58,6 +60,16 @@ u64 hv_breakpoints(const struct hv_vcpu *vcpu, enum hv_break access, u64 address
 			hits |= BIT(i);
 	}
 	return hits;
+}
+
+/*
+ * 20.2.3 Debug Status Register (DR6), 30.1: an exit in place of a debug exception has not changed
+ * DR6 and DR7; the exit qualification says what it would have put there.
+ */
+void hv_note_debug_exception(void)
+{
+	write_dr6((read_dr6() & ~BITS(3, 0)) | (vmcs_get(EXIT_QUALIFICATION) & DR6_REPORTED));
+	vmcs_put(GUEST_DR7, vmcs_get(GUEST_DR7) & ~(u64)DR7_GD);
 }
 
 void hv_add_pending_debug(u64 hits)

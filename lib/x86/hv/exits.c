@@ -85,6 +85,32 @@ enum hv_next hv_exit_external_interrupt(struct hv_vcpu *vcpu)
 	return hv_user(vcpu, KVM_EXIT_INTR, NULL);
 }
 
+/*
+ * Debug exceptions and alignment checks are intercepted, though they are the guest's: their
+ * delivery can cause the next one, by a breakpoint on the vector table or a stack that is not
+ * aligned, and so on for ever, with no instruction between them at which the processor would look
+ * for another reason to exit. Here it ends with the slice.
+ */
+static enum hv_next deliver_again(struct hv_vcpu *vcpu, u64 event)
+{
+	u8 vector = FIELD(event, 7, 0);
+	u64 flags = vmcs_get(GUEST_RFLAGS);
+
+	if (FIELD(event, 10, 8) != HV_EVENT_HARDWARE_EXCEPTION) {
+		vcpu->event = (struct hv_event){
+			.id = HV_EVENT(FIELD(event, 10, 8), vector),
+			.length = vmcs_get(VM_EXIT_INSTRUCTION_LENGTH),
+		};
+		return HV_GUEST;
+	}
+	if (vector == VECTOR_DB)
+		hv_note_debug_exception();
+	hv_inject(vcpu, (struct hv_fault){ .vector = vector, .has_error = vector == VECTOR_AC });
+	/* 30.3.3: RF is as the processor would have pushed it, which for a trap is not 1. */
+	vmcs_put(GUEST_RFLAGS, flags);
+	return vcpu->vm->irqchip ? hv_exit_preemption_timer(vcpu) : HV_GUEST;
+}
+
 /* A page fault that the MMU has asked for, or an NMI of the host: its handler gets it. */
 enum hv_next hv_exit_exception_or_nmi(struct hv_vcpu *vcpu)
 {
@@ -99,6 +125,8 @@ enum hv_next hv_exit_exception_or_nmi(struct hv_vcpu *vcpu)
 	}
 	if (FIELD(event, 10, 8) != HV_EVENT_NMI && hv_debug_wants(vcpu, FIELD(event, 7, 0)))
 		return hv_debug_exception(vcpu, FIELD(event, 7, 0));
+	if (FIELD(event, 7, 0) == VECTOR_DB || FIELD(event, 7, 0) == VECTOR_AC)
+		return deliver_again(vcpu, event);
 	if (FIELD(event, 10, 8) != HV_EVENT_NMI)
 		return hv_internal_error(vcpu, KVM_INTERNAL_ERROR_SIMUL_EX, &event, 1);
 	asm volatile("int $2" : : : "memory");
@@ -155,41 +183,47 @@ enum hv_next hv_exit_mwait(struct hv_vcpu *vcpu)
 
 /* --- hypercalls --------------------------------------------------------------------- */
 
-static int complete_hypercall(struct hv_vcpu *vcpu)
+/* KVM's hypercalls: outside of 64-bit mode the halves above bit 31 are not there. */
+static u64 hypercall_value(const struct hv_vcpu *vcpu, u64 value)
 {
-	vcpu->state.regs.rax = vcpu->run->hypercall.ret;
-	hv_skip_exiting(vcpu);
-	return 0;
+	return hv_in_64_bit_mode(vcpu) ? value : value & BITS(31, 0);
 }
 
 static enum hv_next hypercall_result(struct hv_vcpu *vcpu, s64 result)
 {
-	vcpu->state.regs.rax = result;
+	vcpu->state.regs.rax = hypercall_value(vcpu, result);
 	hv_skip_exiting(vcpu);
 	return HV_GUEST;
+}
+
+static int complete_hypercall(struct hv_vcpu *vcpu)
+{
+	hypercall_result(vcpu, vcpu->run->hypercall.ret);
+	return 0;
 }
 
 enum hv_next hv_exit_vmcall(struct hv_vcpu *vcpu)
 {
 	const struct general_registers *regs = &vcpu->state.regs;
 	struct kvm_run *run = vcpu->run;
-	u64 gpa = regs->rbx, size = regs->rcx * PAGE_SIZE;
+	u64 number = hypercall_value(vcpu, regs->rax), gpa = hypercall_value(vcpu, regs->rbx);
+	u64 pages = hypercall_value(vcpu, regs->rcx), size = pages * PAGE_SIZE;
 
 	/* A guest that knows of no hypervisor sees a processor without VMX operation. */
 	if (!hv_guest_has(vcpu, FEATURE_HYPERVISOR))
 		return hv_exit_ud(vcpu);
 	if (hv_cpl())
 		return hypercall_result(vcpu, -KVM_EPERM);
-	if (regs->rax != KVM_HC_MAP_GPA_RANGE ||
+	if (number != KVM_HC_MAP_GPA_RANGE ||
 	    !(vcpu->vm->user_space_hypercall >> KVM_HC_MAP_GPA_RANGE & 1))
 		return hypercall_result(vcpu, -KVM_ENOSYS);
 	/* No page, too many, or beyond the last address. */
-	if (gpa & ~PAGE_MASK || size / PAGE_SIZE != regs->rcx || gpa + size <= gpa)
+	if (gpa & ~PAGE_MASK || size / PAGE_SIZE != pages || gpa + size <= gpa)
 		return hypercall_result(vcpu, -KVM_EINVAL);
-	run->hypercall.nr = regs->rax;
+	run->hypercall.nr = number;
 	run->hypercall.args[0] = gpa;
-	run->hypercall.args[1] = regs->rcx;
-	run->hypercall.args[2] = regs->rdx;
+	run->hypercall.args[1] = pages;
+	run->hypercall.args[2] = hypercall_value(vcpu, regs->rdx);
 	run->hypercall.ret = 0;
 	run->hypercall.longmode = hv_in_64_bit_mode(vcpu);
 	return hv_user(vcpu, KVM_EXIT_HYPERCALL, complete_hypercall);
@@ -198,8 +232,8 @@ enum hv_next hv_exit_vmcall(struct hv_vcpu *vcpu)
 /* --- memory ----------------------------------------------------------------------------- */
 
 /*
- * 30.2.3: an IRET that exited has ended the blocking of NMIs, and will be executed again. The NMI that
- * waits for its end must not come before.
+ * 30.2.3: an IRET that exited has ended the blocking of NMIs, and will be executed again. The NMI
+ * that waits for its end must not come before.
  */
 static void block_nmis_again(const struct hv_vcpu *vcpu, u64 information)
 {

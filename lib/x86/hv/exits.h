@@ -27,10 +27,12 @@ enum hv_next hv_internal_error(struct hv_vcpu *vcpu, u32 suberror, const u64 *va
 enum hv_next hv_user(struct hv_vcpu *vcpu, u32 reason, int (*complete)(struct hv_vcpu *vcpu));
 
 /*
- * Guest debugging by user space, guest_debug.c: the guest has made a step, which is an exit to user space if
- * that wants steps; or it has run into a breakpoint.
+ * Guest debugging by user space, guest_debug.c: the guest has made a step, which is an exit to user
+ * space if that wants steps; or it has run into a breakpoint.
  */
 enum hv_next hv_debug_stepped(struct hv_vcpu *vcpu);
+/* The guest's own DR0 to DR3 and DR7 are as after a reset; user space's breakpoints stay. */
+void hv_debug_reset(struct hv_vcpu *vcpu);
 /* Exits by the monitor trap flag, for one or both of them. */
 enum hv_steps { HV_STEPS_FOR_DEBUGGER = 1, HV_STEPS_FOR_MMU = 2 };
 void hv_want_steps(struct hv_vcpu *vcpu, enum hv_steps who, bool on);
@@ -44,6 +46,10 @@ void hv_trace_note(struct hv_vcpu *vcpu, const struct hv_trace_entry *entry);
 enum hv_break { HV_BREAK_READ, HV_BREAK_WRITE, HV_BREAK_IO, HV_BREAK_EXECUTE };
 u64 hv_breakpoints(const struct hv_vcpu *vcpu, enum hv_break kind, u64 address, u32 size);
 void hv_add_pending_debug(u64 hits);
+/*
+ * A debug exception has exited, and will be the guest's: DR6 and DR7 as its delivery leaves them.
+ */
+void hv_note_debug_exception(void);
 
 /* The instruction that exited, or was emulated, is done: RIP, interrupt shadow, single step. */
 void hv_skip(struct hv_vcpu *vcpu, u64 length);

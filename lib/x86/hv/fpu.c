@@ -1,6 +1,7 @@
 /*
  * The registers of FPU, SSE and XSAVE. The core itself uses none of them, so they stay in the
- * processor when a vCPU stops, until another one runs, of this VM or any other, or user space asks for them.
+ * processor when a vCPU stops, until another one runs, of this VM or any other, or user space asks
+ * for them.
  */
 #include "cpu/safe.h"
 #include "hv/internal.h"
@@ -123,14 +124,17 @@ u32 hv_pkru(const struct hv_vcpu *vcpu)
 
 	if (owner() == vcpu)
 		return read_pkru();
-	/* Volume 1, 13.4.2 XSAVE Header: a component that is not in XSTATE_BV is in its initial state. */
+	/*
+	 * Volume 1, 13.4.2 XSAVE Header: a component that is not in XSTATE_BV is in its initial
+	 * state.
+	 */
 	memcpy(&in_use, vcpu->fpu + 512, sizeof(in_use));
 	if (in_use >> PKRU_COMPONENT & 1 && offset && offset <= HV_XSAVE_SIZE - sizeof(pkru))
 		memcpy(&pkru, vcpu->fpu + offset, sizeof(pkru));
 	return pkru;
 }
 
-/* --- for user space: struct kvm_fpu, and Table 10-2 of volume 1, Format of an FXSAVE Area --------- */
+/* --- for user space: struct kvm_fpu, and Table 10-2 of volume 1, Format of an FXSAVE Area ----- */
 
 enum { AT_FCW = 0, AT_FSW = 2, AT_FTW = 4, AT_FOP = 6, AT_FIP = 8, AT_FDP = 16, AT_ST = 32,
        AT_XMM = 160, AT_XSTATE_BV = 512 };

@@ -1,8 +1,8 @@
 /*
  * KVM_SET_GUEST_DEBUG. A single step is one by the monitor trap flag (28.5.2 Monitor Trap Flag), so
- * that the guest's RFLAGS.TF stays its own; breakpoints are the processor's, whose exceptions exit. While user
- * space has breakpoints in DR0 to DR3 and DR7, the guest's MOV to and from debug registers exits and works on
- * values that are kept here.
+ * that the guest's RFLAGS.TF stays its own; breakpoints are the processor's, whose exceptions exit.
+ * While user space has breakpoints in DR0 to DR3 and DR7, the guest's MOV to and from debug
+ * registers exits and works on values that are kept here.
  */
 #include "hv/internal.h"
 #include "string.h"
@@ -46,6 +46,17 @@ static void use_breakpoints(struct hv_vcpu *vcpu, const __u64 *regs)
 	}
 }
 
+void hv_debug_reset(struct hv_vcpu *vcpu)
+{
+	if (vcpu->guest_debug.control & KVM_GUESTDBG_USE_HW_BP) {
+		memset(vcpu->guest_debug.dr, 0, sizeof(vcpu->guest_debug.dr));
+		vcpu->guest_debug.dr7 = DR7_FIXED;
+		return;
+	}
+	memset(vcpu->dr, 0, sizeof(vcpu->dr));
+	vmcs_put(GUEST_DR7, DR7_FIXED);
+}
+
 void hv_want_steps(struct hv_vcpu *vcpu, enum hv_steps who, bool on)
 {
 	vcpu->steps = on ? vcpu->steps | who : vcpu->steps & ~who;
@@ -68,7 +79,6 @@ int hv_vcpu_set_guest_debug(struct hv_vcpu *vcpu, const struct kvm_guest_debug *
 	vcpu->guest_debug.control = control;
 	hv_want_steps(vcpu, HV_STEPS_FOR_DEBUGGER, step);
 	set_control(vcpu, CONTROL_PROC1_MOV_DR_EXITING, hardware);
-	intercept(VECTOR_DB, hardware);
 	intercept(VECTOR_BP, control & KVM_GUESTDBG_USE_SW_BP);
 	return 0;
 }

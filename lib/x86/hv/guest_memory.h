@@ -17,7 +17,10 @@ void hv_mark_dirty(struct hv_slot *slot, u64 gpa);
 /* For walk(): the guest's registers; its memory, where what is no memory reads as all ones. */
 void hv_walk_cpu(const struct hv_vcpu *vcpu, struct walk_cpu *cpu);
 walk_read hv_walk_read;
-/* Sets the accessed and dirty flags of a translation (5.8); false: an entry has changed, walk again. */
+/*
+ * Sets the accessed and dirty flags of a translation (5.8); false: an entry has changed, walk
+ * again.
+ */
 bool hv_set_flags(struct hv_vcpu *vcpu, const struct walk_result *result);
 
 /* Linear to guest-physical address for an access at the guest's CPL; false: `fault`. */

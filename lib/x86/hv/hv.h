@@ -19,8 +19,8 @@
  * Guest memory is what the slots say and nothing else: whatever a guest does, the core reads and
  * writes only inside of them on its behalf.
  *
- * Limits: with hv_mmu_ept, guests without paging need "unrestricted guest". Whoever calls hv_vcpu_run() must not use the registers of FPU and SSE, which
- * stay the guest's. One processor.
+ * Limits: with hv_mmu_ept, guests without paging need "unrestricted guest". Whoever calls
+ * hv_vcpu_run() must not use the registers of FPU and SSE, which stay the guest's. One processor.
  */
 #ifndef HV_HV_H
 #define HV_HV_H
@@ -175,17 +175,19 @@ void hv_start(void *page);
 /* --- VM: vm.c ----------------------------------------------------------------- */
 
 /*
- * Makes an empty VM that lives in `pages` pages, which `lender` lends it for as long as it exists: at least
- * mmu->min_pages; for each vCPU three more, four with page-modification logging; and for dirty logs
- * what those take. When the MMU's tables have used all of them up, they are made anew.
- * -ENOMEM: too few, or more than the lender has; -EOPNOTSUPP: this processor cannot. Then nothing is lent.
+ * Makes an empty VM that lives in `pages` pages, which `lender` lends it for as long as it exists:
+ * at least mmu->min_pages; for each vCPU three more, four with page-modification logging; and for
+ * dirty logs what those take. When the MMU's tables have used all of them up, they are made anew.
+ * -ENOMEM: too few, or more than the lender has; -EOPNOTSUPP: this processor cannot. Then nothing
+ * is lent.
  */
 int hv_vm_create(struct hv_vm *vm, const struct hv_mmu *mmu, struct hv_pool *lender, u64 pages);
 
 /*
- * The VM with all its vCPUs is gone, and its pages are the lender's again. It must have been made, and none of its
- * vCPUs may be running. Whoever uses the memory of a VM, or of a vCPU, for something else without this lets the
- * processor write there later: its VMCS, and the registers of FPU and SSE.
+ * The VM with all its vCPUs is gone, and its pages are the lender's again. It must have been made,
+ * and none of its vCPUs may be running. Whoever uses the memory of a VM, or of a vCPU, for
+ * something else without this lets the processor write there later: its VMCS, and the registers of
+ * FPU and SSE.
  */
 void hv_vm_destroy(struct hv_vm *vm);
 
@@ -211,14 +213,15 @@ int hv_vm_enable_cap(struct hv_vm *vm, const struct kvm_enable_cap *cap);
 /* --- vCPU: vcpu.c, sregs.c, msr.c, cpuid.c, inject.c, fpu.c, mp.c, guest_debug.c - */
 
 /*
- * A vCPU as after a reset; `id` is its APIC ID. -EINVAL: HV_MAX_VCPUS are there, or the id is not below
- * HV_MAX_VCPU_ID; -EEXIST: the id is in use; -ENOMEM. Then nothing is taken from the VM's pages.
+ * A vCPU as after a reset; `id` is its APIC ID. -EINVAL: HV_MAX_VCPUS are there, or the id is not
+ * below HV_MAX_VCPU_ID; -EEXIST: the id is in use; -ENOMEM. Then nothing is taken from the VM's
+ * pages.
  */
 int hv_vcpu_create(struct hv_vm *vm, struct hv_vcpu *vcpu, u32 id);
 
 /*
- * The vCPU is gone, and its pages are the VM's again; `vcpu` can be used for another one. KVM has no such call: there
- * vCPUs go with the VM.
+ * The vCPU is gone, and its pages are the VM's again; `vcpu` can be used for another one. KVM has
+ * no such call: there vCPUs go with the VM.
  */
 void hv_vcpu_destroy(struct hv_vcpu *vcpu);
 
@@ -236,8 +239,8 @@ int hv_vcpu_set_fpu(struct hv_vcpu *vcpu, const struct kvm_fpu *fpu);
 int hv_vcpu_get_mp_state(struct hv_vcpu *vcpu, struct kvm_mp_state *state);
 int hv_vcpu_set_mp_state(struct hv_vcpu *vcpu, const struct kvm_mp_state *state);
 /*
- * KVM_SET_GUEST_DEBUG: KVM_GUESTDBG_SINGLESTEP, _USE_HW_BP, _USE_SW_BP. -EINVAL for others; -EOPNOTSUPP where the
- * processor cannot.
+ * KVM_SET_GUEST_DEBUG: KVM_GUESTDBG_SINGLESTEP, _USE_HW_BP, _USE_SW_BP. -EINVAL for others;
+ * -EOPNOTSUPP where the processor cannot.
  */
 int hv_vcpu_set_guest_debug(struct hv_vcpu *vcpu, const struct kvm_guest_debug *debug);
 /* The number of entries done: fewer than asked for where one is refused. */
@@ -258,8 +261,8 @@ int hv_vcpu_translate(struct hv_vcpu *vcpu, struct kvm_translation *translation)
 
 /*
  * KVM_RUN: runs the guest until something is left for user space, which vcpu->run says. -EINTR with
- * run->immediate_exit, after what the last exit left to do. -EAGAIN with a local APIC: it is halted,
- * or waits for a start-up IPI, and nothing has come.
+ * run->immediate_exit, after what the last exit left to do. -EAGAIN with a local APIC: it is
+ * halted, or waits for a start-up IPI, and nothing has come.
  */
 int hv_vcpu_run(struct hv_vcpu *vcpu);
 

@@ -227,6 +227,11 @@ int hv_vcpu_get_events(struct hv_vcpu *vcpu, struct kvm_vcpu_events *events)
 		.interrupt = { .injected = vcpu->interrupt_pending, .nr = vcpu->interrupt,
 			       .shadow = shadow },
 	};
+	/* Without it KVM_MP_STATE_SIPI_RECEIVED would not say where the vCPU starts. */
+	if (vcpu->start_pending) {
+		events->flags |= KVM_VCPUEVENT_VALID_SIPI_VECTOR;
+		events->sipi_vector = vcpu->start_vector;
+	}
 	if (!event->id)
 		return 0;
 	switch (type_of(event)) {
@@ -265,7 +270,8 @@ int hv_vcpu_set_events(struct hv_vcpu *vcpu, const struct kvm_vcpu_events *event
 	u8 shadow = events->interrupt.shadow;
 	u64 state;
 
-	if (events->flags & ~(u64)(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW))
+	if (events->flags & ~(u64)(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW |
+				   KVM_VCPUEVENT_VALID_SIPI_VECTOR))
 		return -EINVAL;
 	if (events->exception.injected &&
 	    (events->exception.nr > 31 || events->exception.nr == VECTOR_NMI))
@@ -287,6 +293,8 @@ int hv_vcpu_set_events(struct hv_vcpu *vcpu, const struct kvm_vcpu_events *event
 	}
 	if (events->flags & KVM_VCPUEVENT_VALID_NMI_PENDING)
 		vcpu->nmi_pending = events->nmi.pending;
+	if (events->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR && vcpu->vm->irqchip)
+		vcpu->start_vector = events->sipi_vector;
 	if (events->flags & KVM_VCPUEVENT_VALID_SHADOW)
 		state = (shadow & KVM_X86_SHADOW_INT_MOV_SS ? BLOCKING_BY_MOV_SS : 0) |
 			(shadow & KVM_X86_SHADOW_INT_STI ? BLOCKING_BY_STI : 0);

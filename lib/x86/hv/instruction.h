@@ -36,7 +36,8 @@ u64 hv_linear(const struct hv_vcpu *vcpu, u8 segment, u64 offset);
 
 /*
  * Volume 1, 3.3, and volume 3, 6.3 Limit Checking, 6.4 Type Checking: whether `size` bytes at
- * `offset` are in the segment and may be accessed so. False: `fault`. 64-bit mode checks nothing here.
+ * `offset` are in the segment and may be accessed so. False: `fault`. 64-bit mode checks nothing
+ * here.
  */
 bool hv_check_segment(const struct hv_vcpu *vcpu, u8 segment, u64 offset, u32 size, bool write,
 		      struct hv_fault *fault);
@@ -58,8 +59,8 @@ bool hv_native_run(struct hv_vcpu *vcpu, const struct hv_instruction *instructio
 		   u64 *flags, struct hv_fault *fault);
 
 /*
- * x87 instructions change more than general registers: what an instruction that will be executed once more must
- * find as it was. Volume 1, Table 10-2, Format of an FXSAVE Area.
+ * x87 instructions change more than general registers: what an instruction that will be executed
+ * once more must find as it was. Volume 1, Table 10-2, Format of an FXSAVE Area.
  */
 struct hv_x87 {
 	u16 control, status;

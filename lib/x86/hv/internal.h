@@ -1,6 +1,6 @@
 /*
- * What the files of the core share with each other and with nobody else: the headers below by theme, and here
- * the registers of the guest and who else may run.
+ * What the files of the core share with each other and with nobody else: the headers below by
+ * theme, and here the registers of the guest and who else may run.
  */
 #ifndef HV_INTERNAL_H
 #define HV_INTERNAL_H
@@ -83,6 +83,8 @@ void hv_registers_changed(struct hv_vcpu *vcpu);
 u64 hv_cr4_allowed(const struct hv_vcpu *vcpu);
 /* PAE paging: the PDPTE registers from memory; false when they are illegal, and not loaded. */
 bool hv_load_pdptes(struct hv_vcpu *vcpu, u64 cr0, u64 cr4);
+/* Whether those that such registers lead to could be loaded. */
+bool hv_pdptes_are_legal(const struct hv_vcpu *vcpu, const struct kvm_sregs *sregs);
 
 enum hv_msr_result { HV_MSR_DONE, HV_MSR_UNKNOWN, HV_MSR_INVALID };
 enum hv_msr_result hv_msr_get(struct hv_vcpu *vcpu, u32 index, u64 *value);
@@ -106,8 +108,8 @@ void hv_cpuid_restrict(struct kvm_cpuid_entry2 *entry);
 const struct kvm_cpuid_entry2 *hv_cpuid_entry(const struct hv_vcpu *vcpu, u32 leaf, u32 subleaf);
 
 /*
- * Chapter 4: a register that holds a base address takes one of the width that CPUID reports; an address
- * that is used, RIP too, must be of the width of the paging mode.
+ * Chapter 4: a register that holds a base address takes one of the width that CPUID reports; an
+ * address that is used, RIP too, must be of the width of the paging mode.
  */
 static inline bool hv_has_width(u64 address, u32 bits)
 {

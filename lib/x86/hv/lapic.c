@@ -381,7 +381,7 @@ bool hv_lapic_msr_write(struct hv_vcpu *vcpu, u32 msr, u64 value)
 	return true;
 }
 
-/* --- modes -------------------------------------------------------------------------------------- */
+/* --- modes ------------------------------------------------------------------------------------ */
 
 /* 13.12.5.1, in x2APIC mode: the ID and the logical ID that follows from it. */
 static void set_ids(struct hv_vcpu *vcpu)
@@ -405,19 +405,28 @@ void hv_lapic_reset(struct hv_vcpu *vcpu)
 	set_ids(vcpu);
 }
 
-bool hv_lapic_set_base(struct hv_vcpu *vcpu, u64 base)
+bool hv_lapic_is_base(const struct hv_vcpu *vcpu, u64 base)
 {
 	const struct kvm_cpuid_entry2 *features = hv_cpuid_entry(vcpu, 1, 0);
 	const u64 reserved = BITS(63, vcpu->widths.physical) | BIT(9) | BITS(7, 0);
+
+	/* What it has is good, also where its CPUID has become another one. */
+	if (base == vcpu->apic_base)
+		return true;
+	if (base & reserved || (base & APIC_BASE_X2APIC && !(base & APIC_BASE_ENABLE)))
+		return false;
+	return !(base & APIC_BASE_X2APIC) || (features && features->ecx & BIT(21));
+}
+
+bool hv_lapic_set_base(struct hv_vcpu *vcpu, u64 base, bool by_user_space)
+{
 	enum apic_mode before = FIELD(vcpu->apic_base, 11, 10), after = FIELD(base, 11, 10);
 
-	if (base & reserved)
-		return false;
-	if (base & APIC_BASE_X2APIC && !(features && features->ecx & BIT(21)))
+	if (!hv_lapic_is_base(vcpu, base))
 		return false;
 	/* Figure 13-27. */
-	if (after == 1 || (before == APIC_X2APIC && after == APIC_XAPIC) ||
-	    (before == APIC_DISABLED && after == APIC_X2APIC))
+	if (!by_user_space && ((before == APIC_X2APIC && after == APIC_XAPIC) ||
+			       (before == APIC_DISABLED && after == APIC_X2APIC)))
 		return false;
 	vcpu->apic_base = base;
 	if (!vcpu->vm->irqchip)

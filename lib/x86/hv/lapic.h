@@ -23,8 +23,12 @@ struct hv_lapic {
 /* As after a reset or INIT; IA32_APIC_BASE is not touched. */
 void hv_lapic_reset(struct hv_vcpu *vcpu);
 
-/* IA32_APIC_BASE: 13.12.5 x2APIC State Transitions. False: #GP(0). */
-bool hv_lapic_set_base(struct hv_vcpu *vcpu, u64 base);
+/*
+ * IA32_APIC_BASE: 13.12.5 x2APIC State Transitions. False: #GP(0). User space may make any
+ * transition, if only the value is one that the register can have: hv_lapic_is_base().
+ */
+bool hv_lapic_set_base(struct hv_vcpu *vcpu, u64 base, bool by_user_space);
+bool hv_lapic_is_base(const struct hv_vcpu *vcpu, u64 base);
 
 /* Whether `gpa` is in the page of this vCPU's registers, in xAPIC mode. */
 bool hv_lapic_at(const struct hv_vcpu *vcpu, u64 gpa);

@@ -1,7 +1,7 @@
 /*
  * An MMU: what makes the tables by which the processor reaches guest memory. One is EPT, the other
- * shadow paging. The core knows nothing of either but this table of functions; all of them get at
- * guest memory by hv_slot_at() and hv_memory() only.
+ * shadow paging. The core knows nothing of either but this table of functions; all of them have the
+ * places of guest memory from hv_slot_at() and hv_memory() only.
  *
  * The architectural registers of the guest are what hv_cr0(), hv_cr3(), hv_cr4(), hv_efer() and
  * hv_pdpte() say. What the VMCS holds instead is the MMU's business.
@@ -34,22 +34,26 @@ struct hv_mmu {
 	/* Bits that GUEST_CR4 never has, because the MMU does their work itself. */
 	u64 cr4_never;
 
+	/* Guest-physical addresses have so many bits at most: slots must be below. */
+	u32 (*gpa_bits)(void);
 	/* What it needs of this processor. */
 	bool (*supported)(void);
 	/* Takes what it needs from vm->pool, fewer than min_pages. -ENOMEM. */
 	int (*create)(struct hv_vm *vm);
-	/* Gives back all that it has, also where create() has failed; there are no vCPUs any more. */
+	/*
+	 * Gives back all that it has, also where create() has failed; there are no vCPUs any more.
+	 */
 	void (*destroy)(struct hv_vm *vm);
 	/*
-	 * A new vCPU; its VMCS is loaded and has the core's controls: adds the MMU's own. -ENOMEM, with nothing
-	 * taken.
+	 * A new vCPU; its VMCS is loaded and has the core's controls: adds the MMU's own. -ENOMEM,
+	 * with nothing taken.
 	 */
 	int (*create_vcpu)(struct hv_vcpu *vcpu);
 	/* The vCPU goes, with its VMCS loaded for the last time: gives back what that took. */
 	void (*destroy_vcpu)(struct hv_vcpu *vcpu);
 	/*
-	 * An exit that the MMU has asked for: an EPT violation, or a page fault, which the exception
-	 * bitmap selects.
+	 * An exit that the MMU has asked for: an EPT violation, or a page fault, which the
+	 * exception bitmap selects.
 	 */
 	enum hv_mmu_fault (*fault)(struct hv_vcpu *vcpu);
 	/* CR0, CR3, CR4, EFER or a PDPTE of the guest may have changed. NULL: nothing to do. */

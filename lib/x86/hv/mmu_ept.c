@@ -12,7 +12,8 @@
 #include "mmu/pages.h"
 
 #define ENTRIES		512
-#define GPA_END		BIT(48)		/* of a 4-level walk */
+#define GPA_BITS	48		/* of a 4-level walk */
+#define GPA_END		BIT(GPA_BITS)
 #define PML_ENTRIES	512
 #define PML_FIRST	(PML_ENTRIES - 1)	/* the index counts down */
 
@@ -39,6 +40,12 @@ static void flush(struct hv_vm *vm)
 
 	invept(single ? INVEPT_SINGLE_CONTEXT : INVEPT_ALL_CONTEXT,
 	       (struct invept_descriptor){ .eptp = single ? vm->ept.pointer : 0 });
+}
+
+/* 31.3.2: an address beyond MAXPHYADDR never gets as far as the EPT. */
+static u32 gpa_bits(void)
+{
+	return maxphyaddr() < GPA_BITS ? maxphyaddr() : GPA_BITS;
 }
 
 static bool supported(void)
@@ -161,8 +168,8 @@ static u64 *make_entry(struct hv_vm *vm, u64 gpa, enum paging_level level)
 }
 
 /*
- * A table may be where a large page is possible again, e.g. because logging has ended. What the processor has
- * cached of it goes before its page is used for something else.
+ * A table may be where a large page is possible again, e.g. because logging has ended. What the
+ * processor has cached of it goes before its page is used for something else.
  */
 static void drop_table(struct hv_vm *vm, u64 *entry, enum paging_level level)
 {
@@ -247,7 +254,10 @@ static bool processor_logs(void)
 	return vmcs_get(EPT_POINTER) & EPTP_ACCESSED_DIRTY;
 }
 
-/* 31.4.3.4: INVEPT when the flags come into use, because the processor may have cached without them. */
+/*
+ * 31.4.3.4: INVEPT when the flags come into use, because the processor may have cached without
+ * them.
+ */
 static void resumed(struct hv_vcpu *vcpu)
 {
 	struct hv_vm *vm = vcpu->vm;
@@ -284,8 +294,8 @@ static void drain(struct hv_vcpu *vcpu)
 
 /*
  * With accessed and dirty flags the processor uses paging structures of the guest as if it wrote to
- * them (31.3.3.2), so it cannot use those in a read-only slot, and does not tell a write of the guest from a
- * read. Such a VM goes back to write protection.
+ * them (31.3.3.2), so it cannot use those in a read-only slot, and does not tell a write of the
+ * guest from a read. Such a VM goes back to write protection.
  */
 static bool stop_pml(struct hv_vcpu *vcpu)
 {
@@ -306,10 +316,10 @@ static bool stop_pml(struct hv_vcpu *vcpu)
 #define VIOLATION_FINAL		BIT(8)	/* of the access itself, not of a paging structure */
 
 /*
- * A paging structure where no memory is, or none that can be written: the processor cannot use it, nor
- * does it tell what the access was. What hv_walk_read() gives for its entries decides, and the emulator
- * makes the access. Where it cannot, for it is a fetch or the delivery of an event, the guest at least has
- * the fault that those entries make; if they make none, the run ends.
+ * A paging structure where no memory is, or none that can be written: the processor cannot use it,
+ * nor does it tell what the access was. What hv_walk_read() gives for its entries decides, and the
+ * emulator makes the access. Where it cannot, for it is a fetch or the delivery of an event, the
+ * guest at least has the fault that those entries make; if they make none, the run ends.
  */
 static enum hv_mmu_fault table_without_memory(struct hv_vcpu *vcpu)
 {
@@ -341,6 +351,7 @@ static enum hv_mmu_fault fault(struct hv_vcpu *vcpu)
 #define EPT_MMU(title, create_it)	{						\
 	.name = title,									\
 	.min_pages = 16,								\
+	.gpa_bits = gpa_bits,								\
 	.supported = supported,								\
 	.create = create_it,								\
 	.destroy = destroy,								\

@@ -2,11 +2,11 @@
  * Shadow paging as an MMU of the core (hv/mmu.h), for processors without EPT: which tables a vCPU
  * uses, and the registers that go with them.
  *
- * CR0.PE and CR0.PG are always 1, as VMX wants it without "unrestricted guest" (26.8 Restrictions on
- * VMX Operation); a guest without paging has tables that map its memory to
- * itself, and one in real-address mode is in another mode besides (real.h). All page faults, MOV to and
- * from CR3 and INVLPG exit. Memory: what the VM's pool has; what does not fit into it any
- * more is made again when it is needed.
+ * CR0.PE and CR0.PG are always 1, as VMX wants it without "unrestricted guest" (26.8 Restrictions
+ * on VMX Operation); a guest without paging has tables that map its memory to itself, and one in
+ * real-address mode is in another mode besides (real.h). All page faults, MOV to and from CR3 and
+ * INVLPG exit. Memory: what the VM's pool has; what does not fit into it any more is made again
+ * when it is needed.
  */
 #include "cpu/features.h"
 #include "hv/mmu_shadow.h"
@@ -23,6 +23,12 @@ static const u32 top_level[PAGING_MODES] = {
 	[PAGING_OFF] = 2, [PAGING_32_BIT] = 2, [PAGING_PAE] = 3, [PAGING_4_LEVEL] = 4,
 	[PAGING_5_LEVEL] = 5,
 };
+
+/* What a paging-structure entry can hold: the processor never sees the guest's addresses. */
+static u32 gpa_bits(void)
+{
+	return 52;
+}
 
 static bool supported(void)
 {
@@ -44,7 +50,9 @@ static int create(struct hv_vm *vm)
 	return result;
 }
 
-/* What the processor has cached of the tables goes before their pages are used for something else. */
+/*
+ * What the processor has cached of the tables goes before their pages are used for something else.
+ */
 static void destroy(struct hv_vm *vm)
 {
 	if (!vm->mmu_data)
@@ -203,11 +211,11 @@ void shadow_load_root(struct hv_vcpu *vcpu, struct shadow_vcpu *own)
 	shadow->stale = true;
 }
 
-/* --- the guest's registers ---------------------------------------------------------------------- */
+/* --- the guest's registers -------------------------------------------------------------------- */
 
 /*
- * Bits of CR4 that would change what the tables of a guest without paging mean: 32-bit ones, of pages
- * for everybody, without keys.
+ * Bits of CR4 that would change what the tables of a guest without paging mean: 32-bit ones, of
+ * pages for everybody, without keys.
  */
 #define CR4_OF_PAGING	(CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_SMEP | CR4_SMAP)
 
@@ -254,7 +262,7 @@ static void resumed(struct hv_vcpu *vcpu)
 	shadow_settle(vcpu->vm);
 }
 
-/* --- slots ----------------------------------------------------------------------------------------- */
+/* --- slots ------------------------------------------------------------------------------------ */
 
 static void written(struct hv_vm *vm, u64 gpa, u32 size __maybe_unused)
 {
@@ -285,6 +293,7 @@ const struct hv_mmu hv_mmu_shadow = {
 	.owns_cr3 = true,
 	.cr0_owned = CR0_WP,
 	.cr0_always = CR0_PE | CR0_PG | CR0_WP,
+	.gpa_bits = gpa_bits,
 	.supported = supported,
 	.create = create,
 	.destroy = destroy,

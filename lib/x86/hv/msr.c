@@ -314,9 +314,7 @@ enum hv_msr_result hv_msr_set(struct hv_vcpu *vcpu, u32 index, u64 value, bool b
 	case OF_HOST:
 		return HV_MSR_INVALID;
 	case IS_APIC_BASE:
-		if (by_user_space)
-			vcpu->apic_base = value;
-		else if (!hv_lapic_set_base(vcpu, value))
+		if (!hv_lapic_set_base(vcpu, value, by_user_space))
 			return HV_MSR_INVALID;
 		break;
 	}

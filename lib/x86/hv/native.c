@@ -123,7 +123,10 @@ static enum hv_operand integer_operand(const struct hv_instruction *insn, u32 *s
 	}
 }
 
-/* Whether ModRM.reg is a register: with 0FBAH and one byte of opcode, but for IMUL, it is more of the opcode. */
+/*
+ * Whether ModRM.reg is a register: with 0FBAH and one byte of opcode, but for IMUL, it is more of
+ * the opcode.
+ */
 static bool has_register(const struct hv_instruction *insn)
 {
 	return insn->opcode > 0xff ? insn->opcode != 0x0fba :
@@ -152,8 +155,9 @@ enum hv_operand hv_native_operand(const struct hv_instruction *insn, u32 *size)
 /* --- execution ------------------------------------------------------------------------------ */
 
 /*
- * Code and operand in the stack frame: within 2 GBytes of each other, but not so near that a write to the operand
- * could be one to the code (11.1.3 Handling Self- and Cross-Modifying Code), which a processor must notice.
+ * Code and operand in the stack frame: within 2 GBytes of each other, but not so near that a write
+ * to the operand could be one to the code (11.1.3 Handling Self- and Cross-Modifying Code), which a
+ * processor must notice.
  */
 #define APART	256
 
@@ -229,11 +233,11 @@ asm(".pushsection .text\n"
     "popq %r15\n\tpopq %r14\n\tpopq %r13\n\tpopq %r12\n\tpopq %rbp\n\tpopq %rbx\n\t"
     "cld\n\tret\n\t.popsection");
 
-/* --- what x87 instructions leave behind ---------------------------------------------------------- */
+/* --- what x87 instructions leave behind ------------------------------------------------------- */
 
 /*
- * Volume 1, 10.5.1: with REX.W pointers have 64 bits, without it 32 and a selector. Who uses the upper half has no
- * selectors, as with XSAVE.
+ * Volume 1, 10.5.1: with REX.W pointers have 64 bits, without it 32 and a selector. Who uses the
+ * upper half has no selectors, as with XSAVE.
  */
 void hv_x87_save(struct hv_x87 *x87)
 {
@@ -262,8 +266,8 @@ static bool is_in(u64 pointer, const void *start, u32 size)
 }
 
 /*
- * Volume 1, 8.1.8 x87 FPU Instruction and Operand (Data) Pointers: where this processor has noted the place of the
- * code or the operand here, which is below 4 GBytes, it gets the guest's.
+ * Volume 1, 8.1.8 x87 FPU Instruction and Operand (Data) Pointers: where this processor has noted
+ * the place of the code or the operand here, which is below 4 GBytes, it gets the guest's.
  */
 static void hide(const struct native *native, const struct hv_instruction *insn)
 {
@@ -286,7 +290,7 @@ static void hide(const struct native *native, const struct hv_instruction *insn)
 	hv_x87_restore(&x87);
 }
 
-/* --- running it ------------------------------------------------------------------------------------ */
+/* --- running it ------------------------------------------------------------------------------- */
 
 static void run(void *argument)
 {

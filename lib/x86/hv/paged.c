@@ -262,7 +262,7 @@ void paged_invlpg(struct paged *paged, u64 linear)
 	run_program(paged, INVALIDATE, (struct kvm_regs){ .rdi = linear });
 }
 
-/* --- start --------------------------------------------------------------------------------------- */
+/* --- start ------------------------------------------------------------------------------------ */
 
 static void set_cpuid(struct paged *paged)
 {
@@ -342,7 +342,7 @@ void paged_start(struct paged *paged, const struct paged_mode *mode, const struc
 		run_program(paged, SET_PKRU, (struct kvm_regs){ .rax = mode->pkru });
 }
 
-/* --- an access ---------------------------------------------------------------------------------- */
+/* --- an access -------------------------------------------------------------------------------- */
 
 static u64 read_table(void *paged, u64 gpa, u32 size)
 {

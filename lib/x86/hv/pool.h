@@ -1,7 +1,7 @@
 /*
- * Pages for VMs, from memory that its owner lent: so the core's use is bounded. User space has a pool, which
- * several VMs may share; each of them takes its part at hv_vm_create(), has no page beyond it,
- * and gives it back at hv_vm_destroy().
+ * Pages for VMs, from memory that its owner lent: so the core's use is bounded. User space has a
+ * pool, which several VMs may share; each of them takes its part at hv_vm_create(), has no page
+ * beyond it, and gives it back at hv_vm_destroy().
  */
 #ifndef HV_POOL_H
 #define HV_POOL_H

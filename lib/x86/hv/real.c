@@ -10,7 +10,6 @@
 #define READ_EXECUTE_ACCESSED	11u
 #define HV_AR_DPL_3	BITS(6, 5)
 
-#define DR6_BITS	(BITS(3, 0) | BITS(15, 13))
 #define BLOCKING	(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)
 #define DEBUGCTL_BTF	BIT(1)
 #define PENDING_BITS	(BITS(3, 0) | HV_PENDING_BS)
@@ -281,15 +280,6 @@ bool hv_real_enter(struct hv_vcpu *vcpu, int *next)
 
 /* --- exceptions ------------------------------------------------------------------------------------- */
 
-/* 30.2.1: DR6 and DR7 are as before; what the exception would have put there is the qualification. */
-static void note_debug_exception(void)
-{
-	u64 qualification = vmcs_get(EXIT_QUALIFICATION) & DR6_BITS;
-
-	write_dr6((read_dr6() & ~(u64)BITS(3, 0)) | qualification);
-	vmcs_put(GUEST_DR7, vmcs_get(GUEST_DR7) & ~(u64)DR7_GD);
-}
-
 void hv_real_exception(struct hv_vcpu *vcpu, u64 event)
 {
 	u8 vector = FIELD(event, 7, 0);
@@ -315,7 +305,7 @@ void hv_real_exception(struct hv_vcpu *vcpu, u64 event)
 		return;
 	}
 	if (vector == VECTOR_DB)
-		note_debug_exception();
+		hv_note_debug_exception();
 	hv_inject(vcpu, (struct hv_fault){ .vector = vector });
 }
 

@@ -69,6 +69,11 @@ static bool is_consistent(const struct hv_vcpu *vcpu, const struct kvm_sregs *sr
 		return false;
 	if (sregs->cr4 & ~hv_cr4_allowed(vcpu) || sregs->efer & ~EFER_KNOWN || sregs->cr8 > 15)
 		return false;
+	/* 2.5: CR4.CET needs CR0.WP. */
+	if (sregs->cr4 & CR4_CET && !(sregs->cr0 & CR0_WP))
+		return false;
+	if (!hv_lapic_is_base(vcpu, sregs->apic_base) || !hv_pdptes_are_legal(vcpu, sregs))
+		return false;
 	if (paging && lme)
 		return sregs->cr4 & CR4_PAE && sregs->efer & EFER_LMA &&
 		       !(sregs->cr3 >> vcpu->widths.physical);
@@ -106,8 +111,9 @@ int hv_vcpu_set_sregs(struct hv_vcpu *vcpu, const struct kvm_sregs *sregs)
 	set_segment(SEGMENT_TR, &sregs->tr);
 	vcpu->cr2 = sregs->cr2;
 	vcpu->cr8 = vcpu->run->cr8 = sregs->cr8;
+	/* The task priority may be gone with the mode of the APIC. */
+	hv_lapic_set_base(vcpu, sregs->apic_base, true);
 	hv_lapic_set_cr8(vcpu, sregs->cr8);
-	vcpu->apic_base = sregs->apic_base;
 	hv_put_cr3(vcpu, sregs->cr3);
 	/* EFER first: what CR0 means depends on it. */
 	vcpu->efer = sregs->efer;

@@ -104,7 +104,9 @@ static int add(struct kvm_cpuid2 *table, u32 room, u32 leaf, u32 subleaf, bool l
 	};
 
 	hv_cpuid_restrict(&entry);
-	/* An entry that is not there answers zeros; leaf 7 says by its first whether it has more. */
+	/*
+	 * An entry that is not there answers zeros; leaf 7 says by its first whether it has more.
+	 */
 	if (subleaf && !(entry.eax | entry.ebx | entry.ecx | entry.edx))
 		return 0;
 	if (table->nent == room)

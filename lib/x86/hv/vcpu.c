@@ -56,6 +56,7 @@ static int fill_vmcs(struct hv_vcpu *vcpu)
 	}
 	if (vcpu->vm->irqchip)
 		vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
+	vmcs_put(EXCEPTION_BITMAP, BIT(VECTOR_DB) | BIT(VECTOR_AC));
 	vmcs_put(GUEST_IA32_DEBUGCTL, 0);
 	vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
 	vmcs_put(GUEST_INTERRUPTIBILITY_STATE, 0);
@@ -100,8 +101,7 @@ void hv_vcpu_reset(struct hv_vcpu *vcpu, bool init)
 		set_msrs(vcpu);
 	vmcs_put(GUEST_INTERRUPTIBILITY_STATE, 0);
 	vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
-	vmcs_put(GUEST_DR7, DR7_FIXED);
-	memset(vcpu->dr, 0, sizeof(vcpu->dr));
+	hv_debug_reset(vcpu);
 	vcpu->dr6 = DR6_FIXED;
 	vcpu->event = (struct hv_event){ 0 };
 	vcpu->nmi_pending = vcpu->interrupt_pending = false;
@@ -136,8 +136,9 @@ static int take_pages(struct hv_vcpu *vcpu)
 }
 
 /*
- * 27.11.1 Software Use of Virtual-Machine Control Structures: the processor may keep parts of a VMCS, and write
- * them back at any time until VMCLEAR. Then it is memory like any other, and if it was current, none is.
+ * 27.11.1 Software Use of Virtual-Machine Control Structures: the processor may keep parts of a
+ * VMCS, and write them back at any time until VMCLEAR. Then it is memory like any other, and if it
+ * was current, none is.
  */
 static void give_pages_back(struct hv_vcpu *vcpu)
 {

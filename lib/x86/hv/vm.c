@@ -229,6 +229,8 @@ int hv_vm_set_memory(struct hv_vm *vm, const struct kvm_userspace_memory_region 
 		return -EINVAL;
 	if (overlaps(vm, region))
 		return -EEXIST;
+	if ((region->guest_phys_addr + region->memory_size - 1) >> vm->mmu->gpa_bits())
+		return -EINVAL;
 	if (region->flags & KVM_MEM_LOG_DIRTY_PAGES && slot->dirty)
 		changed.dirty = slot->dirty;
 	else if (region->flags & KVM_MEM_LOG_DIRTY_PAGES)
@@ -243,7 +245,10 @@ int hv_vm_set_memory(struct hv_vm *vm, const struct kvm_userspace_memory_region 
 	return 0;
 }
 
-/* Each part gives back what it has taken, so that a page that is lost shows: the lender has one less. */
+/*
+ * Each part gives back what it has taken, so that a page that is lost shows: the lender has one
+ * less.
+ */
 void hv_vm_destroy(struct hv_vm *vm)
 {
 	u32 i;
