@@ -16,8 +16,6 @@
 
 BEFORE_EACH_CASE(vmx_start);
 
-#define S_CET_SH_STK_EN		BIT(0)
-#define S_CET_WR_SHSTK_EN	BIT(1)
 
 #define R	VIOLATION_READABLE
 #define W	VIOLATION_WRITABLE
@@ -59,7 +57,7 @@ static void start(struct ept_probe *probe, const struct shadow_access *row)
 	stack[16] = probe->page[16] = (u64)vmx_guest_done;
 	vmcs_set_control(CONTROL_ENTRY_LOAD_CET_STATE);
 	vmcs_set_control(CONTROL_EXIT_LOAD_CET_STATE);
-	vmwrite(GUEST_IA32_S_CET, S_CET_SH_STK_EN | S_CET_WR_SHSTK_EN);
+	vmwrite(GUEST_IA32_S_CET, CET_SH_STK_EN | CET_WR_SHSTK_EN);
 	vmwrite(GUEST_SSP, probe->linear + 16 * 8);
 	vmwrite(GUEST_IA32_INTERRUPT_SSP_TABLE_ADDR, 0);
 	vmwrite(HOST_IA32_S_CET, 0);

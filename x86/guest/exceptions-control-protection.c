@@ -11,8 +11,6 @@
 #include "mmu/pages.h"
 #include "mmu/probe.h"
 
-#define U_CET_SH_STK_EN		BIT(0)
-#define U_CET_ENDBR_EN		BIT(2)
 
 enum { CP_NEAR_RET = 1, CP_FAR_RET_OR_IRET, CP_ENDBRANCH, CP_RSTORSSP };
 
@@ -57,10 +55,10 @@ static void check_control_flow(const struct case_def *this_case)
 #define VIOLATES(id, need, fn, mode, error) \
 	CONTROL_FLOW(id, need, fn, mode, OUTCOME_FAULT(VECTOR_CP, error))
 
-CONTROL_FLOW(near_return_to_the_caller, CET_SS, return_as_called, U_CET_SH_STK_EN, OUTCOME_DONE);
-VIOLATES(near_return_elsewhere, CET_SS, return_elsewhere, U_CET_SH_STK_EN, CP_NEAR_RET);
-VIOLATES(far_return_elsewhere, CET_SS, far_return_elsewhere, U_CET_SH_STK_EN, CP_FAR_RET_OR_IRET);
-VIOLATES(rstorssp_without_a_token, CET_SS, restore_without_token, U_CET_SH_STK_EN, CP_RSTORSSP);
-CONTROL_FLOW(call_of_endbranch, CET_IBT, return_as_called, U_CET_ENDBR_EN, OUTCOME_DONE);
-VIOLATES(call_of_something_else, CET_IBT, no_endbranch, U_CET_ENDBR_EN, CP_ENDBRANCH);
+CONTROL_FLOW(near_return_to_the_caller, CET_SS, return_as_called, CET_SH_STK_EN, OUTCOME_DONE);
+VIOLATES(near_return_elsewhere, CET_SS, return_elsewhere, CET_SH_STK_EN, CP_NEAR_RET);
+VIOLATES(far_return_elsewhere, CET_SS, far_return_elsewhere, CET_SH_STK_EN, CP_FAR_RET_OR_IRET);
+VIOLATES(rstorssp_without_a_token, CET_SS, restore_without_token, CET_SH_STK_EN, CP_RSTORSSP);
+CONTROL_FLOW(call_of_endbranch, CET_IBT, return_as_called, CET_ENDBR_EN, OUTCOME_DONE);
+VIOLATES(call_of_something_else, CET_IBT, no_endbranch, CET_ENDBR_EN, CP_ENDBRANCH);
 CONTROL_FLOW(returns_without_shadow_stack, CET_SS, far_return_elsewhere, 0, OUTCOME_DONE);

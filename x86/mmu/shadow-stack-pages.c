@@ -16,8 +16,6 @@
 #include "mmu/probe.h"
 
 #define PAGE_FAULT(error)	OUTCOME_FAULT(VECTOR_PF, error)
-#define U_CET_SH_STK_EN		BIT(0)
-#define U_CET_WR_SHSTK_EN	BIT(1)
 
 #define SHADOW_STACK		(PTE_P | PTE_A | PTE_D)		/* R/W = 0 */
 #define CONTENT			0x1122334455667788ull
@@ -59,7 +57,7 @@ struct page_row {
 };
 
 #define AT_CPL_3(...)	ROW((&(const struct page_row){ __VA_ARGS__ }))
-#define WRSS_ON		.u_cet = U_CET_SH_STK_EN | U_CET_WR_SHSTK_EN
+#define WRSS_ON		.u_cet = CET_SH_STK_EN | CET_WR_SHSTK_EN
 
 static void access_at_cpl_3(const struct case_def *this_case)
 {
@@ -92,7 +90,7 @@ SS_CASE(wrss_to_a_supervisor_page, "us_mismatch", .flags = SHADOW_STACK, WRSS_ON
 SS_CASE(wrss_to_an_absent_page, "np", .flags = 0, WRSS_ON,
 	.code = wrss_here, .outcome = PAGE_FAULT(PF_WR | PF_US | PF_SS));
 SS_CASE(wrss_that_is_not_enabled, "wrss_disabled", .flags = SHADOW_STACK | PTE_US,
-	.u_cet = U_CET_SH_STK_EN, .code = wrss_here, .outcome = OUTCOME_UD);
+	.u_cet = CET_SH_STK_EN, .code = wrss_here, .outcome = OUTCOME_UD);
 SS_CASE(store_to_a_shadow_stack_page, "ordinary_write", .flags = SHADOW_STACK | PTE_US, WRSS_ON,
 	.code = store_here, .outcome = PAGE_FAULT(PF_P | PF_WR | PF_US));
 SS_CASE(load_from_a_shadow_stack_page, "ordinary_read", .flags = SHADOW_STACK | PTE_US, WRSS_ON,

@@ -83,7 +83,6 @@ CASE(reason_after_a_failed_entry, PROVES("host-and-exit:exit.reason.bit31"), NEE
 
 #define SHADOW_STACKS	UNMAPPED_ADDRESS	/* linear: a page, and the one behind it */
 #define TOKEN		(SHADOW_STACKS + PAGE_SIZE)
-#define CET_SH_STK_EN	BIT(0)
 
 /*
  * 5.6: a supervisor page that is dirty and not writable. The guest's tables, and the first page of

@@ -100,6 +100,7 @@ static const struct {
 	{ SWEEP_PKE, .cr4 = CR4_PKE, .feature = FEATURE_PKU },
 	{ SWEEP_PKS, .cr4 = CR4_PKS, .feature = FEATURE_PKS },
 	{ SWEEP_PSE, .cr4 = CR4_PSE, .feature = FEATURE_PSE },
+	{ SWEEP_CET, .cr4 = CR4_CET, .feature = FEATURE_CET_SS },
 };
 
 static u64 supported_switches(void)
@@ -144,6 +145,8 @@ static void enter_state(struct sweep *sweep, const struct walk_cpu *begin, u64 c
 		cpu->efer |= switches[i].efer;
 		cpu->rflags |= switches[i].rflags;
 	}
+	if (chosen & SWEEP_CET)
+		wrmsr(IA32_U_CET, CET_SH_STK_EN | CET_WR_SHSTK_EN);
 	/* mmu/sweep_legacy.c has its own way there. */
 	if (sweep_is_legacy(sweep->row))
 		return;

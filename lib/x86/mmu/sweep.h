@@ -42,16 +42,19 @@
 #define SWEEP_KEYS_1	BIT(8)		/* these two: which of four values PKRU and IA32_PKRS have */
 #define SWEEP_KEYS_2	BIT(9)
 #define SWEEP_PSE	BIT(10)		/* CR4.PSE */
+#define SWEEP_CET	BIT(11)		/* CR4.CET, with all of CPL 3's shadow stack; wants SWEEP_WP */
 
 enum sweep_kind {
 	SWEEP_READ,			/* MOV from memory */
 	SWEEP_WRITE,			/* MOV to memory */
 	SWEEP_EXCHANGE,			/* XCHG: read and written, which counts as a write */
 	SWEEP_FETCH,			/* CALL of two instructions that return a number */
+	SWEEP_WRSS,			/* WRSS: a user shadow-stack write, for CPL 3 with SWEEP_CET */
+	SWEEP_WRUSS,			/* WRUSS: the same, for CPL 0 with SWEEP_CET */
 	SWEEP_KINDS,
 };
 
-#define SWEEP_ALL_KINDS	(BIT(SWEEP_KINDS) - 1)
+#define SWEEP_ALL_KINDS	(BIT(SWEEP_FETCH + 1) - 1)	/* that need no feature */
 #define SWEEP_LEVELS	LEVEL_PML5E
 
 struct sweep_row;

@@ -24,6 +24,8 @@ SWEEP_LOOP(prefix##read);						\
 SWEEP_LOOP(prefix##write);						\
 SWEEP_LOOP(prefix##exchange);						\
 SWEEP_LOOP(prefix##fetch);						\
+SWEEP_LOOP(prefix##wrss);						\
+SWEEP_LOOP(prefix##wruss);						\
 static const struct {							\
 	const u8 *start, *at, *next;					\
 } loops[SWEEP_KINDS] = {						\
@@ -31,6 +33,8 @@ static const struct {							\
 	[SWEEP_WRITE] = { prefix##write, prefix##write_at, prefix##write_next }, \
 	[SWEEP_EXCHANGE] = { prefix##exchange, prefix##exchange_at, prefix##exchange_next }, \
 	[SWEEP_FETCH] = { prefix##fetch, prefix##fetch_at, prefix##fetch_next }, \
+	[SWEEP_WRSS] = { prefix##wrss, prefix##wrss_at, prefix##wrss_next }, \
+	[SWEEP_WRUSS] = { prefix##wruss, prefix##wruss_at, prefix##wruss_next }, \
 }
 
 /* What differs between an access and the model. */

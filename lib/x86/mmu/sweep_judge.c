@@ -176,6 +176,23 @@ static void plan(struct sweep *sweep)
 
 /* --- judge ------------------------------------------------------------------- */
 
+static const struct {
+	const char *name;
+	struct walk_access access;	/* but for its address */
+} kinds[SWEEP_KINDS] = {
+	[SWEEP_READ] = { "read", { .kind = ACCESS_READ } },
+	[SWEEP_WRITE] = { "write", { .kind = ACCESS_WRITE } },
+	[SWEEP_EXCHANGE] = { "exchange", { .kind = ACCESS_WRITE } },
+	[SWEEP_FETCH] = { "fetch", { .kind = ACCESS_FETCH } },
+	[SWEEP_WRSS] = { "wrss", { .kind = ACCESS_WRITE, .shadow_stack = true } },
+	[SWEEP_WRUSS] = { "wruss", { .kind = ACCESS_WRITE, .shadow_stack = true, .wruss = true } },
+};
+
+static bool is_write(enum sweep_kind kind)
+{
+	return kinds[kind].access.kind == ACCESS_WRITE;
+}
+
 struct judged {
 	struct sweep *sweep;
 	u32 slot;
@@ -260,7 +277,7 @@ static void judge_data(struct judged *judged, const struct sweep_record *record,
 		value ^= change;
 	if (done && sweep->kind == SWEEP_FETCH)
 		value = RETURNED_BEFORE(slot) | (value & ~sweep->access_mask);
-	if (done && (sweep->kind == SWEEP_WRITE || sweep->kind == SWEEP_EXCHANGE))
+	if (done && is_write(sweep->kind))
 		data ^= change;
 	if (record->value != value)
 		mismatch(judged, ASPECT_VALUE, value, record->value);
@@ -294,18 +311,15 @@ static void judge_entries(struct judged *judged, const struct walk_result *resul
 
 static void judge_slot(struct sweep *sweep, u32 slot)
 {
-	static const enum access kinds[SWEEP_KINDS] = {
-		[SWEEP_READ] = ACCESS_READ, [SWEEP_WRITE] = ACCESS_WRITE,
-		[SWEEP_EXCHANGE] = ACCESS_WRITE, [SWEEP_FETCH] = ACCESS_FETCH,
-	};
 	struct sweep_record *record = &sweep->record[slot];
 	struct judged judged = { .sweep = sweep, .slot = slot,
 				 .level = sweep->entries.top + 1 };
-	const struct walk_access access = { .address = record->linear, .kind = kinds[sweep->kind] };
+	struct walk_access access = kinds[sweep->kind].access;
 	outcome_t expected = OUTCOME_DONE, got = outcome_of(record);
 	struct walk_result result;
 	bool done;
 
+	access.address = record->linear;
 	walk_into(&sweep->cpu, &access, read_planned, &judged, &result);
 	done = result.kind == WALK_DONE;
 	if (!done)
@@ -345,15 +359,13 @@ static const struct bit_name entry_bits[] = {
 static const struct bit_name switch_names[] = {
 	{ SWEEP_WP, "WP" }, { SWEEP_NXE, "NXE" }, { SWEEP_SMEP, "SMEP" }, { SWEEP_SMAP, "SMAP" },
 	{ SWEEP_AC, "AC" }, { SWEEP_PGE, "PGE" }, { SWEEP_PKE, "PKE" }, { SWEEP_PKS, "PKS" },
-	{ SWEEP_PSE, "PSE" }, { 0, NULL },
+	{ SWEEP_PSE, "PSE" }, { SWEEP_CET, "CET" }, { 0, NULL },
 };
 
 static const char *const level_names[] = {
 	[LEVEL_PTE] = "PTE", [LEVEL_PDE] = "PDE", [LEVEL_PDPTE] = "PDPTE", [LEVEL_PML4E] = "PML4E",
 	[LEVEL_PML5E] = "PML5E",
 };
-
-static const char *const kinds[SWEEP_KINDS] = { "read", "write", "exchange", "fetch" };
 
 /* Everything that a case of its own needs: state, access, entries from the top. */
 static void describe(char *to, size_t size, const struct sweep *sweep,
@@ -368,7 +380,7 @@ static void describe(char *to, size_t size, const struct sweep *sweep,
 	n = format(to, size, "%s of %s at CPL %u of %#lx; ",
 		   m->aspect < ASPECT_ENTRY ? aspects[m->aspect] :
 					      level_names[m->aspect - ASPECT_ENTRY],
-		   kinds[m->kind], m->cpl, m->linear);
+		   kinds[m->kind].name, m->cpl, m->linear);
 	n += format(to + n, size - n, "switches %s",
 		    format_bits(words, sizeof(words), m->switches & ~(SWEEP_KEYS_1 | SWEEP_KEYS_2),
 				switch_names));
@@ -427,7 +439,7 @@ static void way_of(char *to, size_t size, const struct sweep_mismatch *m)
 	char expected[40], got[40];
 	size_t n;
 
-	n = format(to, size, "%s.%s.", kinds[m->kind], m->cpl == 3 ? "user" : "supervisor");
+	n = format(to, size, "%s.%s.", kinds[m->kind].name, m->cpl == 3 ? "user" : "supervisor");
 	if (m->aspect != ASPECT_OUTCOME) {
 		format(to + n, size - n, "%s", aspects[m->aspect]);
 		return;

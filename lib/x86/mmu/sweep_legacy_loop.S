@@ -9,6 +9,8 @@
 #define LEFT	%ebp
 #define LINEAR	%edi
 #define VALUE	%eax
+#define WRSS	wrssd
+#define WRUSS	wrussd
 #include "mmu/sweep_accesses.inc"
 
 	.set START_RECORD, 20

@@ -9,6 +9,8 @@
 #define LEFT	%rbp
 #define LINEAR	%rdi
 #define VALUE	%rax
+#define WRSS	wrssq
+#define WRUSS	wrussq
 #include "mmu/sweep_accesses.inc"
 
 	.text

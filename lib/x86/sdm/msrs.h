@@ -64,6 +64,9 @@
 #define IA32_XSS			0xda0
 #define IA32_U_CET			0x6a0
 #define IA32_S_CET			0x6a2
+#define CET_SH_STK_EN			BIT(0)	/* of IA32_U_CET and IA32_S_CET */
+#define CET_WR_SHSTK_EN			BIT(1)
+#define CET_ENDBR_EN			BIT(2)
 #define IA32_PL3_SSP			0x6a7
 #define IA32_INTERRUPT_SSP_TABLE_ADDR	0x6a8
 #define IA32_TSC_DEADLINE		0x6e0
