@@ -158,7 +158,7 @@ $(B)/runners/linux/init: $(B)/obj/runners/linux/init.o
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -static -o $@ $^
 	$(Q)$(STRIP) $@
-$(B)/runners/linux/session: $(B)/obj/runners/linux/session.o
+$(B)/runners/linux/session: $(patsubst %,$(B)/obj/runners/linux/%.o,session words)
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -o $@ $^
 

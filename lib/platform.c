@@ -232,6 +232,8 @@ static const char *read_chosen(struct platform *platform, const struct tree *tre
 	problem = read_numbers(platform, tree, node);
 	if (!problem)
 		problem = read_waived(platform, tree, node);
+	platform->addresses_need_memory =
+		tree_property(tree, node, "exitpath,addresses-need-memory", &size) != NULL;
 	if (problem)
 		return problem;
 	read_text(tree, node, "exitpath,image", platform->image, sizeof(platform->image));

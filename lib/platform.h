@@ -48,6 +48,7 @@ struct platform {
 	u32 audit_percent;		/* of the VM entries behind a case's first that are audited in full: 0 to 100 */
 	char audit_waived[512];		/* rules of the audit that the machine is known to break: names, each with its 0 */
 	u32 audit_waived_size;
+	bool addresses_need_memory;	/* walks leave out VM entries with pages that no memory is behind: entry/hazard.c */
 };
 
 /*

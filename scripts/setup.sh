@@ -177,7 +177,9 @@ if [ "$building" = yes ]; then
 else
 	need_installed_images
 fi
-# What a platform fetches or makes once everything else is there.
+# What a platform fetches or makes once everything else is there. That may take long, and is no reason for others
+# to wait: prepare sees to it by itself that it does nothing twice.
+exec 9>&-
 for platform in $on; do
 	[ ! -x "$EXITPATH_RUNNERS/$platform/prepare" ] ||
 		run_child "$EXITPATH_RUNNERS/$platform/prepare" || exit

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The platform linux with a real kernel in a real Bochs: a guest that never exits, a kernel that panics, a Bochs
-# that is killed. Each time the run ends by itself, blames the case that ran, and goes on in a new machine.
+# that is killed, KVM with bugs. Each time the run ends by itself, blames the case that ran, and goes on in a new machine.
 # tests/linux-session.t tries the same, and more, without a kernel.
 # shellcheck source=tests/lib.sh
 . "${0%/*}/lib.sh"
@@ -22,11 +22,16 @@ EXITPATH_APPEND="exitpath.crash=$victim"
 EXITPATH_SESSION=$tmp/socket
 TMPDIR=$tmp
 export EXITPATH_APPEND EXITPATH_SESSION TMPDIR
-setsid "$top/runners/linux/serve" "$EXITPATH_SESSION" 1 &
-server=$!
-until [ -S "$EXITPATH_SESSION" ] || ! kill -s 0 "$server"; do
-	sleep 0.2
-done
+# serve: starts what keeps the machines of this test, as $server.
+serve()
+{
+	setsid "$top/runners/linux/serve" "$EXITPATH_SESSION" 1 &
+	server=$!
+	until [ -S "$EXITPATH_SESSION" ] || ! kill -s 0 "$server"; do
+		sleep 0.2
+	done
+}
+serve
 
 ok "the guest that never exits builds" "$top/tests/guests/build.sh" loop.S "$tmp/loop" -DTAP
 printf '1\tloops\t-\t-\tx86/vmx/loop.c:1\t-\t-\n' >"$tmp/loop.tsv"
@@ -85,5 +90,59 @@ like "a killed Bochs: as what" "$out" 'Bochs has ended, and the kernel with it'
 kill -s TERM "$server"
 wait "$server"
 is "nothing is left" "$(bochs_of; find "$tmp" -name 'exitpath-linux.*')" ""
+
+# --- a kernel with bugs: KVM's module, with other instructions at the beginning of two of its exit handlers ---
+
+# plant FUNCTION BYTES: FUNCTION of $module begins with BYTES (for printf %b), behind the five of its call of __fentry__.
+plant()
+{
+	plant_at=$((0x$(nm "$module" | sed -n "s/ t $1\$//p") + 0x$(objdump -h "$module" | awk '$2 == ".text" { print $6 }') + 5))
+	printf %b "$2" | dd of="$module" bs=1 seek="$plant_at" conv=notrunc 2>"$tmp/dd" || cat "$tmp/dd" >&2
+}
+kernel=$EXITPATH_STATE/linux/debian
+mkdir "$tmp/modules" && cp "$kernel"/*.ko "$tmp/modules" || exit 2
+module=$tmp/modules/kvm-intel.ko
+plant handle_vmptrst '\0061\0300\0211\0000' # xorl %eax, %eax; movl %eax, (%rax)
+plant handle_invept '\0353\0376'          # 0: jmp 0b
+
+EXITPATH_STATE=$tmp/state
+EXITPATH_KERNEL_NAME=own-$$
+EXITPATH_KERNEL=$kernel/vmlinux
+EXITPATH_MODULES=$tmp/modules
+EXITPATH_APPEND=
+EXITPATH_SESSION=$tmp/other
+export EXITPATH_KERNEL_NAME EXITPATH_KERNEL EXITPATH_MODULES
+run_cmd "$top/runners/linux/prepare"
+is "modules of one's own: status" "$status" 0
+serve
+
+# cases IMAGE NAME...: runs these cases.
+cases()
+{
+	cases_image=$1
+	shift
+	for case; do
+		shift
+		set -- "$@" --select "$cases_image:$case"
+	done
+	supervise "$cases_image" "$build/images/$cases_image" "$build/images/$cases_image.tsv" --silence 300 "$@"
+}
+cases vmx/instructions-basic vmclear_ignores_the_revision vmptrst_stores_64_bits
+is "a module that oopses: status" "$status" 1
+like "a module that oopses: the case before it is ok" "$out" '^ok 1 - vmclear_ignores_the_revision '
+like "a module that oopses: the case that ran is to blame" "$out" '^not ok 2 - vmptrst_stores_64_bits '
+like "a module that oopses: how its report begins" "$out" '^    kernel: BUG: kernel NULL pointer dereference, address: 0000000000000000'
+like "a module that oopses: where" "$out" '^    kernel: RIP: 0010:handle_vmptrst\+0x'
+cases vmx/invalidate-basic invept_single_context
+is "a kernel that spins: status" "$status" 1
+like "a kernel that spins: the next image has another machine, and its case is to blame" "$out" \
+	'^not ok 1 - invept_single_context '
+like "a kernel that spins: the watchdog's words" "$out" 'kernel: .*watchdog: BUG: soft lockup - CPU#0 stuck'
+like "a kernel that spins: where" "$out" '^    kernel: .*RIP: 0010:handle_invept\+0x'
+cases vmx/instructions-basic vmclear_ignores_the_revision
+is "and the rest goes on in a new boot" "$status" 0
+kill -s TERM "$server"
+wait "$server"
+is "nothing is left, either" "$(bochs_of; find "$tmp" -name 'exitpath-linux.*')" ""
 
 done_testing

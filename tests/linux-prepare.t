@@ -45,7 +45,7 @@ prepare
 is "no network: status 3" "$status" 3
 like "no network: what apt-get says" "$err" '^E: no network$'
 like "no network: what to do" "$err" 'cannot download linux-image-0-cloud-amd64: run apt-get update'
-is "nothing half-done is left" "$(find "$EXITPATH_STATE/linux" -mindepth 1)" ""
+is "nothing half-done is left" "$(find "$EXITPATH_STATE/linux" -mindepth 1 ! -name '.lock-*')" ""
 
 EXITPATH_KERNEL_NAME=own-$$
 EXITPATH_KERNEL=$tmp/kernel
@@ -69,14 +69,29 @@ like "a file that is no kernel: says so" "$err" 'neither a bzImage nor a vmlinux
 prepare
 is "a bzImage of an unknown compression: status 2" "$status" 2
 like "a bzImage of an unknown compression: says so" "$err" 'compressed in a way that is not known here'
-is "nothing half-done is left, either" "$(find "$EXITPATH_STATE/linux" -mindepth 1)" ""
+is "nothing half-done is left, either" "$(find "$EXITPATH_STATE/linux" -mindepth 1 ! -name '.lock-*')" ""
 
 # Kernels of runs: of one that is still there (the parent of this test), of one that is gone.
 sh -c exit &
 gone=$!
 wait "$gone"
-mkdir -p "$EXITPATH_STATE/linux/own-$PPID" "$EXITPATH_STATE/linux/own-$gone"
+mkdir -p "$EXITPATH_STATE/linux/own-$PPID" "$EXITPATH_STATE/linux/own-$gone" "$EXITPATH_STATE/linux/.new-$PPID.a1" \
+	"$EXITPATH_STATE/linux/.new-$gone.b2"
 prepare
-is "only the kernel of a run that is gone is removed" "$(ls "$EXITPATH_STATE/linux")" "own-$PPID"
+is "only the kernels of runs that are gone are removed, and what they were making" \
+	"$(find "$EXITPATH_STATE/linux" -mindepth 1 ! -name '.lock-*' | sed 's|.*/||' | sort | tr '\n' ' ')" ".new-$PPID.a1 own-$PPID "
+
+# One that fetches, and one that comes while it does.
+EXITPATH_KERNEL_NAME=trixie
+mkdir -p "$EXITPATH_STATE/linux"
+# shellcheck disable=SC2016	# that shell expands it
+flock "$EXITPATH_STATE/linux/.lock-trixie" sh -c 'mkdir "$1"; sleep 2; echo 6 >"$1/version"' sh "$EXITPATH_STATE/linux/trixie" &
+until [ -d "$EXITPATH_STATE/linux/trixie" ]; do
+	sleep 0.1
+done
+prepare
+is "the same kernel by two at a time: the second waits" "$status $err" \
+	"0 exitpath: waiting for another exitpath that makes the kernel trixie"
+is "the same kernel by two at a time: and takes the first one's" "$(cat "$EXITPATH_STATE/linux/trixie/version")" 6
 
 done_testing

@@ -66,6 +66,16 @@ frame "lok 1 - before"
 echo "[    1.0] last words of the kernel" >>serial
 kill -KILL $$
 END
+image earlier <<'END'
+echo "[    2.0] WARNING: of the case before" >>serial
+frame e0
+END
+image locks <<'END'
+frame "lok 1 - before"
+echo "[    3.0] watchdog: BUG: soft lockup - CPU#0 stuck for 11s! [vmm:80]" >>serial
+echo "[    3.0] RIP: 0010:handle_vmptrst" >>serial
+sleep 1000
+END
 image hangs <<'END'
 frame "lok 1 - before"
 sleep 1000
@@ -132,6 +142,14 @@ run_cmd timeout 2 "$session" run "$tmp/socket" "$tmp/hangs" "$tmp/tree"
 is "a hang, until supervise ends it" "$status $out" "124 ok 1 - before"
 run_cmd timeout 20 "$session" run "$tmp/socket" "$tmp/good" "$tmp/tree"
 is "and the next image has another machine, too" "$status $(boots)" "0 4"
+# What the kernel said before the request is not this image's, whatever it was.
+run_cmd timeout 10 "$session" run "$tmp/socket" "$tmp/earlier" "$tmp/tree"
+run_cmd timeout 10 "$session" run "$tmp/socket" "$tmp/locks" "$tmp/tree"
+is "a kernel that spins: what its serial console says is the blame" "$status $out" "124 ok 1 - before
+kernel: [    3.0] watchdog: BUG: soft lockup - CPU#0 stuck for 11s! [vmm:80]
+kernel: [    3.0] RIP: 0010:handle_vmptrst"
+run_cmd timeout 20 "$session" run "$tmp/socket" "$tmp/good" "$tmp/tree"
+is "and the next image has another machine, again" "$status $(boots)" "0 5"
 kill -s TERM "$server"
 wait "$server"
 is "the server ends, and its machines with it" "$(find "$tmp" -name 'exitpath-linux.*')" ""

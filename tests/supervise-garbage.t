@@ -30,6 +30,10 @@ soiled "YAML out of place" yamlfar '^garbage on the console: "  ---"'
 
 supervise 'charlie:panic'
 like "the whole panic message is kept" "$out" '^    RIP=0123 second line$'
+supervise 'charlie:oops'
+like "a long panic message: how it began is kept, too" "$out" '^    oops line 1$'
+like "a long panic message: and how it ended" "$out" '^    oops line 60$'
+unlike "a long panic message: not all of it" "$out" '^    oops line 26$'
 supervise 'charlie:flood'
 is "endless comments: only some are passed on" "$(printf '%s\n' "$out" | grep -c '^# the same again')" 200
 like "endless comments: and a word about the others" "$out" '^# more comments of this case are in the log$'

@@ -174,6 +174,22 @@ static void write_text(const char *path, const char *text)
 	close(file);
 }
 
+/*
+ * A kernel that spins or sleeps for ever shall say so before the host loses patience. Seconds of the
+ * emulated machine, where a kernel has these watchdogs.
+ */
+static void set_watchdogs(void)
+{
+	static const char *const watchdogs[][2] = {
+		{ "/proc/sys/kernel/watchdog_thresh", "5" },
+		{ "/proc/sys/kernel/hung_task_timeout_secs", "10" },
+	};
+
+	for (size_t i = 0; i < sizeof(watchdogs) / sizeof(*watchdogs); i++)
+		if (access(watchdogs[i][0], W_OK) == 0)
+			write_text(watchdogs[i][0], watchdogs[i][1]);
+}
+
 /* --- running an image ---------------------------------------------------------------- */
 
 /* exitpath.crash=TEXT on the kernel's command line: it panics before a line of the console with TEXT. */
@@ -308,6 +324,7 @@ int main(void)
 		fail("cannot set up user space", "");
 	/* It polls the disk while it waits, and must not be held back for that. */
 	write_text("/proc/sys/kernel/sched_rt_runtime_us", "-1");
+	set_watchdogs();
 	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (kmsg < 0)
 		fail("cannot read ", "/dev/kmsg");

@@ -35,6 +35,7 @@
 #include <unistd.h>
 
 #include "wire.h"
+#include "words.h"
 
 enum {
 	STATUS_OFF = 0,
@@ -44,9 +45,7 @@ enum {
 	MAILBOX_SECTORS = 8 * 16 * 63, /* the disk's geometry in runners/linux/boot */
 	BOOT_SECONDS = 600,            /* a kernel that has not booted by then never will */
 	NEWS_SECONDS = 5, /* how often a waiting client is told that the kernel boots */
-	LAST_WORDS = 40,  /* lines of the kernel's console that a dead machine leaves */
-	LINE_MAX_BYTES = 8192,
-	PATH_BYTES = 4096,
+	QUIET_SECONDS = 3, /* after these the serial console is looked at, too */
 };
 
 struct machine {
@@ -55,16 +54,10 @@ struct machine {
 	pid_t process; /* 0: none; it leads a process group */
 	int output;
 	uint32_t number; /* of the last request */
+	long serial;     /* how much its kernel had said before that */
 	bool bug;        /* its kernel has reported one */
 	char line[LINE_MAX_BYTES];
 	size_t line_size;
-};
-
-/* Whoever waits for the image. */
-struct client {
-	int file; /* gets the console */
-	bool gone;
-	bool socket; /* file is one: its other end may go away at any time */
 };
 
 /* A signal wants the end of this process. */
@@ -82,34 +75,6 @@ static _Noreturn void die(const char *format, ...)
 	fputc('\n', stderr);
 	va_end(args);
 	exit(STATUS_SET_UP);
-}
-
-static void tell_bytes(struct client *client, const char *bytes, size_t size)
-{
-	while (size && !client->gone) {
-		const ssize_t written = write(client->file, bytes, size);
-
-		if (written < 0 && errno == EINTR)
-			continue;
-		if (written <= 0)
-			client->gone = true;
-		else {
-			bytes += written;
-			size -= (size_t)written;
-		}
-	}
-}
-
-static void tell(struct client *client, const char *format, ...)
-{
-	char text[LINE_MAX_BYTES];
-	va_list args;
-	int size;
-
-	va_start(args, format);
-	size = vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	tell_bytes(client, text, size < (int)sizeof(text) ? (size_t)size : sizeof(text) - 1);
 }
 
 /* --- one machine ------------------------------------------------------------------------ */
@@ -237,74 +202,6 @@ static enum event machine_line(struct machine *m, const struct client *client, i
 	}
 }
 
-/* True for the first line of what a kernel says of a bug of its own. */
-static bool is_bug(const char *line)
-{
-	static const char *const signs[] = {
-		"WARNING: ",
-		"BUG: ",
-		"kernel BUG at ",
-		"Oops",
-		"general protection fault",
-		"Kernel panic",
-		"rcu: INFO: ",
-		"unchecked MSR access error",
-		"stack segment: ",
-		"double fault",
-		"invalid opcode: ",
-		"UBSAN: ",
-		"INFO: task ",
-	};
-
-	for (size_t i = 0; i < sizeof(signs) / sizeof(*signs); i++)
-		if (strncmp(line, signs[i], strlen(signs[i])) == 0)
-			return true;
-	return false;
-}
-
-/* A line of a kernel's console without the time in front: "[   12.335392] ". */
-static const char *without_time(const char *line)
-{
-	const char *end = line[0] == '[' ? strstr(line, "] ") : NULL;
-
-	return end ? end + 2 : line;
-}
-
-/* A machine has died: the last that its kernel and Bochs said. */
-static void tell_last_words(const struct machine *m, struct client *client)
-{
-	static const char *const names[] = { "log", "stderr", "serial" };
-	char path[PATH_BYTES], line[512];
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
-		const bool serial = strcmp(names[i], "serial") == 0;
-		unsigned int lines = 0;
-		FILE *file;
-
-		file_in(path, m, names[i]);
-		file = fopen(path, "r");
-		if (!file)
-			continue;
-		while (fgets(line, sizeof(line), file))
-			lines++;
-		rewind(file);
-		while (fgets(line, sizeof(line), file)) {
-			const bool last = lines-- <= LAST_WORDS;
-
-			line[strcspn(line, "\r\n")] = 0;
-			/*
-			 * Of Bochs's log only what made it stop: ">>PANIC<<" there, "p[" in front. Of the kernel
-			 * also how its bugs began, which a long trace may have pushed out of the end.
-			 */
-			if (serial ? last || is_bug(without_time(line))
-				   : strstr(line, "PANIC") || strstr(line, "p["))
-				tell(client, "# linux: %s: %s\n", serial ? "kernel" : "bochs",
-				     line);
-		}
-		fclose(file);
-	}
-}
-
 /* --- booting --------------------------------------------------------------------------- */
 
 /* Waits until the machine takes requests. Returns false, with words to the client, when it does
@@ -323,14 +220,14 @@ static bool machine_boot(struct machine *m, struct client *client)
 			return false;
 		case EVENT_DEAD:
 			tell(client, "# linux: the machine ended before its kernel had booted\n");
-			tell_last_words(m, client);
+			tell_last_words(m->folder, client);
 			return false;
 		case EVENT_TIME:
 			if (time(NULL) - began > BOOT_SECONDS) {
 				tell(client,
 				     "# linux: the kernel does not boot: nothing for %u s\n",
 				     BOOT_SECONDS);
-				tell_last_words(m, client);
+				tell_last_words(m->folder, client);
 				return false;
 			}
 			tell(client, "# linux: the kernel boots\n");
@@ -338,7 +235,7 @@ static bool machine_boot(struct machine *m, struct client *client)
 		case EVENT_LINE:
 			if (frame == FRAME_FAILED) {
 				tell(client, "# linux: %s\n", m->line);
-				tell_last_words(m, client);
+				tell_last_words(m->folder, client);
 				return false;
 			}
 			if (frame == FRAME_READY)
@@ -385,6 +282,7 @@ static bool send_request(struct machine *m, struct client *client, const char *e
 	request.image_size = mail(mailbox, 1, elf, client);
 	request.tree_size = mail(mailbox, 1 + (request.image_size + SECTOR_SIZE - 1) / SECTOR_SIZE,
 				 tree, client);
+	m->serial = serial_size(m->folder);
 	good = request.image_size && request.tree_size &&
 	       pwrite(mailbox, &request, sizeof(request), 0) == sizeof(request);
 	close(mailbox);
@@ -399,15 +297,17 @@ static int follow(struct machine *m, struct client *client)
 	char frame;
 
 	for (;;) {
-		switch (machine_line(m, client, 3600, &frame)) {
+		switch (machine_line(m, client, QUIET_SECONDS, &frame)) {
 		case EVENT_TIME:
+			if (!m->bug)
+				m->bug = tell_hidden_bug(m->folder, m->serial, client);
 			continue;
 		case EVENT_GONE:
 			client->gone = true;
 			return STATUS_STOPPED;
 		case EVENT_DEAD:
 			tell(client, "# linux: Bochs has ended, and the kernel with it\n");
-			tell_last_words(m, client);
+			tell_last_words(m->folder, client);
 			return STATUS_STOPPED;
 		case EVENT_LINE:
 			break;

@@ -189,6 +189,7 @@ void boot_once(struct boot *b, struct run *run)
 void boot_free(struct boot *b)
 {
 	text_free(&b->fault);
+	text_free(&b->garbage);
 	text_free(&b->bailed);
 	text_free(&b->console);
 	text_free(&b->errors);

@@ -27,6 +27,8 @@ struct boot {
 	bool boot_again;     /* the image wants a fresh machine for the next case */
 	int status;	     /* wait status of the boot command */
 	struct text fault;   /* what the running case did wrong, in words */
+	struct text garbage; /* the first lines of it */
+	unsigned int garbage_lines; /* of the running case */
 	struct text bailed;  /* the reason of Bail out!, or of BOOT_IMPOSSIBLE */
 	struct text console; /* the last of the console */
 	struct text errors;  /* the last of standard error */

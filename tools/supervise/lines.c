@@ -13,6 +13,8 @@
 #define FLOOD_BYTES (1024 * 1024)
 /* How much of a garbage line is quoted in the message. */
 #define QUOTE_BYTES 60
+/* How many lines of garbage are kept from its beginning on: how a kernel began to report its bug. */
+#define GARBAGE_LINES 24
 /* How long a machine goes on after garbage, so that the whole of a panic message is seen. */
 #define GARBAGE_MS 1000
 /* The same after the result of a case that is already known to be faulty, for its YAML block. */
@@ -39,6 +41,10 @@ static void garbage(struct boot *b, const char *bytes, size_t len)
 		text_printf(&b->fault, "garbage on the console: \"");
 		text_add_escaped(&b->fault, bytes, quoted);
 		text_printf(&b->fault, quoted < len ? "...\"" : "\"");
+	}
+	if (b->garbage_lines++ < GARBAGE_LINES) {
+		text_add(&b->garbage, bytes, len);
+		text_add(&b->garbage, "\n", 1);
 	}
 	fault_within(b, GARBAGE_MS);
 }

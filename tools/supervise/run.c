@@ -121,6 +121,9 @@ static void report_crash(const struct boot *b)
 	text_add_scalar(&yaml, words.data, words.len);
 	text_add(&yaml, "\n", 1);
 	add_tail(&yaml, "stderr", &b->errors, ERROR_LINES);
+	/* What the last lines of the console may not reach back to. */
+	if (b->garbage_lines >= CONSOLE_LINES)
+		add_tail(&yaml, "garbage", &b->garbage, CONSOLE_LINES);
 	add_tail(&yaml, "console", &b->console, CONSOLE_LINES);
 	text_printf(&yaml, "  ...\n");
 	report_result(run->report, &(struct result){

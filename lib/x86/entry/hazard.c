@@ -115,3 +115,14 @@ const char *entry_hazard(const struct entry_session *session, const struct entry
 	GUEST_HAZARDS(HAZARD)
 	return NULL;
 }
+
+const char *entry_machine_hazard(const struct entry_input *in, const struct entry_prediction *prediction)
+{
+	if (!this_platform()->addresses_need_memory || prediction->stage <= ENTRY_STAGE_VMCS)
+		return NULL;
+	if (IS(PROC2, VIRTUALIZE_APIC_ACCESSES) && !in_ram(F(APIC_ACCESS_ADDRESS)))
+		return "this machine does not survive an APIC-access address without memory";
+	if (WITH_EPT && !in_ram(F(EPT_POINTER) & ~BITS(11, 0)))
+		return "this machine does not survive an EPT pointer without memory";
+	return NULL;
+}

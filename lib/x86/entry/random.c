@@ -35,6 +35,8 @@ static bool try(struct walk *walk, const struct entry_input *in, struct entry_pr
 	entry_predict(in, predicted);
 	if (!hazard)
 		hazard = entry_hazard(&walk->session, in, predicted);
+	if (!hazard)
+		hazard = entry_machine_hazard(in, predicted);
 	if (hazard) {
 		walk->differences.left_out++;
 		walk->differences.why_left_out = hazard;

@@ -1,0 +1,43 @@
+/* What a kernel and its Bochs have to say, and whoever wants to hear it: a part of session. */
+#ifndef LINUX_WORDS_H
+#define LINUX_WORDS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum {
+	LINE_MAX_BYTES = 8192,
+	PATH_BYTES = 4096,
+};
+
+/* Whoever waits for the image. */
+struct client {
+	int file; /* gets the console */
+	bool gone;
+	bool socket; /* file is one: its other end may go away at any time */
+};
+
+/* Writes `bytes` to the client; one that cannot be reached is gone from then on. */
+void tell_bytes(struct client *client, const char *bytes, size_t size);
+
+/* The same with the words of printf(). */
+void tell(struct client *client, const char *format, ...);
+
+/* True for the first line of what a kernel says of a bug of its own. The time may stand in front.
+ */
+bool is_bug(const char *line);
+
+/* The machine in `folder` has died: the last that its kernel and Bochs said. */
+void tell_last_words(const char *folder, struct client *client);
+
+/* How long the serial console of the machine in `folder` is. */
+long serial_size(const char *folder);
+
+/*
+ * Looks for a bug that the kernel in `folder` has reported on its serial console behind byte
+ * `from`, and tells it as the running case's. init would have said it, if it still ran: it does not
+ * when the only processor spins in the kernel. Returns whether there was one.
+ */
+bool tell_hidden_bug(const char *folder, long from, struct client *client);
+
+#endif
