@@ -94,4 +94,71 @@ is "the same kernel by two at a time: the second waits" "$status $err" \
 	"0 exitpath: waiting for another exitpath that makes the kernel trixie"
 is "the same kernel by two at a time: and takes the first one's" "$(cat "$EXITPATH_STATE/linux/trixie/version")" 6
 
+
+# A tiny kernel that cannot be built.
+EXITPATH_KERNEL_NAME=tiny
+for tool in flex bison bc make xz tar; do
+	fake "$tool" </dev/null
+done
+fake gcc <<'END2'
+exit 1
+END2
+prepare
+is "no libelf.h: status 2" "$status" 2
+like "no libelf.h: what to do" "$err" 'needs libelf\.h; install: apt-get install libelf-dev$'
+fake gcc </dev/null
+fake df <<'END2'
+echo "Filesystem 1024-blocks Used Available Capacity Mounted on"
+echo "/dev/sda 10000000 9000000 1000000 90% /"
+END2
+prepare
+is "no room: status 2" "$status" 2
+like "no room: what to do" "$err" "needs 2500 MBytes in $EXITPATH_STATE/linux, and only 976 are free: make room there\$"
+rm "$tmp/bin/df"
+fake apt-cache <<'END2'
+echo "linux-source"
+echo "  Depends: linux-source-0"
+END2
+fake apt-get <<'END2'
+: >linux-source-0.deb
+END2
+fake dpkg-deb <<'END2'
+mkdir -p "$3/usr/src" "$3/linux-source-0" && : >"$3/usr/src/linux-source-0.tar.xz"
+END2
+fake make <<'END2'
+echo "No space left on device"
+exit 1
+END2
+prepare
+is "the build fails: status 2" "$status" 2
+like "the build fails: its last words" "$err" '^No space left on device$'
+is "the build fails: nothing of it is left" "$(find "$EXITPATH_STATE/linux" -name '.new-*' ! -name '*.a1')" ""
+fake make <<'END2'
+kill -s TERM "$PPID"
+END2
+prepare
+is "the build is interrupted: status 2" "$status" 2
+is "the build is interrupted: nothing of it is left" "$(find "$EXITPATH_STATE/linux" -name '.new-*' ! -name '*.a1'; ls -d "$EXITPATH_STATE/linux/tiny" 2>/dev/null)" ""
+fake make <<'END2'
+case $* in
+*vmlinux)
+	while [ "$1" != -C ]; do
+		shift
+	done
+	mkdir -p "$2" && echo "Linux version 6.1.192 (somebody)" >"$2/vmlinux"
+	;;
+esac
+END2
+prepare
+is "it is built: status" "$status" 0
+is "it is built: a kernel and its version, and nothing else" "$(cd "$EXITPATH_STATE/linux/tiny" && cat version && ls)" \
+	"6.1.192
+version
+vmlinux"
+fake apt-cache <<'END2'
+exit 1
+END2
+prepare
+is "it is there already: nothing is done" "$status $err" "0 "
+
 done_testing
