@@ -77,6 +77,13 @@ CASE(numbers_of_a_vm_that_is_gone, PROVES("kvm-ioctls:fpu.roundtrip"), NEEDS(BOX
 	run_to_hlt(&boxes[1]);
 	EXPECT_EQ(box_regs(&boxes[1]).rdx, 0);
 	EXPECT_EQ(memcmp(fpu, before, sizeof(before)), 0);
+	/* Nor has another vCPU in the same place what that had. */
+	hv_vm_destroy(&boxes[1].vm);
+	EXPECT_TRUE(!this_cpu()->fpu_owner);
+	box_start_on(&boxes[1], &hv_mmu_ept, BOX_POOL, &numbers_guest);
+	change_registers(&boxes[1], CR4_OSFXSR, 6, 0);
+	run_to_hlt(&boxes[1]);
+	EXPECT_EQ(box_regs(&boxes[1]).rdx, 0);
 }
 
 /* EBX is PKRU, ESI XCR0. */

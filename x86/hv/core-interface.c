@@ -93,7 +93,8 @@ CASE(wp_off_with_cet_is_gp, PROVES("paging:mode.wp_needs_cet0"), NEEDS(BOX_NEEDS
 	box_start(&box, &write_cr0_guest);
 	give_cet();
 	set_control(CR0_WP, CR4_CET, 0);
-	set_rax(box_sregs(&box).cr0 & ~(u64)CR0_WP);
+	/* Alone it is the processor's: CR0.WP belongs to the guest. With CR0.CD it is the core's. */
+	set_rax((box_sregs(&box).cr0 & ~(u64)CR0_WP) | CR0_CD);
 	EXPECT_VECTOR(&box, VECTOR_GP);
 	EXPECT_EQ(box_sregs(&box).cr0 & CR0_WP, CR0_WP);
 }
@@ -165,6 +166,7 @@ CASE(apic_base_by_user_space, PROVES("kvm-ioctls:sregs.apic_base"),
 	box_set_cpuid(&box, (struct kvm_cpuid_entry2){ .function = 1, .eax = 0x600, .ecx = BIT(21),
 						       .edx = 0x0701a1ff });
 	EXPECT_EQ(set_msr(IA32_APIC_BASE, x2apic | BIT(63)), 0);
+	EXPECT_EQ(set_msr(IA32_APIC_BASE, x2apic & ~BIT(11)), 0);
 	EXPECT_EQ(set_msr(IA32_APIC_BASE, x2apic), 1);
 	EXPECT_EQ(set_msr(IA32_APIC_BASE, xapic), 1);
 	EXPECT_EQ(box_sregs(&box).apic_base, xapic);

@@ -82,6 +82,8 @@ static void vcpu_that_is_destroyed(const struct case_def *this_case)
 	add_second(&second);
 	run_to_out(&second);
 	EXPECT_EQ(count_of(&second), 2);
+	hv_vm_destroy(&box.vm);
+	EXPECT_EQ(box.pool.left, SHADOW_POOL);
 }
 
 EACH_MMU(vcpu_that_is_destroyed, vcpu_that_is_destroyed, "vmx-instructions:vmclear.success");
