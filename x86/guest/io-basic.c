@@ -9,6 +9,7 @@
  * what is written to them goes nowhere.
  */
 #include "case.h"
+#include "cpu/instruction.h"
 #include "cpu/safe.h"
 #include "cpu/user.h"
 #include "mmu/pages.h"
@@ -292,6 +293,26 @@ CASE(non_canonical_memory, PROVES("guest-instructions:io.limit"))
 	EXPECT(ATTEMPT("outsb", : "S" (BIT(47)), "d" (PORT)), OUTCOME_GP0);
 	EXPECT(ATTEMPT("insb", : "D" (BIT(63)), "d" (PORT) : "memory"), OUTCOME_GP0);
 	EXPECT(ATTEMPT("rep insb", : "D" (BIT(63)), "c" (0), "d" (PORT) : "memory"), OUTCOME_DONE);
+}
+
+INSTRUCTION(user_insl, "movl $0xee0, %edx", "insl");
+INSTRUCTION(user_outsl, "movl $0xee0, %edx; movq %rdi, %rsi", "outsl");
+_Static_assert(PORT == 0xee0, "the code above");
+
+/* 7.15: the alignment of the memory, which is checked before the port is accessed. */
+CASE(misaligned_memory_in_user_mode, PROVES("exceptions:vector.17"))
+{
+	const u64 flags = RFLAGS_AC | RFLAGS_IOPL;
+	u8 *page = page_alloc();
+
+	write_cr0(read_cr0() | CR0_AM);
+	EXPECT(run_at_cpl_with_flags(3, flags, user_insl, page + 2), OUTCOME_FAULT(VECTOR_AC, 0));
+	EXPECT_EQ(last_trap()->frame.rip, (u64)user_insl_at);
+	expect_ones(page, 0, 0);
+	EXPECT(run_at_cpl_with_flags(3, flags, user_outsl, page + 1), OUTCOME_FAULT(VECTOR_AC, 0));
+	EXPECT(run_at_cpl_with_flags(3, flags, user_outsl, page + 4), OUTCOME_DONE);
+	EXPECT(run_at_cpl_with_flags(3, flags & ~RFLAGS_AC, user_insl, page + 2), OUTCOME_DONE);
+	expect_ones(page, 2, 4);
 }
 
 /* --- debug exceptions -------------------------------------------------------- */

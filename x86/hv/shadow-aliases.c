@@ -6,6 +6,7 @@
  */
 #include "hv/box.h"
 #include "hv/mmu_shadow.h"
+#include "hv/paged.h"
 
 #define SHARED_TABLE	0xb000
 #define PAGE		0xc000
@@ -63,3 +64,97 @@ CASE(executable_above_a_shared_table, PROVES("paging:acc.xd_or"), NEEDS(VMX, CPU
 	start(&fetch_guest, 0, EFER_NXE, PTE_P | PTE_RW);
 	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
 }
+
+/* --- the same in all modes, on all levels, with all rights, each access judged by the model ------------------ */
+
+#define UD2	0x0b0f0b0f0b0f0b0full	/* all that paged_try() executes */
+#define TURNS	3
+
+static struct paged paged;
+
+struct shared {
+	enum paging_mode mode;
+	u32 level;		/* of the two entries that refer to one table, or map one page */
+	u64 taken, given;	/* flags that the second of them does not have, or has alone */
+	u64 flags;		/* of both: PTE_PS for a page */
+	u64 cr0, cr4;
+};
+
+/* An address in each of two regions side by side. */
+static void map_both(const struct shared *row, u64 linear[2])
+{
+	u32 bits = paged_index_bits(&paged), i;
+	u64 size = PAGE_SIZE << (row->level - 1) * bits, page = paged_page(&paged), first, entry;
+	bool large = row->flags & PTE_PS;
+
+	/* Behind the region that is the guest's own. */
+	linear[0] = PAGE_SIZE << (paged_levels(&paged) - 1) * bits;
+	linear[1] = linear[0] + size;
+	paged_map(&paged, linear[0], large ? 0 : page, PTE_P | PTE_RW | PTE_US | row->flags,
+		  large ? row->level : LEVEL_PTE);
+	first = paged_entry_at(&paged, linear[0], row->level);
+	entry = paged_entry(&paged, first);
+	paged_set_entry(&paged, first + (row->mode == PAGING_32_BIT ? 4 : 8),
+			(entry & ~row->taken) | row->given);
+	for (i = 0; i < PAGE_SIZE; i += 8)
+		*(u64 *)(paged_bytes(&paged, page) + i) = UD2;
+	for (i = 0; large && i < 2; i++)
+		linear[i] += page;
+}
+
+/* Both in turns, by user and supervisor. */
+static void check_shared(const struct case_def *this_case)
+{
+	const struct shared *row = this_case->row;
+	const struct paged_mode mode = { .mode = row->mode, .cr0 = row->cr0, .cr4 = row->cr4,
+					 .efer = row->given & PTE_XD ? EFER_NXE : 0 };
+	u64 linear[2];
+	u32 i;
+
+	hv_start(page_alloc());
+	paged_start(&paged, &mode, &hv_mmu_shadow, 400);
+	map_both(row, linear);
+	for (i = 0; i < TURNS * 12; i++) {
+		const struct paged_access access = {
+			.linear = linear[i % 2] + 8, .cpl = i / 2 % 2 ? 0 : 3,
+			.kind = i / 4 % 3, .value = UD2,
+		};
+
+		if (!paged_try(&paged, &access))
+			case_end();
+	}
+}
+
+#define SHARED(id, fact, paging, at, ...)							\
+	CASE_RUN(id, check_shared, PROVES("paging:acc." fact), NEEDS(PAGED_NEEDS(paging)),		\
+		 ROW((&(const struct shared){ .mode = paging, .level = at, ##__VA_ARGS__ })))
+#define SHARED_XD(id, paging, at, ...)								\
+	CASE_RUN(id, check_shared, PROVES("paging:acc.xd_or"), NEEDS(PAGED_NEEDS(paging), CPU(NX)),	\
+		 ROW((&(const struct shared){ .mode = paging, .level = at, .given = PTE_XD, ##__VA_ARGS__ })))
+#define SHARED_ALL(id, fact, bit, ...)								\
+	SHARED(id##_bits_32, fact, PAGING_32_BIT, LEVEL_PDE, .taken = bit, ##__VA_ARGS__);	\
+	SHARED(id##_pae, fact, PAGING_PAE, LEVEL_PDE, .taken = bit, ##__VA_ARGS__);		\
+	SHARED(id##_level_4, fact, PAGING_4_LEVEL, LEVEL_PDE, .taken = bit, ##__VA_ARGS__);	\
+	SHARED(id##_level_4_pdpte, fact, PAGING_4_LEVEL, LEVEL_PDPTE, .taken = bit, ##__VA_ARGS__); \
+	SHARED(id##_level_4_pml4e, fact, PAGING_4_LEVEL, LEVEL_PML4E, .taken = bit, ##__VA_ARGS__)
+
+SHARED_ALL(supervisor, "user_addr", PTE_US, .cr0 = CR0_WP);
+SHARED_ALL(read_only, "rw_and", PTE_RW, .cr0 = CR0_WP);
+SHARED_ALL(read_only_without_wp, "rw_and", PTE_RW);
+SHARED_ALL(supervisor_read_only, "user_addr", PTE_RW | PTE_US);
+SHARED_XD(execute_disable_pae, PAGING_PAE, LEVEL_PDE);
+SHARED_XD(execute_disable_level_4, PAGING_4_LEVEL, LEVEL_PDE);
+SHARED_XD(execute_disable_level_4_pdpte, PAGING_4_LEVEL, LEVEL_PDPTE);
+SHARED_XD(execute_disable_level_4_pml4e, PAGING_4_LEVEL, LEVEL_PML4E);
+
+#define LARGE_PAGES(id, fact, bit, ...)								\
+	SHARED(id##_page_bits_32, fact, PAGING_32_BIT, LEVEL_PDE, .taken = bit, .flags = PTE_PS, \
+	       .cr4 = CR4_PSE, ##__VA_ARGS__);							\
+	SHARED(id##_page_pae, fact, PAGING_PAE, LEVEL_PDE, .taken = bit, .flags = PTE_PS, ##__VA_ARGS__); \
+	SHARED(id##_page_level_4, fact, PAGING_4_LEVEL, LEVEL_PDE, .taken = bit, .flags = PTE_PS, ##__VA_ARGS__)
+
+LARGE_PAGES(supervisor, "user_addr", PTE_US, .cr0 = CR0_WP);
+LARGE_PAGES(read_only, "rw_and", PTE_RW, .cr0 = CR0_WP);
+LARGE_PAGES(read_only_without_wp, "rw_and", PTE_RW);
+SHARED_XD(execute_disable_page_pae, PAGING_PAE, LEVEL_PDE, .flags = PTE_PS);
+SHARED_XD(execute_disable_page_level_4, PAGING_4_LEVEL, LEVEL_PDE, .flags = PTE_PS);

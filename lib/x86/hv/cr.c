@@ -158,14 +158,18 @@ static bool uses_pdptes(u64 efer, u64 cr0, u64 cr4)
 	return cr0 & CR0_PG && cr4 & CR4_PAE && !(efer & EFER_LME);
 }
 
-/* What is no memory has none that are present. False: one is illegal. */
+/*
+ * False: one is illegal. As for hv_walk_read() what is no memory is all ones, which are; but user
+ * space may set registers before there is memory, and then none is present.
+ */
 static bool read_pdptes(const struct hv_vcpu *vcpu, u64 cr3, u64 pdptes[4])
 {
 	const u8 *memory = hv_memory(vcpu->vm, cr3 & BITS(31, 5), 4 * sizeof(pdptes[0]), false);
+	const u64 nothing = vcpu->running ? ~0ull : 0;
 	u32 i;
 
 	for (i = 0; i < 4; i++) {
-		pdptes[i] = memory ? ((const u64 *)memory)[i] : 0;
+		pdptes[i] = memory ? ((const u64 *)memory)[i] : nothing;
 		if (pdptes[i] & 1 && pdptes[i] & PDPTE_RESERVED(vcpu->widths.physical))
 			return false;
 	}

@@ -409,32 +409,3 @@ bool hv_decode_real(struct hv_vcpu *vcpu, struct hv_instruction *to)
 	to->length = reader.at;
 	return !reader.short_of_bytes && !is_the_same(to);
 }
-
-u64 hv_linear(const struct hv_vcpu *vcpu, u8 segment, u64 offset)
-{
-	if (!hv_in_64_bit_mode(vcpu))
-		return (vmcs_get(GUEST_ES_BASE + 2 * segment) + offset) & BITS(31, 0);
-	if (segment == SEGMENT_FS || segment == SEGMENT_GS)
-		return vmcs_get(GUEST_ES_BASE + 2 * segment) + offset;
-	return offset;
-}
-
-bool hv_check_segment(const struct hv_vcpu *vcpu, u8 segment, u64 offset, u32 size, bool write,
-		      struct hv_fault *fault)
-{
-	u64 rights = vmcs_get(GUEST_ES_ACCESS_RIGHTS + 2 * segment), last = offset + size - 1;
-	u64 limit = vmcs_get(GUEST_ES_LIMIT + 2 * segment);
-	u32 type = HV_AR_TYPE(rights);
-	bool code = type & 8, down = !code && type & 4;
-
-	*fault = HV_FAULT_GP;
-	if (segment == SEGMENT_SS)
-		fault->vector = VECTOR_SS;
-	if (hv_in_64_bit_mode(vcpu))
-		return true;
-	if (rights & HV_AR_UNUSABLE || (write && (code || !(type & 2))) || (code && !(type & 2)))
-		return false;
-	if (!down)
-		return last <= limit;
-	return offset > limit && last <= (rights & HV_AR_DB ? BITS(31, 0) : BITS(15, 0));
-}

@@ -144,9 +144,10 @@ static enum step native(struct job *job)
 	u8 operand[HV_NATIVE_SIZE] = { 0 };
 	u32 size, reg = emu_modrm_register(job);
 	enum hv_operand access = hv_native_operand(insn, &size);
-	u64 number = hv_gpr(job->vcpu, reg), linear;
+	u64 number = hv_gpr(job->vcpu, reg);
 	bool by_bit_number = insn->opcode == 0x0fa3 || insn->opcode == 0x0fab ||
 			     insn->opcode == 0x0fb3 || insn->opcode == 0x0fbb;
+	struct hv_memory_operand at;
 	enum step step = STEP_DONE;
 	bool done;
 
@@ -163,9 +164,9 @@ static enum step native(struct job *job)
 		if (insn->address_size < 8)
 			insn->offset &= BITS(8 * insn->address_size - 1, 0);
 	}
-	linear = emu_operand_address(job);
+	at = (struct hv_memory_operand){ insn->segment, insn->offset, size };
 	if (access != HV_OPERAND_WRITE)
-		step = emu_access_bytes(job, linear, operand, size,
+		step = emu_access_bytes(job, at, operand,
 					access == HV_OPERAND_MODIFY ? ACCESS_WRITE : ACCESS_READ,
 					false);
 	if (step != STEP_DONE)
@@ -183,7 +184,7 @@ static enum step native(struct job *job)
 		done = hv_native_run(job->vcpu, insn, operand, &job->flags, &job->fault);
 		if (by_bit_number)
 			hv_set_gpr(job->vcpu, reg, number);
-		step = done ? emu_access_bytes(job, linear, operand, size, ACCESS_WRITE, true)
+		step = done ? emu_access_bytes(job, at, operand, ACCESS_WRITE, true)
 			    : STEP_FAULT;
 		if (step != STEP_DONE) {
 			job->vcpu->state.regs = before;

@@ -24,17 +24,17 @@ struct job {
 /* --- emulate_access.c ---------------------------------------------------------------- */
 
 /*
- * Reads or writes `size` bytes, at most 64, at `linear`. `kind`: ACCESS_WRITE also for the read of
- * an operand that will be written. STEP_USER: some of them are user space's, which has its exit.
+ * Reads or writes an operand of at most 64 bytes, with all checks of segment, canonicality, paging and
+ * alignment. `kind`: ACCESS_WRITE also for the read of an operand that will be written. STEP_USER: some of
+ * the bytes are user space's, which has its exit.
  */
-enum step emu_access_bytes(struct job *job, u64 linear, u8 *bytes, u32 size, enum access kind,
-			   bool write);
+enum step emu_access_bytes(struct job *job, struct hv_memory_operand operand, u8 *bytes,
+			   enum access kind, bool write);
 /* The same for a value of at most 8 bytes. */
-enum step emu_access_linear(struct job *job, u64 linear, u64 *value, u32 size, enum access kind,
-			    bool write);
+enum step emu_access(struct job *job, struct hv_memory_operand operand, u64 *value, enum access kind,
+		     bool write);
 
-/* The memory operand, of the instruction's operand size. */
-u64 emu_operand_address(const struct job *job);
+/* The memory operand of the instruction, with the instruction's operand size. */
 enum step emu_read_operand(struct job *job, u64 *value, bool written_later);
 enum step emu_write_operand(struct job *job, u64 value);
 

@@ -80,63 +80,82 @@ static void note_breakpoints(struct job *job, u64 linear, u32 size, bool write)
 		hv_breakpoints(job->vcpu, write ? HV_BREAK_WRITE : HV_BREAK_READ, linear, size);
 }
 
-/*
- * Pieces of at most 8 bytes, as wide as user space can answer. `kind`: ACCESS_WRITE also for the
- * read of an operand that will be written.
- */
-enum step emu_access_bytes(struct job *job, u64 linear, u8 *bytes, u32 size, enum access kind,
-			   bool write)
+/* Both pages of the operand, before anything is read or written: the fault of one leaves the other alone. */
+static bool translate(struct job *job, u64 linear, u32 size, enum access kind, u64 gpa[2])
 {
-	u32 done = 0, piece;
+	u64 second = (linear + size - 1) & PAGE_MASK;
 
-	note_breakpoints(job, linear, size, write);
-	for (; done < size; done += piece) {
-		u64 at = linear + done, rest = PAGE_SIZE - (at & ~PAGE_MASK), gpa;
-		enum step step;
-
-		piece = size - done < 8 ? size - done : 8;
-		if (piece > rest)
-			piece = rest;
-		if (!hv_translate(job->vcpu, at, kind, &gpa, &job->fault))
-			return STEP_FAULT;
-		step = access_piece(job, gpa, bytes + done, piece, write);
-		if (step != STEP_DONE)
-			return step;
-	}
-	return STEP_DONE;
+	if (!hv_in_64_bit_mode(job->vcpu))
+		second &= BITS(31, 0);
+	if (!hv_translate(job->vcpu, linear, kind, &gpa[0], &job->fault))
+		return false;
+	if (second == (linear & PAGE_MASK))
+		return true;
+	return hv_translate(job->vcpu, second, kind, &gpa[1], &job->fault);
 }
 
-enum step emu_access_linear(struct job *job, u64 linear, u64 *value, u32 size, enum access kind,
-			    bool write)
+static enum step raise(struct job *job, struct hv_fault fault)
+{
+	job->fault = fault;
+	return STEP_FAULT;
+}
+
+/* Pieces of at most 8 bytes, as wide as user space can answer. */
+enum step emu_access_bytes(struct job *job, struct hv_memory_operand operand, u8 *bytes,
+			   enum access kind, bool write)
+{
+	u32 done = 0, first, piece, size = operand.size;
+	enum step step = STEP_DONE;
+	u64 linear, gpa[2];
+
+	if (!hv_operand_address(job->vcpu, &operand, kind == ACCESS_WRITE, &linear, &job->fault) ||
+	    !translate(job, linear, size, kind, gpa))
+		return STEP_FAULT;
+	if (hv_is_misaligned(linear, size))
+		return raise(job, HV_FAULT_AC);
+	note_breakpoints(job, linear, size, write);
+	first = PAGE_SIZE - (linear & ~PAGE_MASK);
+	for (; done < size && step == STEP_DONE; done += piece) {
+		u32 end = done < first && first < size ? first : size;
+
+		piece = end - done < 8 ? end - done : 8;
+		step = access_piece(job, done < first ? gpa[0] + done : gpa[1] + done - first,
+				    bytes + done, piece, write);
+	}
+	return step;
+}
+
+enum step emu_access(struct job *job, struct hv_memory_operand operand, u64 *value, enum access kind,
+		     bool write)
 {
 	u8 bytes[8] = { 0 };
 	enum step step;
 
-	memcpy(bytes, value, size);
-	step = emu_access_bytes(job, linear, bytes, size, kind, write);
+	memcpy(bytes, value, operand.size);
+	step = emu_access_bytes(job, operand, bytes, kind, write);
 	if (step != STEP_DONE)
 		return step;
 	*value = 0;
-	memcpy(value, bytes, size);
+	memcpy(value, bytes, operand.size);
 	return STEP_DONE;
 }
 
-u64 emu_operand_address(const struct job *job)
+static struct hv_memory_operand operand_of(const struct job *job)
 {
-	return hv_linear(job->vcpu, job->insn.segment, job->insn.offset);
+	const struct hv_instruction *insn = &job->insn;
+
+	return (struct hv_memory_operand){ insn->segment, insn->offset, insn->operand_size };
 }
 
 enum step emu_read_operand(struct job *job, u64 *value, bool written_later)
 {
 	*value = 0;
-	return emu_access_linear(job, emu_operand_address(job), value, job->insn.operand_size,
-				 written_later ? ACCESS_WRITE : ACCESS_READ, false);
+	return emu_access(job, operand_of(job), value, written_later ? ACCESS_WRITE : ACCESS_READ, false);
 }
 
 enum step emu_write_operand(struct job *job, u64 value)
 {
-	return emu_access_linear(job, emu_operand_address(job), &value, job->insn.operand_size,
-				 ACCESS_WRITE, true);
+	return emu_access(job, operand_of(job), &value, ACCESS_WRITE, true);
 }
 
 /* --- registers --------------------------------------------------------------------- */

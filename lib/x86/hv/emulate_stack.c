@@ -22,15 +22,19 @@ static void move_stack(struct job *job, u64 by)
 	emu_set_register(job, GPR_RSP, stack_size(job), hv_gpr(job->vcpu, GPR_RSP) + by);
 }
 
+/* `offset` of the stack, as wide as the stack is. */
+static struct hv_memory_operand on_stack(const struct job *job, u64 offset, u32 size)
+{
+	if (stack_size(job) < 8)
+		offset &= BITS(8 * stack_size(job) - 1, 0);
+	return (struct hv_memory_operand){ SEGMENT_SS, offset, size };
+}
+
 static enum step push(struct job *job, u64 value, u32 size)
 {
 	u64 top = hv_gpr(job->vcpu, GPR_RSP) - size;
-	enum step step;
+	enum step step = emu_access(job, on_stack(job, top, size), &value, ACCESS_WRITE, true);
 
-	if (stack_size(job) < 8)
-		top &= BITS(8 * stack_size(job) - 1, 0);
-	step = emu_access_linear(job, hv_linear(job->vcpu, SEGMENT_SS, top), &value, size,
-				 ACCESS_WRITE, true);
 	if (step == STEP_DONE)
 		move_stack(job, -(u64)size);
 	return step;
@@ -38,23 +42,27 @@ static enum step push(struct job *job, u64 value, u32 size)
 
 enum step emu_pop_to_memory(struct job *job)
 {
-	u64 top = hv_gpr(job->vcpu, GPR_RSP), value = 0;
+	u64 value = 0;
 	u32 size = push_size(job);
 	enum step step;
 
-	if (stack_size(job) < 8)
-		top &= BITS(8 * stack_size(job) - 1, 0);
 	job->insn.operand_size = size;
 	/* Volume 2, POP: an address with RSP is computed with its value behind the pop. */
 	if (job->insn.modrm & 7 && (job->insn.modrm & 7) == 4)
 		return STEP_UNKNOWN;
-	step = emu_access_linear(job, hv_linear(job->vcpu, SEGMENT_SS, top), &value, size,
-				 ACCESS_READ, false);
+	step = emu_access(job, on_stack(job, hv_gpr(job->vcpu, GPR_RSP), size), &value, ACCESS_READ,
+			  false);
 	if (step == STEP_DONE)
 		step = emu_write_operand(job, value);
 	if (step == STEP_DONE)
 		move_stack(job, size);
 	return step;
+}
+
+/* A target of a near transfer: canonical, or within the limit of the code segment. */
+static bool can_go_to(const struct job *job, u64 target)
+{
+	return hv_in_64_bit_mode(job->vcpu) ? hv_may_be_used(target) : target <= vmcs_get(GUEST_CS_LIMIT);
 }
 
 /* CALL, JMP and PUSH with a memory operand: FFH, ModRM.reg 2, 4, 6. */
@@ -66,7 +74,7 @@ enum step emu_indirect(struct job *job, u32 reg)
 
 	if (step == STEP_DONE && reg == 6)
 		return push(job, value, size);
-	if (step == STEP_DONE && size == 8 && !hv_may_be_used(value)) {
+	if (step == STEP_DONE && !can_go_to(job, value)) {
 		job->fault = HV_FAULT_GP;
 		return STEP_FAULT;
 	}

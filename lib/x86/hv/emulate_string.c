@@ -2,24 +2,37 @@
 #include "hv/emulate.h"
 #include "vmx/guest.h"
 
+/* An element at RSI, in DS or the segment of a prefix, or at RDI, in ES. */
+static struct hv_memory_operand source(struct job *job)
+{
+	const struct hv_instruction *insn = &job->insn;
+
+	return (struct hv_memory_operand){
+		insn->segment, emu_get_register(job, GPR_RSI, insn->address_size), insn->operand_size };
+}
+
+static struct hv_memory_operand target(struct job *job)
+{
+	const struct hv_instruction *insn = &job->insn;
+
+	return (struct hv_memory_operand){
+		SEGMENT_ES, emu_get_register(job, GPR_RDI, insn->address_size), insn->operand_size };
+}
+
 /* One element of MOVS, STOS or LODS. */
 static enum step string_element(struct job *job)
 {
 	struct hv_instruction *insn = &job->insn;
 	u32 size = insn->operand_size;
 	u64 by = job->flags & RFLAGS_DF ? -(u64)size : size;
-	u64 source = hv_linear(job->vcpu, insn->segment,
-			       emu_get_register(job, GPR_RSI, insn->address_size));
-	u64 target = hv_linear(job->vcpu, SEGMENT_ES,
-			       emu_get_register(job, GPR_RDI, insn->address_size));
 	bool stos = insn->opcode >> 1 == 0xaa >> 1, lods = insn->opcode >> 1 == 0xac >> 1;
 	u64 value = emu_get_register(job, GPR_RAX, size);
 	enum step step = STEP_DONE;
 
 	if (!stos)
-		step = emu_access_linear(job, source, &value, size, ACCESS_READ, false);
+		step = emu_access(job, source(job), &value, ACCESS_READ, false);
 	if (step == STEP_DONE && !lods)
-		step = emu_access_linear(job, target, &value, size, ACCESS_WRITE, true);
+		step = emu_access(job, target(job), &value, ACCESS_WRITE, true);
 	if (step != STEP_DONE)
 		return step;
 	if (lods)
@@ -61,17 +74,9 @@ static enum step compare_element(struct job *job)
 	enum step step = STEP_DONE;
 
 	if (!scas)
-		step = emu_access_linear(
-			job,
-			hv_linear(job->vcpu, insn->segment,
-				  emu_get_register(job, GPR_RSI, insn->address_size)),
-			&left, size, ACCESS_READ, false);
+		step = emu_access(job, source(job), &left, ACCESS_READ, false);
 	if (step == STEP_DONE)
-		step = emu_access_linear(
-			job,
-			hv_linear(job->vcpu, SEGMENT_ES,
-				  emu_get_register(job, GPR_RDI, insn->address_size)),
-			&right, size, ACCESS_READ, false);
+		step = emu_access(job, target(job), &right, ACCESS_READ, false);
 	if (step != STEP_DONE)
 		return step;
 	hv_alu(ALU_CMP, size, left, right, &flags);

@@ -34,13 +34,28 @@ bool hv_decode_real(struct hv_vcpu *vcpu, struct hv_instruction *instruction);
 /* Segment base plus offset, cut to the width of the mode. */
 u64 hv_linear(const struct hv_vcpu *vcpu, u8 segment, u64 offset);
 
+/* An operand in memory. */
+struct hv_memory_operand {
+	u8 segment;		/* SEGMENT_... */
+	u64 offset;
+	u32 size;		/* bytes */
+};
+
 /*
- * Volume 1, 3.3, and volume 3, 6.3 Limit Checking, 6.4 Type Checking: whether `size` bytes at
- * `offset` are in the segment and may be accessed so. False: `fault`. 64-bit mode checks nothing
- * here.
+ * The linear address of an operand, if the instruction may use it so. False: `fault`, which is #SS(0) in the
+ * stack segment, else #GP(0), for
+ *
+ *	a null selector, the type (6.4), the limit of expand-up and expand-down segments (6.3)
+ *	in 64-bit mode: an address that is not canonical (chapter 4)
+ *
+ * `write` also for the read of an operand that will be written. Paging, and then alignment, come after this.
  */
-bool hv_check_segment(const struct hv_vcpu *vcpu, u8 segment, u64 offset, u32 size, bool write,
-		      struct hv_fault *fault);
+bool hv_operand_address(const struct hv_vcpu *vcpu, const struct hv_memory_operand *operand, bool write,
+			u64 *linear, struct hv_fault *fault);
+
+/* 7.15, Interrupt 17, Alignment Check Exception (#AC): whether `size` bytes at `linear` are one. */
+bool hv_is_misaligned(u64 linear, u32 size);
+#define HV_FAULT_AC	((struct hv_fault){ .vector = VECTOR_AC, .has_error = true })
 
 /* Emulates the instruction at RIP, which accesses MMIO. */
 enum hv_next hv_emulate(struct hv_vcpu *vcpu);

@@ -80,11 +80,15 @@ static void advance(struct hv_vcpu *vcpu, const struct hv_instruction *insn, u32
 	hv_set_gpr(vcpu, gpr, after);
 }
 
-static u64 string_address(struct hv_vcpu *vcpu, const struct hv_instruction *insn, bool in)
+/* `count` elements, the first of which is where the register says: of a string that goes backwards there is one. */
+static struct hv_memory_operand elements_of(struct hv_vcpu *vcpu, const struct hv_instruction *insn,
+					    const struct io_exit *io, u32 count)
 {
-	if (in)
-		return hv_linear(vcpu, SEGMENT_ES, cut(insn, hv_gpr(vcpu, GPR_RDI)));
-	return hv_linear(vcpu, insn->segment, cut(insn, hv_gpr(vcpu, GPR_RSI)));
+	return (struct hv_memory_operand){
+		.segment = io->in ? SEGMENT_ES : insn->segment,
+		.offset = cut(insn, hv_gpr(vcpu, io->in ? GPR_RDI : GPR_RSI)),
+		.size = count * io->size,
+	};
 }
 
 /* How many elements this exit is about: at least one, forwards to the end of the page. */
@@ -117,18 +121,22 @@ static void finish_string(struct hv_vcpu *vcpu, const struct hv_instruction *ins
 		vmcs_put(GUEST_RFLAGS, vmcs_get(GUEST_RFLAGS) | RFLAGS_RF);
 }
 
-static enum hv_next copy_failed(struct hv_vcpu *vcpu, enum hv_copy result, struct hv_fault fault)
+static enum hv_next give_fault(struct hv_vcpu *vcpu, struct hv_fault fault)
 {
-	if (result == HV_COPY_NO_MEMORY)
-		return hv_emulation_failure(vcpu);
 	hv_inject(vcpu, fault);
 	return HV_GUEST;
+}
+
+static enum hv_next copy_failed(struct hv_vcpu *vcpu, enum hv_copy result, struct hv_fault fault)
+{
+	return result == HV_COPY_NO_MEMORY ? hv_emulation_failure(vcpu) : give_fault(vcpu, fault);
 }
 
 static int complete_string(struct hv_vcpu *vcpu)
 {
 	const struct io_exit io = read_exit();
 	struct hv_instruction insn;
+	struct hv_memory_operand operand;
 	struct hv_fault fault;
 	enum hv_copy result = HV_COPIED;
 	u32 count = vcpu->run->io.count;
@@ -138,9 +146,10 @@ static int complete_string(struct hv_vcpu *vcpu)
 		hv_emulation_failure(vcpu);
 		return 0;
 	}
+	operand = elements_of(vcpu, &insn, &io, count);
 	if (io.in)
-		result = hv_copy(vcpu, string_address(vcpu, &insn, true), io_data(vcpu),
-				 count * io.size, ACCESS_WRITE, &fault);
+		result = hv_copy(vcpu, hv_linear(vcpu, operand.segment, operand.offset), io_data(vcpu),
+				 operand.size, ACCESS_WRITE, &fault);
 	if (result == HV_COPIED)
 		finish_string(vcpu, &insn, &io, count);
 	else
@@ -148,22 +157,29 @@ static int complete_string(struct hv_vcpu *vcpu)
 	return 0;
 }
 
-static bool is_in_segment(struct hv_vcpu *vcpu, const struct hv_instruction *insn,
-			  const struct io_exit *io, u32 count, struct hv_fault *fault)
+/* As many as this exit can be about, if they are all in the segment; else the first one, or false: `fault`. */
+static bool find_elements(struct hv_vcpu *vcpu, const struct hv_instruction *insn,
+			  const struct io_exit *io, struct hv_memory_operand *operand, u64 *linear,
+			  struct hv_fault *fault)
 {
-	u8 segment = io->in ? SEGMENT_ES : insn->segment;
-	u64 offset = cut(insn, hv_gpr(vcpu, io->in ? GPR_RDI : GPR_RSI));
+	u32 count;
 
-	return hv_check_segment(vcpu, segment, offset, count * io->size, io->in, fault);
+	*operand = elements_of(vcpu, insn, io, 1);
+	count = elements(vcpu, insn, io, hv_linear(vcpu, operand->segment, operand->offset));
+	operand->size = count * io->size;
+	if (hv_operand_address(vcpu, operand, io->in, linear, fault))
+		return true;
+	operand->size = io->size;
+	return hv_operand_address(vcpu, operand, io->in, linear, fault);
 }
 
 static enum hv_next string_io(struct hv_vcpu *vcpu, const struct io_exit *io)
 {
 	struct hv_instruction insn;
+	struct hv_memory_operand operand;
 	struct hv_fault fault;
 	enum hv_copy result;
 	u64 linear;
-	u32 count;
 
 	if (!hv_decode(vcpu, &insn) || !insn.is_string)
 		return hv_emulation_failure(vcpu);
@@ -171,21 +187,17 @@ static enum hv_next string_io(struct hv_vcpu *vcpu, const struct io_exit *io)
 		hv_skip(vcpu, insn.length);
 		return HV_GUEST;
 	}
-	linear = string_address(vcpu, &insn, io->in);
-	count = elements(vcpu, &insn, io, linear);
 	/* The exit comes before the checks of the memory operand. */
-	if (count > 1 && !is_in_segment(vcpu, &insn, io, count, &fault))
-		count = 1;
-	if (!is_in_segment(vcpu, &insn, io, count, &fault)) {
-		hv_inject(vcpu, fault);
-		return HV_GUEST;
-	}
+	if (!find_elements(vcpu, &insn, io, &operand, &linear, &fault))
+		return give_fault(vcpu, fault);
 	/* A port is not read when the memory for what comes is not there. */
-	result = hv_copy(vcpu, linear, io->in ? NULL : io_data(vcpu), count * io->size,
+	result = hv_copy(vcpu, linear, io->in ? NULL : io_data(vcpu), operand.size,
 			 io->in ? ACCESS_WRITE : ACCESS_READ, &fault);
+	if (result != HV_COPY_FAULT && hv_is_misaligned(linear, io->size))
+		return give_fault(vcpu, HV_FAULT_AC);
 	if (result != HV_COPIED)
 		return copy_failed(vcpu, result, fault);
-	return to_user(vcpu, io, count, complete_string);
+	return to_user(vcpu, io, operand.size / io->size, complete_string);
 }
 
 enum hv_next hv_exit_io(struct hv_vcpu *vcpu)

@@ -337,13 +337,25 @@ static enum hv_mmu_fault table_without_memory(struct hv_vcpu *vcpu)
 	return HV_MMU_AGAIN;
 }
 
+/*
+ * Without a linear address it is a MOV to CR3 that loads the PDPTEs of PAE paging, from where no memory is: all
+ * ones, which 5.4.1 does not allow.
+ */
+static enum hv_mmu_fault pdptes_without_memory(struct hv_vcpu *vcpu)
+{
+	hv_inject(vcpu, HV_FAULT_GP);
+	return HV_MMU_AGAIN;
+}
+
 static enum hv_mmu_fault fault(struct hv_vcpu *vcpu)
 {
 	u64 qualification = vmcs_get(EXIT_QUALIFICATION), gpa = vmcs_get(GUEST_PHYSICAL_ADDRESS);
 
 	if (fill(vcpu->vm, gpa, qualification & VIOLATION_WRITE))
 		return HV_MMU_AGAIN;
-	if (qualification & VIOLATION_LINEAR && !(qualification & VIOLATION_FINAL))
+	if (!(qualification & VIOLATION_LINEAR))
+		return stop_pml(vcpu) ? HV_MMU_AGAIN : pdptes_without_memory(vcpu);
+	if (!(qualification & VIOLATION_FINAL))
 		return stop_pml(vcpu) ? HV_MMU_AGAIN : table_without_memory(vcpu);
 	return qualification & VIOLATION_FETCH ? HV_MMU_DEVICE_CODE : HV_MMU_DEVICE;
 }

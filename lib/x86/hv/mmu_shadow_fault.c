@@ -101,6 +101,9 @@ static enum hv_mmu_fault allow(struct hv_vcpu *vcpu, struct shadow_vcpu *own,
 
 	if (!slot || (access->kind == ACCESS_WRITE && slot->region.flags & KVM_MEM_READONLY))
 		return access->kind == ACCESS_FETCH ? HV_MMU_DEVICE_CODE : HV_MMU_DEVICE;
+	/* CR3 leads to no memory, whose all ones are entries that allow it; only the core can use those. */
+	if (!own->root)
+		return HV_MMU_DEVICE;
 	lift = needs_write_protect_off(vcpu, cpu, access);
 	stand_in = lift && shadow_can_stand_in(cpu);
 	filled = shadow_fill(vcpu, own, access->address, access->kind, cpu, result, slot, stand_in);
@@ -140,7 +143,7 @@ enum hv_mmu_fault shadow_fault(struct hv_vcpu *vcpu)
 		shadow_step_over(vcpu);
 	if (!own->root)
 		shadow_load_root(vcpu, own);
-	fault = own->root ? judge(vcpu, own) : HV_MMU_DEVICE;
+	fault = judge(vcpu, own);
 	shadow_settle(vcpu->vm);
 	return fault;
 }

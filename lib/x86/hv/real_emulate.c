@@ -29,10 +29,11 @@ enum step { STEP_DONE, STEP_FAULT, STEP_NO_MEMORY, STEP_SAME };
 static enum step access(struct job *job, u8 segment, u64 offset, void *bytes, u32 size,
 			enum access kind)
 {
+	const struct hv_memory_operand operand = { segment, offset, size };
 	const bool write = kind == ACCESS_WRITE;
-	u64 linear = hv_linear(job->vcpu, segment, offset);
+	u64 linear;
 
-	if (!hv_check_segment(job->vcpu, segment, offset, size, write, &job->fault))
+	if (!hv_operand_address(job->vcpu, &operand, write, &linear, &job->fault))
 		return STEP_FAULT;
 	job->hits |= hv_breakpoints(job->vcpu, write ? HV_BREAK_WRITE : HV_BREAK_READ, linear, size);
 	/* Without paging there are no faults. */
