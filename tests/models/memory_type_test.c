@@ -11,16 +11,8 @@
 #include <cmocka.h>
 #include <stdio.h>
 
-#include "mmu/memory_type.h"
+#include "mmu/memory_type_names.h"
 #include "sdm/bits.h"
-
-#define UC		MEMORY_TYPE_UC
-#define WC		MEMORY_TYPE_WC
-#define WT		MEMORY_TYPE_WT
-#define WP		MEMORY_TYPE_WP
-#define WB		MEMORY_TYPE_WB
-#define UC_MINUS	MEMORY_TYPE_UC_MINUS
-#define UNDEFINED	MEMORY_TYPE_UNDEFINED
 
 #define PWT	BIT(3)
 #define PCD	BIT(4)

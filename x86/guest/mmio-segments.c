@@ -1,9 +1,11 @@
 /*
- * The second memory operand of an instruction whose first one is a device: limits and types of segments,
- * null selectors, canonical addresses, alignment (6.3, 6.4, chapter 4, 7.15; lib/x86/mmu/mmio.h).
+ * The second memory operand of an instruction whose first one is a device: limits and types of
+ * segments, null selectors, canonical addresses, alignment (6.3, 6.4, chapter 4, 7.15;
+ * lib/x86/mmu/mmio.h).
  *
- * A hypervisor gets its exit at the first operand, before the processor has looked at the second, so it has to make
- * all these checks itself. They come before the second access, and after the first.
+ * A hypervisor gets its exit at the first operand, before the processor has looked at the second,
+ * so it has to make all these checks itself. They come before the second access, and after the
+ * first.
  */
 #include "case.h"
 #include "cpu/instruction.h"
@@ -14,7 +16,9 @@
 
 #define FACT(name)	PROVES("guest-instructions:mmio." name)
 
-/* User mode may use the first device-less page and RAM; the code and its stack are below 4 MBytes. */
+/*
+ * User mode may use the first device-less page and RAM; the code and its stack are below 4 MBytes.
+ */
 static void map(void)
 {
 	u64 *pml4;
@@ -33,7 +37,7 @@ static void map(void)
 
 BEFORE_EACH_CASE(map);
 
-/* --- 64-bit mode: canonical addresses; #SS through the stack segment ---------------------------------- */
+/* --- 64-bit mode: canonical addresses; #SS through the stack segment -------------------------- */
 
 #define LAST_CANONICAL	"0x00007fffffffffff"	/* of 48 bits */
 
@@ -75,7 +79,7 @@ CASE_64(push_beyond_canonical, "push_pop", push_beyond, OUTCOME_FAULT(VECTOR_SS,
 CASE_64(call_beyond_canonical, "push_pop", call_beyond, OUTCOME_FAULT(VECTOR_SS, 0), 0);
 CASE_64(pop_from_beyond_canonical, "push_pop", pop_from_beyond, OUTCOME_FAULT(VECTOR_SS, 0), 0);
 
-/* --- alignment: RAX keeps RSP ------------------------------------------------------------------------- */
+/* --- alignment: RAX keeps RSP ----------------------------------------------------------------- */
 
 INSTRUCTION(move_misaligned, "movq %rdi, %rsi; movl $" STRINGIFY(MMIO_LINEAR) " + 2, %edi", "movsl");
 INSTRUCTION(move_aligned, "movq %rdi, %rsi; movl $" STRINGIFY(MMIO_LINEAR) " + 4, %edi", "movsl");
@@ -92,7 +96,7 @@ CASE_64(compare_with_misaligned, "ac", compare_misaligned, AC0, RFLAGS_AC);
 CASE_64(push_on_misaligned_stack, "ac", push_misaligned, AC0, RFLAGS_AC);
 CASE_64(push_on_aligned_stack, "ac", push_aligned, OUTCOME_DONE, RFLAGS_AC);
 
-/* --- compatibility mode: the segment --------------------------------------------------------------------- */
+/* --- compatibility mode: the segment ---------------------------------------------------------- */
 
 #define SELECTOR	"0x6b"			/* SELECTOR_SPARE, RPL 3 */
 _Static_assert(SELECTOR_SPARE == 0x68 && MMIO_NOTHING == 0x50003000, "the code below");

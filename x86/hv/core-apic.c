@@ -223,7 +223,7 @@ CASE(errors_and_masks, PROVES("kvm-ioctls:irqchip.create"), NEEDS(APIC_NEEDS))
 	EXPECT_EQ(regs.r13, 0x10700);
 }
 
-/* --- two vCPUs ------------------------------------------------------------------------------------ */
+/* --- two vCPUs -------------------------------------------------------------------------------- */
 
 /* A start-up IPI for page 0DH, INIT, the IPI once more. */
 BOX_GUEST_64(starter_guest,
@@ -249,7 +249,7 @@ static void go_on_with(const struct box_guest *guest)
 }
 
 CASE(init_and_start_up, PROVES("apic:init.wait", "kvm-ioctls:mpstate.get"),
-     NEEDS(BOX_NEEDS_UNPAGED, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+     NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
 {
 	struct kvm_regs regs;
 
@@ -280,7 +280,7 @@ BOX_GUEST_64(init_itself_guest,
 	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0, 0x310(%rsi)\n\t movl $0x4500, 0x300(%rsi)\n\t hlt");
 
 CASE(init_of_the_boot_processor, PROVES("apic:init.state", "apic:base.bsp"),
-     NEEDS(BOX_NEEDS_UNPAGED, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+     NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
 {
 	u32 runs = 0, reason;
 
@@ -294,7 +294,7 @@ CASE(init_of_the_boot_processor, PROVES("apic:init.state", "apic:base.bsp"),
 	EXPECT_EQ(box_sregs(&box).cs.base, 0xffff0000);
 }
 
-/* --- tasks -------------------------------------------------------------------------------------------- */
+/* --- tasks ------------------------------------------------------------------------------------ */
 
 #define TSS_OLD		0xc000
 #define TSS_NEW		0xc100
@@ -336,7 +336,7 @@ BOX_GUEST_32(task_guest,
 	     ".org box_task_guest + 0x100\n\t hlt\n\t iret");
 
 CASE(call_of_a_task_and_back, PROVES("exit-reasons:9", "guest-instructions:task.switch"),
-     NEEDS(BOX_NEEDS_UNPAGED))
+     NEEDS(BOX_NEEDS))
 {
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
@@ -366,7 +366,7 @@ CASE(call_of_a_task_and_back, PROVES("exit-reasons:9", "guest-instructions:task.
 	EXPECT_EQ(FIELD(*box_at(&box, TASKS_GDT + SELECTOR_NEW), 43, 40), 9);
 }
 
-/* --- pages of 1 GByte ------------------------------------------------------------------------------- */
+/* --- pages of 1 GByte ------------------------------------------------------------------------- */
 
 BOX_GUEST_64(far_apart_guest, "mov 0x40001000, %eax\n\t mov 0x7ffff000, %eax\n\t hlt");
 

@@ -35,7 +35,7 @@ CASE(cpuid_answers_from_the_table, PROVES("kvm-ioctls:cpuid2.set", "kvm-exits:5"
 BOX_GUEST_16(real_mode_guest, "mov $0xffff, %ax\n\t mov %ax, %ds\n\t movw $0x1234, 0xa010\n\t hlt");
 
 /* FFFFH:A010H is linear FFFF0H + A010H: beyond the memory. */
-CASE(real_mode_runs_by_itself, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS_UNPAGED))
+CASE(real_mode_runs_by_itself, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS))
 {
 	struct kvm_run *run;
 
@@ -56,7 +56,7 @@ BOX_GUEST_16(mode_switch_guest,
 	     "ljmpl $0x18, $0x8018\n\t .org box_mode_switch_guest + 0x18\n\t"
 	     ".code32\n\t mov $0x12345678, %ebx\n\t mov %cr0, %ecx\n\t hlt");
 
-CASE(real_mode_to_protected_mode, PROVES("exit-reasons:28"), NEEDS(BOX_NEEDS_UNPAGED))
+CASE(real_mode_to_protected_mode, PROVES("exit-reasons:28"), NEEDS(BOX_NEEDS))
 {
 	struct kvm_sregs sregs;
 
@@ -331,7 +331,7 @@ BOX_GUEST_32(pae_guest,
 
 /* A MOV to CR0 that turns PAE paging on loads the PDPTEs: 5.4.1. The core has to do it then. */
 CASE(pae_paging, PROVES("paging:mode.select.pae", "paging:pdpte.load.cr0"),
-     NEEDS(BOX_NEEDS_UNPAGED))
+     NEEDS(BOX_NEEDS))
 {
 	box_start(&box, &pae_guest);
 	*box_at(&box, PDPT) = (BOX_TABLES + 2 * PAGE_SIZE) | PTE_P;
@@ -342,7 +342,7 @@ CASE(pae_paging, PROVES("paging:mode.select.pae", "paging:pdpte.load.cr0"),
 	EXPECT_EQ(box_sregs(&box).efer, 0);
 }
 
-CASE(bad_pdpte_is_gp, PROVES("paging:pdpte.gp.cr0"), NEEDS(BOX_NEEDS_UNPAGED))
+CASE(bad_pdpte_is_gp, PROVES("paging:pdpte.gp.cr0"), NEEDS(BOX_NEEDS))
 {
 	box_start(&box, &pae_guest);
 	*box_at(&box, PDPT) = (BOX_TABLES + 2 * PAGE_SIZE) | PTE_P;
@@ -358,7 +358,7 @@ BOX_GUEST_32(long_mode_guest,
 	     "ljmp $8, $0x8040\n\t .org box_long_mode_guest + 0x40\n\t"
 	     ".code64\n\t mov $0x1122334455667788, %rbx\n\t hlt");
 
-CASE(protected_mode_to_64_bit_mode, PROVES("paging:mode.lma_set"), NEEDS(BOX_NEEDS_UNPAGED))
+CASE(protected_mode_to_64_bit_mode, PROVES("paging:mode.lma_set"), NEEDS(BOX_NEEDS))
 {
 	struct kvm_sregs sregs;
 

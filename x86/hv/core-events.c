@@ -116,7 +116,7 @@ CASE(interrupt_vectors, PROVES("kvm-ioctls:irq.range", "kvm-ioctls:irq.eexist"),
 
 BOX_GUEST_16(real_mode_halt_guest, "sti\n\t hlt");
 
-CASE(interrupt_in_real_mode, PROVES("event-injection:inject.real"), NEEDS(BOX_NEEDS_UNPAGED))
+CASE(interrupt_in_real_mode, PROVES("event-injection:inject.real"), NEEDS(BOX_NEEDS))
 {
 	box_start(&box, &real_mode_halt_guest);
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
@@ -373,7 +373,7 @@ CASE(interrupt_waits_for_the_shadow, PROVES("kvm-exits:5", "interruptibility:sti
 BOX_GUEST_16(real_mode_fault_guest, "mov $0x4b564dff, %ecx\n\t rdmsr\n\t hlt");
 
 /* 29.2.1.3: no error code is delivered in real mode. */
-CASE(exception_in_real_mode, PROVES("event-injection:inject.real"), NEEDS(BOX_NEEDS_UNPAGED))
+CASE(exception_in_real_mode, PROVES("event-injection:inject.real"), NEEDS(BOX_NEEDS))
 {
 	box_start(&box, &real_mode_fault_guest);
 	EXPECT_VECTOR(&box, VECTOR_GP);

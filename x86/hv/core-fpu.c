@@ -127,7 +127,7 @@ CASE(rights_of_two_vms, PROVES("kvm-ioctls:fpu.roundtrip"), NEEDS(BOX_NEEDS, CPU
 	}
 }
 
-/* --- x87 instructions that the core executes: volume 1, 8.1.8 x87 FPU Instruction and Operand Pointers ----------- */
+/* --- x87 instructions that the core executes: volume 1, 8.1.8 x87 FPU Instruction and Operand Pointers  */
 
 #define NUMBER		1234
 
@@ -220,4 +220,4 @@ static void x87_pointers(const struct case_def *this_case)
 CASE_RUN(x87_pointers_are_the_guests, x87_pointers, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS),
 	 ROW(&pointers_guest_64));
 CASE_RUN(x87_pointers_are_the_guests_in_protected_mode, x87_pointers, PROVES("kvm-exits:6"),
-	 NEEDS(BOX_NEEDS_UNPAGED), ROW(&pointers_guest_32));
+	 NEEDS(BOX_NEEDS), ROW(&pointers_guest_32));

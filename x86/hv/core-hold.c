@@ -59,7 +59,7 @@ CASE(debug_exceptions_without_end, PROVES("exit-reasons:52"),
 BOX_GUEST_32(unaligned_guest, "push %eax\n\t hlt");
 
 CASE(alignment_checks_without_end, PROVES("exit-reasons:52"),
-     NEEDS(BOX_NEEDS_UNPAGED, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+     NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
 {
 	struct kvm_sregs sregs;
 	struct kvm_regs regs;

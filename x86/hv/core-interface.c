@@ -123,7 +123,7 @@ CASE(sregs_cet_without_wp, PROVES("paging:mode.cet_needs_wp"), NEEDS(BOX_NEEDS, 
 
 BOX_GUEST_32(hlt_guest_32, "hlt");
 
-CASE(sregs_with_a_bad_pdpte, PROVES("paging:pdpte.gp.cr0"), NEEDS(BOX_NEEDS_UNPAGED))
+CASE(sregs_with_a_bad_pdpte, PROVES("paging:pdpte.gp.cr0"), NEEDS(BOX_NEEDS))
 {
 	struct kvm_sregs sregs;
 
@@ -184,7 +184,7 @@ CASE(apic_base_by_user_space, PROVES("kvm-ioctls:sregs.apic_base"),
 
 /* A vCPU that has its start-up IPI goes from one VM to another, and starts there. */
 CASE(sipi_vector_goes_along, PROVES("kvm-ioctls:events.sipi", "kvm-ioctls:mpstate.get"),
-     NEEDS(BOX_NEEDS_UNPAGED, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+     NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
 {
 	struct kvm_mp_state state = { .mp_state = KVM_MP_STATE_SIPI_RECEIVED };
 	struct kvm_vcpu_events events = { .flags = KVM_VCPUEVENT_VALID_SIPI_VECTOR,
@@ -222,7 +222,7 @@ BOX_GUEST_32(init_guest,
 	     "movl $0xc500, 0xfee00300\n\t hlt");
 
 CASE(breakpoints_outlive_init, PROVES("kvm-exits:4", "apic:init.state"),
-     NEEDS(BOX_NEEDS_UNPAGED, PROC1(MOV_DR_EXITING), PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+     NEEDS(BOX_NEEDS, PROC1(MOV_DR_EXITING), PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
 {
 	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP,
 					 .arch.debugreg = { [0] = 0xfffffff0, [7] = 0x402 } };
@@ -294,7 +294,7 @@ static void hypercall_in_32_bits(u64 number, u64 address)
 	hv_vcpu_set_regs(&box.vcpu, &regs);
 }
 
-CASE(hypercall_has_32_bits, PROVES("kvm-exits:3"), NEEDS(BOX_NEEDS_UNPAGED))
+CASE(hypercall_has_32_bits, PROVES("kvm-exits:3"), NEEDS(BOX_NEEDS))
 {
 	const struct kvm_run *run;
 
@@ -311,7 +311,7 @@ CASE(hypercall_has_32_bits, PROVES("kvm-exits:3"), NEEDS(BOX_NEEDS_UNPAGED))
 	EXPECT_EQ(box_regs(&box).rax, 0xffffffff);
 }
 
-CASE(refused_hypercall_has_32_bits, PROVES("kvm-exits:3"), NEEDS(BOX_NEEDS_UNPAGED))
+CASE(refused_hypercall_has_32_bits, PROVES("kvm-exits:3"), NEEDS(BOX_NEEDS))
 {
 	hypercall_in_32_bits(0x55, 0);
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);

@@ -223,7 +223,7 @@ BOX_GUEST_16(addressing_16_guest,
 	     "mov $0xf000, %ax\n\t mov %ax, %ds\n\t mov $0x8000, %bx\n\t mov $0x1000, %si\n\t"
 	     "mov -4(%bx,%si), %cx\n\t hlt");
 
-CASE(addressing_of_real_mode, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS_UNPAGED))
+CASE(addressing_of_real_mode, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS))
 {
 	box_start(&box, &addressing_16_guest);
 	expect_mmio(false, 0xf0000 + 0x8ffc, 2, 0xbeef);
@@ -234,7 +234,7 @@ CASE(addressing_of_real_mode, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS_UNPAGED))
 BOX_GUEST_32(addressing_32_guest,
 	     "mov $0x10000000, %ebp\n\t mov $4, %ecx\n\t mov 8(%ebp,%ecx,2), %eax\n\t hlt");
 
-CASE(addressing_of_protected_mode, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS_UNPAGED))
+CASE(addressing_of_protected_mode, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS))
 {
 	box_start(&box, &addressing_32_guest);
 	expect_mmio(false, BOX_MMIO + 16, 4, 0xdeadbeef);
@@ -246,7 +246,7 @@ CASE(addressing_of_protected_mode, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS_UNPAGE
 BOX_GUEST_16(bp_guest,
 	     "mov $0xf000, %ax\n\t mov %ax, %ss\n\t mov $0x8000, %bp\n\t mov -4(%bp), %cx\n\t hlt");
 
-CASE(addressing_by_bp, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS_UNPAGED))
+CASE(addressing_by_bp, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS))
 {
 	box_start(&box, &bp_guest);
 	expect_mmio(false, 0xf0000 + 0x7ffc, 2, 0xbeef);
@@ -295,7 +295,7 @@ CASE(cr2_of_32_bits, PROVES("kvm-exits:6", "paging:pfec.p"), NEEDS(BOX_NEEDS))
 	EXPECT_EQ(box_sregs(&box).cr2, 0x50000000);
 }
 
-CASE(linear_address_of_32_bits, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS_UNPAGED))
+CASE(linear_address_of_32_bits, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS))
 {
 	check_base(&wrapping_guest, false, 0xf0000000);
 }

@@ -1,6 +1,7 @@
 /*
- * Operands of emulated instructions, where user space is the witness: it must not see a part of an access that
- * faults, nor an access of an instruction that goes nowhere. What the guest sees is in guest/mmio-segments.
+ * Operands of emulated instructions, where user space is the witness: it must not see a part of an
+ * access that faults, nor an access of an instruction that goes nowhere. What the guest sees is in
+ * guest/mmio-segments.
  */
 #include "hv/box.h"
 #include "string.h"
@@ -18,7 +19,7 @@ static void answer_mmio(bool is_write, u64 address, u32 size, u64 data)
 	memcpy(run->mmio.data, &data, sizeof(data));
 }
 
-/* --- the second page of an access: the guest's tables map 1 GByte ------------------------------------ */
+/* --- the second page of an access: the guest's tables map 1 GByte ----------------------------- */
 
 BOX_GUEST_64(load_across, "mov $0x3ffffffc, %ebx\n\t mov (%rbx), %rax\n\t hlt");
 BOX_GUEST_64(store_across, "mov $0x3ffffffc, %ebx\n\t mov %rax, (%rbx)\n\t hlt");
@@ -38,7 +39,7 @@ ACROSS_CASE(load_into_a_missing_page, load_across);
 ACROSS_CASE(store_into_a_missing_page, store_across);
 ACROSS_CASE(add_into_a_missing_page, add_across);
 
-/* --- targets that a device gives ---------------------------------------------------------------------- */
+/* --- targets that a device gives -------------------------------------------------------------- */
 
 BOX_GUEST_64(call_64, "mov $0x10000000, %ebx\n\t call *(%rbx)");
 BOX_GUEST_64(jump_64, "mov $0x10000000, %ebx\n\t jmp *(%rbx)");
@@ -51,6 +52,20 @@ struct target {
 	u32 size;
 	u8 vector;		/* 0: goes to `address` */
 };
+
+/*
+ * The frame of the exception is on a stack that holds nothing else, and is that of the second
+ * instruction.
+ */
+static void expect_refused(const struct target *row)
+{
+	bool wide = row->size == 8;
+	u64 frame = wide ? BOX_STACK - 48 : BOX_STACK - 16;
+
+	EXPECT_VECTOR(&box, row->vector);
+	EXPECT_EQ(box_regs(&box).rsp, frame);
+	EXPECT_EQ(*(u32 *)box_at(&box, frame + row->size), BOX_CODE + 5);
+}
 
 #define CODE_LIMIT	0xffff
 
@@ -67,7 +82,7 @@ static void check_target(const struct case_def *this_case)
 	*(u8 *)box_at(&box, BOX_DATA) = 0xf4;	/* HLT */
 	answer_mmio(false, BOX_MMIO, row->size, row->address);
 	if (row->vector) {
-		EXPECT_VECTOR(&box, row->vector);
+		expect_refused(row);
 		return;
 	}
 	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
@@ -81,6 +96,6 @@ static void check_target(const struct case_def *this_case)
 TARGET_CASE(call_of_a_canonical_address, BOX_NEEDS, &call_64, BOX_DATA, 8, 0);
 TARGET_CASE(call_of_no_canonical_address, BOX_NEEDS, &call_64, BIT(47), 8, VECTOR_GP);
 TARGET_CASE(jump_to_no_canonical_address, BOX_NEEDS, &jump_64, BIT(63), 8, VECTOR_GP);
-TARGET_CASE(call_within_the_limit, BOX_NEEDS_UNPAGED, &call_32, BOX_DATA, 4, 0);
-TARGET_CASE(call_beyond_the_limit, BOX_NEEDS_UNPAGED, &call_32, CODE_LIMIT + 1, 4, VECTOR_GP);
-TARGET_CASE(jump_beyond_the_limit, BOX_NEEDS_UNPAGED, &jump_32, CODE_LIMIT + 1, 4, VECTOR_GP);
+TARGET_CASE(call_within_the_limit, BOX_NEEDS, &call_32, BOX_DATA, 4, 0);
+TARGET_CASE(call_beyond_the_limit, BOX_NEEDS, &call_32, CODE_LIMIT + 1, 4, VECTOR_GP);
+TARGET_CASE(jump_beyond_the_limit, BOX_NEEDS, &jump_32, CODE_LIMIT + 1, 4, VECTOR_GP);

@@ -109,7 +109,7 @@ CASE(refused_instruction_pushes_rf, PROVES("exit-reasons:26"), NEEDS(BOX_NEEDS))
 /* Exceptions have no error code in real-address mode: 29.2.1.3, 23.3. */
 BOX_GUEST_16(real_wrmsr_guest, "mov $0x4b564dff, %ecx\n\t wrmsr\n\t hlt");
 
-CASE(no_error_code_in_real_mode, PROVES("event-injection:inject.real"), NEEDS(BOX_NEEDS_UNPAGED))
+CASE(no_error_code_in_real_mode, PROVES("event-injection:inject.real"), NEEDS(BOX_NEEDS))
 {
 	box_start(&box, &real_wrmsr_guest);
 	EXPECT_VECTOR(&box, VECTOR_GP);
@@ -119,7 +119,7 @@ CASE(no_error_code_in_real_mode, PROVES("event-injection:inject.real"), NEEDS(BO
 /* INS checks ES before anything else happens. */
 BOX_GUEST_32(insb_guest, "mov $0xa000, %edi\n\t mov $0x60, %edx\n\t insb\n\t hlt");
 
-CASE(ins_to_a_read_only_segment, PROVES("guest-instructions:io.ins_fault_first"), NEEDS(BOX_NEEDS_UNPAGED))
+CASE(ins_to_a_read_only_segment, PROVES("guest-instructions:io.ins_fault_first"), NEEDS(BOX_NEEDS))
 {
 	struct kvm_sregs sregs;
 
@@ -132,7 +132,7 @@ CASE(ins_to_a_read_only_segment, PROVES("guest-instructions:io.ins_fault_first")
 	EXPECT_EQ(*(u32 *)box_at(&box, BOX_STACK - 12), BOX_CODE + 10);
 }
 
-/* --- hypercalls ---------------------------------------------------------------------------------- */
+/* --- hypercalls ------------------------------------------------------------------------------- */
 
 struct hypercall {
 	u64 gpa, pages, result;
@@ -184,7 +184,7 @@ CASE(hypercall_without_a_hypervisor, PROVES("kvm-exits:3"), NEEDS(BOX_NEEDS))
 	EXPECT_EQ(on_stack(FRAME_64), BOX_CODE);
 }
 
-/* --- CPUID ------------------------------------------------------------------------------------------ */
+/* --- CPUID ------------------------------------------------------------------------------------ */
 
 BOX_GUEST_64(cpuid_guest, "cpuid\n\t hlt");
 
@@ -311,7 +311,7 @@ CANONICAL(canonical_addresses_of_57_bits, 57, IA32_LSTAR, "lstar", CPU(LA57));
 CANONICAL(sysenter_addresses_of_48_bits, 48, IA32_SYSENTER_EIP, "sysenter_esp");
 CANONICAL(sysenter_addresses_of_57_bits, 57, IA32_SYSENTER_EIP, "sysenter_esp", CPU(LA57));
 
-/* --- events whose delivery faults --------------------------------------------------------------------- */
+/* --- events whose delivery faults ------------------------------------------------------------- */
 
 /*
  * Their handler has a stack of its own, by the interrupt-stack table, whose page lies behind a table
@@ -388,7 +388,7 @@ CASE(nmi_waits_for_the_handler_of_its_fault, PROVES("ept:violation.during_delive
 BOX_GUEST_32(faulting_guest, "mov $0x4b564dff, %ecx\n\t wrmsr\n\t hlt");
 
 CASE(fault_of_a_contributory_exception_is_a_double_fault, PROVES("exceptions:pair.contributory.contributory"),
-     NEEDS(BOX_NEEDS_UNPAGED))
+     NEEDS(BOX_NEEDS))
 {
 	const u64 tss_type = 0x89;		/* 32-bit TSS, available, P = 1 */
 	u32 *tss, i;

@@ -71,7 +71,7 @@ CASE(fpu_of_two_vcpus, PROVES("kvm-ioctls:fpu.roundtrip"), NEEDS(BOX_NEEDS))
 	EXPECT_EQ(*(u64 *)fpu.xmm[9], 0);
 }
 
-/* --- XSAVE --------------------------------------------------------------------------------------- */
+/* --- XSAVE ------------------------------------------------------------------------------------ */
 
 BOX_GUEST_64(xsave_guest,
 	     "mov %cr4, %rax\n\t or $0x40200, %eax\n\t mov %rax, %cr4\n\t"
@@ -102,7 +102,7 @@ CASE(xcr0_is_the_guests, PROVES("exit-reasons:55"), NEEDS(BOX_NEEDS, CPU(XSAVE),
 	EXPECT_EQ(box_regs(&box).rdi, 7);
 }
 
-/* --- the state of a processor -------------------------------------------------------------------------- */
+/* --- the state of a processor ----------------------------------------------------------------- */
 
 CASE(mp_state_without_apic, PROVES("kvm-ioctls:mpstate.get", "kvm-ioctls:mpstate.noapic"),
      NEEDS(BOX_NEEDS))
@@ -126,7 +126,7 @@ CASE(mp_state_without_apic, PROVES("kvm-ioctls:mpstate.get", "kvm-ioctls:mpstate
 	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
 }
 
-/* --- what swaps with each run ---------------------------------------------------------------------------- */
+/* --- what swaps with each run ----------------------------------------------------------------- */
 
 BOX_GUEST_64(registers_guest,
 	     "mov %cr2, %rbx\n\t mov %dr1, %rcx\n\t mov %dr6, %rdx\n\t mov %cr8, %rsi\n\t"
@@ -188,7 +188,7 @@ CASE(fpu_state_of_a_new_vcpu, PROVES("kvm-ioctls:fpu.roundtrip"), NEEDS(BOX_NEED
 	EXPECT_EQ(*(u16 *)box_at(&box, 0xa008), 0x27f);
 }
 
-/* --- guest debugging ------------------------------------------------------------------------------------------ */
+/* --- guest debugging -------------------------------------------------------------------------- */
 
 static void debug_guest(u32 control, const struct kvm_guest_debug *more)
 {
@@ -257,7 +257,7 @@ static void single_step_in_real_mode(const struct case_def *this_case)
 }
 
 CASE_RUN(single_step_in_real_mode, single_step_in_real_mode, PROVES("kvm-exits:4", "exit-reasons:37"),
-	 NEEDS(BOX_NEEDS_UNPAGED, PROC1(MONITOR_TRAP_FLAG)), ROW(&hv_mmu_ept));
+	 NEEDS(BOX_NEEDS, PROC1(MONITOR_TRAP_FLAG)), ROW(&hv_mmu_ept));
 CASE_RUN(single_step_in_real_mode_with_shadow_paging, single_step_in_real_mode,
 	 PROVES("kvm-exits:4", "exit-reasons:37"), NEEDS(VMX, PROC1(MONITOR_TRAP_FLAG)),
 	 ROW(&hv_mmu_shadow));

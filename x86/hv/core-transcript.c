@@ -225,7 +225,7 @@ BOX_GUEST_16(boot_guest,
 	     "ljmp $8, $0x8060\n\t .org box_boot_guest + 0x60\n\t .code64\n\t hlt");
 
 CASE(boot_to_64_bit_mode, PROVES("exit-reasons:28", "exit-reasons:32", "paging:mode.lma_set"),
-     NEEDS(BOX_NEEDS_UNPAGED))
+     NEEDS(BOX_NEEDS))
 {
 	box_start(&box, &boot_guest);
 	*(u16 *)box_at(&box, BOX_DATA) = GDT_SIZE - 1;

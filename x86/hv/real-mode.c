@@ -1,29 +1,35 @@
 /*
  * Real-address mode on a processor without "unrestricted guest".
  *
- * VMX wants CR0.PE and CR0.PG to be 1 then (26.8 Restrictions on VMX Operation), so with shadow paging the
- * core runs a guest in real-address mode by other means (lib/x86/hv/real.h): in virtual-8086 mode as
- * long as the segments are as there, else one instruction at a time in protected mode, with those emulated
- * that would do something else there. The guest must not be able to tell. Each case here runs its guest
- * twice: with segments as after a reset, and with an FS that virtual-8086 mode cannot have.
+ * VMX wants CR0.PE and CR0.PG to be 1 then (26.8 Restrictions on VMX Operation), so with shadow
+ * paging, and with hv_mmu_ept_restricted, the core runs a guest in real-address mode by other means
+ * (lib/x86/hv/real.h): in virtual-8086 mode as long as the segments are as there, else one
+ * instruction at a time in protected mode, with those emulated that would do something else there.
+ * The guest must not be able to tell. Each case here runs its guest twice with each MMU: with
+ * segments as after a reset, and with an FS that virtual-8086 mode cannot have.
  */
 #include "hv/box.h"
 #include "string.h"
 
 #define POOL		200
-#define WAYS		2
 #define OTHER_BASE	0x120u	/* of FS, with selector 0 */
 #define STACK_WORD(n)	(((const u16 *)(box.memory + BOX_STACK))[-(n)])
 
 static struct box box;
 
+/* The second bit of a way is the MMU, the first the segments. */
+static u32 ways(void)
+{
+	return hv_mmu_ept_restricted.supported() ? 4 : 2;
+}
+
 static void start(const struct box_guest *guest, u32 way)
 {
 	struct kvm_sregs sregs;
 
-	box_start_on(&box, &hv_mmu_shadow, POOL, guest);
+	box_start_on(&box, way & 2 ? &hv_mmu_ept_restricted : &hv_mmu_shadow, POOL, guest);
 	sregs = box_sregs(&box);
-	if (way)
+	if (way & 1)
 		sregs.fs.base = OTHER_BASE;
 	sregs.idt = (struct kvm_dtable){ .limit = 0x3ff };
 	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
@@ -35,14 +41,14 @@ static void run_both(const struct box_guest *guest, void (*check)(void))
 	u32 way;
 
 	hv_start(page_alloc());
-	for (way = 0; way < WAYS; way++) {
+	for (way = 0; way < ways(); way++) {
 		start(guest, way);
 		REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
 		check();
 		/* The core has put nothing of its ways into the registers. */
 		EXPECT_EQ(box_sregs(&box).cr0 & CR0_PE, 0);
 		EXPECT_EQ(box_regs(&box).rflags & (RFLAGS_VM | RFLAGS_RF), 0);
-		EXPECT_EQ(box_sregs(&box).fs.base, way ? OTHER_BASE : 0);
+		EXPECT_EQ(box_sregs(&box).fs.base, way & 1 ? OTHER_BASE : 0);
 	}
 }
 
@@ -60,13 +66,16 @@ static void check_flags(void)
 	EXPECT_EQ(box_regs(&box).rflags, 0x3046);
 }
 
-/* This case and the next prove no row: what they compare with is all of volume 1, that nothing of the two ways shows. */
+/*
+ * This case and the next prove no row: what they compare with is all of volume 1, that nothing of
+ * the two ways shows.
+ */
 CASE(flags_are_those_of_the_guest, NEEDS(VMX))
 {
 	run_both(&flags, check_flags);
 }
 
-/* --- segments and far transfers ---------------------------------------------------------------- */
+/* --- segments and far transfers --------------------------------------------------------------- */
 
 BOX_GUEST_16(segments,
 	     "movw $0xa01, %ax; movw %ax, %ds; movw %ax, %es; movw $0x1234, 0x10; movw %es:0x10, %bx;"
@@ -97,7 +106,7 @@ CASE(segments_are_16_times_the_selector, NEEDS(VMX))
 	run_both(&segments, check_segments);
 }
 
-/* --- interrupts: 23.1.4 --------------------------------------------------------------------------- */
+/* --- interrupts: 23.1.4 ----------------------------------------------------------------------- */
 
 BOX_GUEST_16(interrupt, "stc; int $0x40; pushfw; popw %cx; hlt");
 
@@ -106,7 +115,7 @@ CASE(int_n_and_iret, PROVES("exceptions:frame.real_mode"), NEEDS(VMX))
 	u32 way;
 
 	hv_start(page_alloc());
-	for (way = 0; way < WAYS; way++) {
+	for (way = 0; way < ways(); way++) {
 		start(&interrupt, way);
 		/* In the handler. */
 		EXPECT_VECTOR(&box, 0x40);
@@ -126,7 +135,7 @@ CASE(interrupt_of_user_space, PROVES("exceptions:frame.real_mode"), NEEDS(VMX))
 	u32 way;
 
 	hv_start(page_alloc());
-	for (way = 0; way < WAYS; way++) {
+	for (way = 0; way < ways(); way++) {
 		start(&wait, way);
 		EXPECT_EQ(hv_vcpu_interrupt(&box.vcpu, &(struct kvm_interrupt){ .irq = 0x50 }), 0);
 		EXPECT_VECTOR(&box, 0x50);
@@ -144,7 +153,7 @@ CASE(single_steps_of_the_guest, PROVES("exceptions:frame.real_mode"), NEEDS(VMX)
 	u32 way;
 
 	hv_start(page_alloc());
-	for (way = 0; way < WAYS; way++) {
+	for (way = 0; way < ways(); way++) {
 		start(&steps, way);
 		EXPECT_VECTOR(&box, VECTOR_DB);
 		EXPECT_EQ(STACK_WORD(1), RFLAGS_FIXED | RFLAGS_TF);
@@ -154,7 +163,7 @@ CASE(single_steps_of_the_guest, PROVES("exceptions:frame.real_mode"), NEEDS(VMX)
 	}
 }
 
-/* --- faults ------------------------------------------------------------------------------------------ */
+/* --- faults ----------------------------------------------------------------------------------- */
 
 BOX_GUEST_16(beyond_limit, "movw 0xffff, %ax");
 BOX_GUEST_16(load_access_rights, "larw %ax, %bx");
@@ -179,7 +188,7 @@ CASE(faults_have_no_error_code, PROVES("exceptions:frame.real_mode", "guest-inst
 
 	hv_start(page_alloc());
 	for (i = 0; i < ARRAY_SIZE(faults); i++)
-		for (way = 0; way < WAYS; way++) {
+		for (way = 0; way < ways(); way++) {
 			start(faults[i].guest, way);
 			EXPECT_VECTOR(&box, faults[i].vector);
 			EXPECT_EQ(STACK_WORD(3), BOX_CODE);
@@ -187,7 +196,7 @@ CASE(faults_have_no_error_code, PROVES("exceptions:frame.real_mode", "guest-inst
 		}
 }
 
-/* --- what exits, and what ends the run ------------------------------------------------------------------ */
+/* --- what exits, and what ends the run -------------------------------------------------------- */
 
 BOX_GUEST_16(ports, "movb $0x5a, %al; outb %al, $0x80; movl %cr0, %ebx; hlt");
 
@@ -196,7 +205,7 @@ CASE(ports_and_control_registers, PROVES("kvm-exits:2"), NEEDS(VMX))
 	u32 way;
 
 	hv_start(page_alloc());
-	for (way = 0; way < WAYS; way++) {
+	for (way = 0; way < ways(); way++) {
 		start(&ports, way);
 		REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
 		EXPECT_EQ(box.vcpu.run->io.port, 0x80);
@@ -218,7 +227,7 @@ CASE(nowhere_to_deliver_is_a_shutdown, PROVES("kvm-exits:8"), NEEDS(VMX))
 
 	hv_start(page_alloc());
 	for (i = 0; i < ARRAY_SIZE(tables); i++)
-		for (way = 0; way < WAYS; way++) {
+		for (way = 0; way < ways(); way++) {
 			start(&store_ldtr, way);
 			sregs = box_sregs(&box);
 			sregs.idt = tables[i];

@@ -1,8 +1,9 @@
 /*
- * One page table of the guest below two page-directory entries with different rights: 5.6.1 takes the rights of all
- * entries of a translation together, so the same page may be written by one linear address and not by another. A
- * shadow table stands for the table and for the rights above it, hence there must be two. The guest uses both
- * addresses in turn, so that a shadow that was made for one is there when the other is used.
+ * One page table of the guest below two page-directory entries with different rights: 5.6.1 takes
+ * the rights of all entries of a translation together, so the same page may be written by one
+ * linear address and not by another. A shadow table stands for the table and for the rights above
+ * it, hence there must be two. The guest uses both addresses in turn, so that a shadow that was
+ * made for one is there when the other is used.
  */
 #include "hv/box.h"
 #include "hv/mmu_shadow.h"
@@ -65,7 +66,7 @@ CASE(executable_above_a_shared_table, PROVES("paging:acc.xd_or"), NEEDS(VMX, CPU
 	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
 }
 
-/* --- the same in all modes, on all levels, with all rights, each access judged by the model ------------------ */
+/* --- the same in all modes, on all levels, with all rights, each access judged by the model --- */
 
 #define UD2	0x0b0f0b0f0b0f0b0full	/* all that paged_try() executes */
 #define TURNS	3

@@ -73,7 +73,7 @@ CASE(a_million_changes, PROVES("paging:tlb.cr3.same"), NEEDS(VMX))
 	EXPECT_EQ(shadow_of(&box.vm)->reclaimed, 0);
 }
 
-/* --- ten thousand VMs from one pool -------------------------------------------------------------- */
+/* --- ten thousand VMs from one pool ----------------------------------------------------------- */
 
 /* The counter is in a slot of its own, whose log says so. */
 BOX_GUEST_32(short_guest, "incl 0x20c000\n\t hlt");
@@ -168,4 +168,4 @@ static void ten_thousand_vms(const struct case_def *this_case)
 CASE_RUN(ten_thousand_vms, ten_thousand_vms, PROVES("kvm-ioctls:mem.ok"), NEEDS(VMX),
 	 ROW(&hv_mmu_shadow));
 CASE_RUN(ten_thousand_vms_with_ept, ten_thousand_vms, PROVES("kvm-ioctls:mem.ok"),
-	 NEEDS(BOX_NEEDS_UNPAGED), ROW(&hv_mmu_ept));
+	 NEEDS(BOX_NEEDS), ROW(&hv_mmu_ept));

@@ -445,7 +445,7 @@ static void by_the_guest(const struct case_def *this_case)
 
 #define EACH_MMU(id, function, ...)								\
 	CASE_RUN(id, function, PROVES(__VA_ARGS__),						\
-		 NEEDS(BOX_NEEDS_UNPAGED, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)), ROW(&hv_mmu_ept));	\
+		 NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)), ROW(&hv_mmu_ept));	\
 	CASE_RUN(id##_with_shadow_paging, function, PROVES(__VA_ARGS__),			\
 		 NEEDS(VMX, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)), ROW(&hv_mmu_shadow))
 

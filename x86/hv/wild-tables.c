@@ -1,9 +1,11 @@
 /*
- * CR3 where no memory is: a guest can load that, and the core then has to read a table that no slot holds. What is no
- * memory reads as all ones, as a bus does that nobody answers on. So the topmost entry has reserved bits (5.4, 5.5: a page
- * fault, and as that cannot be delivered by the same table, the processor shuts down), the PDPTEs of PAE paging have as
- * well (5.4.1: #GP(0), and CR3 stays), and with 32-bit paging without CR4.PSE all of memory is the last page below 4
- * GBytes. There must be no difference between EPT, where the processor walks, and shadow paging, where the core does.
+ * CR3 where no memory is: a guest can load that, and the core then has to read a table that no slot
+ * holds. What is no memory reads as all ones, as a bus does that nobody answers on. So the topmost
+ * entry has reserved bits (5.4, 5.5: a page fault, and as that cannot be delivered by the same
+ * table, the processor shuts down), the PDPTEs of PAE paging have as well (5.4.1: #GP(0), and CR3
+ * stays), and with 32-bit paging without CR4.PSE all of memory is the last page below 4 GBytes.
+ * There must be no difference between EPT, where the processor walks, and shadow paging, where the
+ * core does.
  */
 #include "cpu/features.h"
 #include "hv/paged.h"

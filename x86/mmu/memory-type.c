@@ -11,7 +11,7 @@
 #include "cpu/features.h"
 #include "cpu/safe.h"
 #include "cpu/user.h"
-#include "mmu/memory_type.h"
+#include "mmu/memory_type_names.h"
 #include "mmu/pages.h"
 #include "mmu/probe.h"
 
@@ -27,14 +27,6 @@
 #define DEF_TYPE_FE		BIT(10)
 #define DEF_TYPE_E		BIT(11)
 #define PHYSMASK_VALID		BIT(11)
-
-/* Short, as tables 14-2 and 14-7 write them. */
-#define UC		MEMORY_TYPE_UC
-#define WC		MEMORY_TYPE_WC
-#define WT		MEMORY_TYPE_WT
-#define WP		MEMORY_TYPE_WP
-#define WB		MEMORY_TYPE_WB
-#define UC_MINUS	MEMORY_TYPE_UC_MINUS
 
 #define PAT_RESET	0x0007040600070406ull
 

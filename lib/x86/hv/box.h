@@ -29,7 +29,7 @@
 #define BOX_SIZE	0x10000
 #define BOX_MMIO	0x10000000	/* mapped by the guest's tables, in no slot */
 #define BOX_SLOT	0
-#define BOX_POOL	24		/* pages */
+#define BOX_POOL	32		/* pages */
 
 struct box_guest {
 	const u8 *start, *end;
@@ -53,13 +53,9 @@ struct box {
 #define BOX_GUEST_32(name, text)	BOX_GUEST(name, 32, text)
 #define BOX_GUEST_16(name, text)	BOX_GUEST(name, 16, text)
 
-/*
- * What cases with a box need; those with a guest that begins without paging; those with
- * page-modification logging.
- */
+/* What cases with a box need; those with page-modification logging. */
 #define BOX_NEEDS	VMX, EPT, EPT_CAP(INVEPT), ENTRY_CTL(LOAD_IA32_EFER),	\
 			ENTRY_CTL(LOAD_IA32_PAT)
-#define BOX_NEEDS_UNPAGED	BOX_NEEDS, PROC2(UNRESTRICTED_GUEST)
 #define BOX_NEEDS_PML	BOX_NEEDS, EPT_AD, PROC2(ENABLE_PML)
 
 /*

@@ -338,7 +338,7 @@ bool hv_decode(struct hv_vcpu *vcpu, struct hv_instruction *to)
 	return !reader.short_of_bytes;
 }
 
-/* --- what real-address mode does in another way than protected mode, or single-step shows: 23.1 ------ */
+/* --- what real-address mode does in another way than protected mode, or single-step shows: 23.1  */
 
 /* A far pointer: an immediate of operand size, then a selector; an immediate of 2 bytes. */
 #define POINTER		BIT(8)

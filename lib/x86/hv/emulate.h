@@ -24,15 +24,15 @@ struct job {
 /* --- emulate_access.c ---------------------------------------------------------------- */
 
 /*
- * Reads or writes an operand of at most 64 bytes, with all checks of segment, canonicality, paging and
- * alignment. `kind`: ACCESS_WRITE also for the read of an operand that will be written. STEP_USER: some of
- * the bytes are user space's, which has its exit.
+ * Reads or writes an operand of at most 64 bytes, with all checks of segment, canonicality, paging
+ * and alignment. `kind`: ACCESS_WRITE also for the read of an operand that will be written.
+ * STEP_USER: some of the bytes are user space's, which has its exit.
  */
 enum step emu_access_bytes(struct job *job, struct hv_memory_operand operand, u8 *bytes,
 			   enum access kind, bool write);
 /* The same for a value of at most 8 bytes. */
-enum step emu_access(struct job *job, struct hv_memory_operand operand, u64 *value, enum access kind,
-		     bool write);
+enum step emu_access(struct job *job, struct hv_memory_operand operand, u64 *value,
+		     enum access kind, bool write);
 
 /* The memory operand of the instruction, with the instruction's operand size. */
 enum step emu_read_operand(struct job *job, u64 *value, bool written_later);

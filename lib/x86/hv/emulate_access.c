@@ -80,7 +80,10 @@ static void note_breakpoints(struct job *job, u64 linear, u32 size, bool write)
 		hv_breakpoints(job->vcpu, write ? HV_BREAK_WRITE : HV_BREAK_READ, linear, size);
 }
 
-/* Both pages of the operand, before anything is read or written: the fault of one leaves the other alone. */
+/*
+ * Both pages of the operand, before anything is read or written: the fault of one leaves the other
+ * alone.
+ */
 static bool translate(struct job *job, u64 linear, u32 size, enum access kind, u64 gpa[2])
 {
 	u64 second = (linear + size - 1) & PAGE_MASK;
@@ -125,8 +128,8 @@ enum step emu_access_bytes(struct job *job, struct hv_memory_operand operand, u8
 	return step;
 }
 
-enum step emu_access(struct job *job, struct hv_memory_operand operand, u64 *value, enum access kind,
-		     bool write)
+enum step emu_access(struct job *job, struct hv_memory_operand operand, u64 *value,
+		     enum access kind, bool write)
 {
 	u8 bytes[8] = { 0 };
 	enum step step;
@@ -150,7 +153,8 @@ static struct hv_memory_operand operand_of(const struct job *job)
 enum step emu_read_operand(struct job *job, u64 *value, bool written_later)
 {
 	*value = 0;
-	return emu_access(job, operand_of(job), value, written_later ? ACCESS_WRITE : ACCESS_READ, false);
+	return emu_access(job, operand_of(job), value, written_later ? ACCESS_WRITE : ACCESS_READ,
+			  false);
 }
 
 enum step emu_write_operand(struct job *job, u64 value)

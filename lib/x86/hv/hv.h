@@ -19,8 +19,8 @@
  * Guest memory is what the slots say and nothing else: whatever a guest does, the core reads and
  * writes only inside of them on its behalf.
  *
- * Limits: with hv_mmu_ept, guests without paging need "unrestricted guest". Whoever calls
- * hv_vcpu_run() must not use the registers of FPU and SSE, which stay the guest's. One processor.
+ * Limits: whoever calls hv_vcpu_run() must not use the registers of FPU and SSE, which stay the guest's.
+ * One processor.
  */
 #ifndef HV_HV_H
 #define HV_HV_H
@@ -54,6 +54,8 @@ struct hv_ept {
 	u64 *root;
 	u64 pointer;			/* EPT_POINTER while the processor logs nothing */
 	bool pml;			/* dirty logs by page-modification logging, else by write protection */
+	u64 *identity[4];		/* of hv_mmu_ept_restricted: page directories for guests without paging */
+	bool has_identity;		/* they are mapped, or will be when they are used */
 };
 
 struct hv_vm {

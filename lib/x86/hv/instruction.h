@@ -42,16 +42,17 @@ struct hv_memory_operand {
 };
 
 /*
- * The linear address of an operand, if the instruction may use it so. False: `fault`, which is #SS(0) in the
- * stack segment, else #GP(0), for
+ * The linear address of an operand, if the instruction may use it so. False: `fault`, which is
+ * #SS(0) in the stack segment, else #GP(0), for
  *
  *	a null selector, the type (6.4), the limit of expand-up and expand-down segments (6.3)
  *	in 64-bit mode: an address that is not canonical (chapter 4)
  *
- * `write` also for the read of an operand that will be written. Paging, and then alignment, come after this.
+ * `write` also for the read of an operand that will be written. Paging, and then alignment, come
+ * after this.
  */
-bool hv_operand_address(const struct hv_vcpu *vcpu, const struct hv_memory_operand *operand, bool write,
-			u64 *linear, struct hv_fault *fault);
+bool hv_operand_address(const struct hv_vcpu *vcpu, const struct hv_memory_operand *operand,
+			bool write, u64 *linear, struct hv_fault *fault);
 
 /* 7.15, Interrupt 17, Alignment Check Exception (#AC): whether `size` bytes at `linear` are one. */
 bool hv_is_misaligned(u64 linear, u32 size);

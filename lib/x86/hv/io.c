@@ -80,7 +80,10 @@ static void advance(struct hv_vcpu *vcpu, const struct hv_instruction *insn, u32
 	hv_set_gpr(vcpu, gpr, after);
 }
 
-/* `count` elements, the first of which is where the register says: of a string that goes backwards there is one. */
+/*
+ * `count` elements, the first of which is where the register says: of a string that goes backwards
+ * there is one.
+ */
 static struct hv_memory_operand elements_of(struct hv_vcpu *vcpu, const struct hv_instruction *insn,
 					    const struct io_exit *io, u32 count)
 {
@@ -148,8 +151,8 @@ static int complete_string(struct hv_vcpu *vcpu)
 	}
 	operand = elements_of(vcpu, &insn, &io, count);
 	if (io.in)
-		result = hv_copy(vcpu, hv_linear(vcpu, operand.segment, operand.offset), io_data(vcpu),
-				 operand.size, ACCESS_WRITE, &fault);
+		result = hv_copy(vcpu, hv_linear(vcpu, operand.segment, operand.offset),
+				 io_data(vcpu), operand.size, ACCESS_WRITE, &fault);
 	if (result == HV_COPIED)
 		finish_string(vcpu, &insn, &io, count);
 	else
@@ -157,7 +160,10 @@ static int complete_string(struct hv_vcpu *vcpu)
 	return 0;
 }
 
-/* As many as this exit can be about, if they are all in the segment; else the first one, or false: `fault`. */
+/*
+ * As many as this exit can be about, if they are all in the segment; else the first one, or false:
+ * `fault`.
+ */
 static bool find_elements(struct hv_vcpu *vcpu, const struct hv_instruction *insn,
 			  const struct io_exit *io, struct hv_memory_operand *operand, u64 *linear,
 			  struct hv_fault *fault)

@@ -90,8 +90,10 @@ struct hv_mmu {
 
 /*
  * hv_mmu_ept logs dirty pages by page-modification logging where the processor has it;
- * hv_mmu_ept_write_protect never.
+ * hv_mmu_ept_write_protect never. hv_mmu_ept_restricted does without "unrestricted guest" (and
+ * without such a log); the other two turn into it where the processor does not have that.
  */
-extern const struct hv_mmu hv_mmu_ept, hv_mmu_ept_write_protect, hv_mmu_shadow;
+extern const struct hv_mmu hv_mmu_ept, hv_mmu_ept_write_protect, hv_mmu_ept_restricted,
+			   hv_mmu_shadow;
 
 #endif

@@ -54,7 +54,13 @@ static bool supported(void)
 	       need_ept_vpid_cap(EPT_CAP_WALK_4 | EPT_CAP_INVEPT);
 }
 
-static int create_write_protect(struct hv_vm *vm)
+/* Without "unrestricted guest" there is another MMU for what is the same otherwise. */
+static bool is_restricted(const struct hv_vm *vm)
+{
+	return vm->mmu->cr0_always;
+}
+
+static int take_root(struct hv_vm *vm)
 {
 	u64 type = capabilities()->ept_vpid_cap & EPT_CAP_WB ? EPT_WB : EPT_UC;
 
@@ -65,6 +71,31 @@ static int create_write_protect(struct hv_vm *vm)
 	/* The page may have been the root of a VM that is gone. */
 	flush(vm);
 	return 0;
+}
+
+/* The page directories for guests without paging: see the end of this file. */
+static int create_restricted(struct hv_vm *vm)
+{
+	u32 i, j;
+
+	vm->mmu = &hv_mmu_ept_restricted;
+	vm->ept.pml = false;
+	for (i = 0; i < ARRAY_SIZE(vm->ept.identity); i++) {
+		u64 *directory = vm->ept.identity[i] = hv_pool_take(&vm->pool);
+
+		if (!directory)
+			return -ENOMEM;
+		for (j = 0; j < ENTRIES; j++)
+			directory[j] = (u64)(i * ENTRIES + j) * level_size(LEVEL_PDE) | PTE_P |
+				       PTE_RW | PTE_US | PTE_A | PTE_D | PTE_PS;
+	}
+	return take_root(vm);
+}
+
+static int create_write_protect(struct hv_vm *vm)
+{
+	return control_allowed(CONTROL_PROC2_UNRESTRICTED_GUEST) ? take_root(vm) :
+								    create_restricted(vm);
 }
 
 static int create(struct hv_vm *vm)
@@ -78,7 +109,9 @@ static int create_vcpu(struct hv_vcpu *vcpu)
 	u32 i;
 
 	vmcs_set_control(CONTROL_PROC2_ENABLE_EPT);
-	if (control_allowed(CONTROL_PROC2_UNRESTRICTED_GUEST))
+	if (is_restricted(vcpu->vm))
+		vmcs_set_control(CONTROL_PROC1_CR3_LOAD_EXITING);
+	else
 		vmcs_set_control(CONTROL_PROC2_UNRESTRICTED_GUEST);
 	vmcs_put(EPT_POINTER, vcpu->vm->ept.pointer);
 	for (i = 0; i < 4; i++)
@@ -115,10 +148,15 @@ static void forget_all(struct hv_vm *vm)
 /* 31.4.3.4: what is cached of the tables goes before their pages are used for something else. */
 static void destroy(struct hv_vm *vm)
 {
-	if (!vm->ept.root)
-		return;
-	forget_all(vm);
-	hv_pool_give(&vm->pool, vm->ept.root);
+	u32 i;
+
+	if (vm->ept.root) {
+		forget_all(vm);
+		hv_pool_give(&vm->pool, vm->ept.root);
+	}
+	for (i = 0; i < ARRAY_SIZE(vm->ept.identity); i++)
+		if (vm->ept.identity[i])
+			hv_pool_give(&vm->pool, vm->ept.identity[i]);
 }
 
 static void destroy_vcpu(struct hv_vcpu *vcpu)
@@ -338,8 +376,8 @@ static enum hv_mmu_fault table_without_memory(struct hv_vcpu *vcpu)
 }
 
 /*
- * Without a linear address it is a MOV to CR3 that loads the PDPTEs of PAE paging, from where no memory is: all
- * ones, which 5.4.1 does not allow.
+ * Without a linear address it is a MOV to CR3 that loads the PDPTEs of PAE paging, from where no
+ * memory is: all ones, which 5.4.1 does not allow.
  */
 static enum hv_mmu_fault pdptes_without_memory(struct hv_vcpu *vcpu)
 {
@@ -358,6 +396,95 @@ static enum hv_mmu_fault fault(struct hv_vcpu *vcpu)
 	if (!(qualification & VIOLATION_FINAL))
 		return stop_pml(vcpu) ? HV_MMU_AGAIN : table_without_memory(vcpu);
 	return qualification & VIOLATION_FETCH ? HV_MMU_DEVICE_CODE : HV_MMU_DEVICE;
+}
+
+/*
+ * --- without "unrestricted guest": 26.8 Restrictions on VMX Operation -----------------------
+ *
+ * CR0.PE and CR0.PG are always 1. Real-address mode runs as with shadow paging (real.h). A guest
+ * without paging has PAE paging with directories of the core, which map 4 GBytes to themselves. The
+ * PDPTEs are in the VMCS (29.3.2.4), so CR3 stays the guest's; but MOV to CR3 would load them, and
+ * exits. The directories are at the highest guest-physical addresses there are, which such a guest
+ * cannot reach itself, and only there while it has no paging.
+ */
+
+static u64 identity_at(u32 number)
+{
+	return BIT(maxphyaddr()) - (4 - number) * PAGE_SIZE;
+}
+
+/* Bits of CR4 that would change what the core's tables mean. */
+#define CR4_OF_PAGING	(CR4_PSE | CR4_PGE | CR4_LA57 | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PKS | \
+			 CR4_PCIDE)
+
+/* What is mapped at the core's directories goes when they come, and they go when paging begins. */
+static void follow_paging(struct hv_vcpu *vcpu)
+{
+	struct hv_vm *vm = vcpu->vm;
+	bool unpaged = !(hv_cr0() & CR0_PG);
+
+	if (vm->ept.has_identity != unpaged)
+		forget_all(vm);
+	vm->ept.has_identity = unpaged;
+}
+
+static void put_identity_pdptes(void)
+{
+	u32 i;
+
+	for (i = 0; i < 4; i++)
+		vmcs_put(GUEST_PDPTE0 + 2 * i, identity_at(i) | PTE_P);
+}
+
+static void restricted_registers(struct hv_vcpu *vcpu)
+{
+	u64 cr4 = hv_cr4(), efer = hv_efer(vcpu);
+	u64 exceptions = vmcs_get(EXCEPTION_BITMAP) & ~BIT(VECTOR_PF);
+
+	follow_paging(vcpu);
+	if (vcpu->vm->ept.has_identity) {
+		cr4 = (cr4 & ~(u64)CR4_OF_PAGING) | CR4_PAE;
+		/* 29.3.1.1: with CR0.PG = 1, LMA and LME are the same. */
+		efer &= ~(u64)EFER_LME;
+		exceptions |= BIT(VECTOR_PF);
+		put_identity_pdptes();
+	}
+	vmcs_put(GUEST_CR4, cr4 | capabilities()->cr4_fixed0);
+	vmcs_put(GUEST_IA32_EFER, efer);
+	vmcs_put(EXCEPTION_BITMAP, exceptions);
+}
+
+/* Another vCPU may have run, in the other mode. */
+static void restricted_resumed(struct hv_vcpu *vcpu)
+{
+	follow_paging(vcpu);
+}
+
+static enum hv_mmu_fault restricted_fault(struct hv_vcpu *vcpu)
+{
+	u64 gpa = vmcs_get(GUEST_PHYSICAL_ADDRESS), *entry;
+	struct hv_vm *vm = vcpu->vm;
+
+	/*
+	 * Without paging there is no page fault, unless the processor has loaded other PDPTEs:
+	 * Bochs does by any MOV to CR0, where 5.4.1 says by one that changes CD, NW or PG.
+	 */
+	if (vmcs_get(EXIT_REASON) == EXIT_EXCEPTION_OR_NMI) {
+		put_identity_pdptes();
+		return HV_MMU_AGAIN;
+	}
+	if (!vm->ept.has_identity || gpa < identity_at(0) || gpa >= BIT(maxphyaddr()))
+		return fault(vcpu);
+	entry = make_entry(vm, gpa, LEVEL_PTE);
+	if (!entry) {
+		forget_all(vm);
+		entry = make_entry(vm, gpa, LEVEL_PTE);
+	}
+	if (!entry)
+		return HV_MMU_REFUSED;
+	*(volatile u64 *)entry = physical(vm->ept.identity[(gpa - identity_at(0)) / PAGE_SIZE]) |
+				 EPT_READ | EPT_MEMORY_TYPE(EPT_WB) | EPT_ACCESSED | EPT_DIRTY;
+	return HV_MMU_AGAIN;
 }
 
 #define EPT_MMU(title, create_it)	{						\
@@ -380,3 +507,20 @@ static enum hv_mmu_fault fault(struct hv_vcpu *vcpu)
 const struct hv_mmu hv_mmu_ept = EPT_MMU("EPT", create);
 const struct hv_mmu hv_mmu_ept_write_protect = EPT_MMU("EPT, write protection",
 						       create_write_protect);
+
+const struct hv_mmu hv_mmu_ept_restricted = {
+	.name = "EPT, no unrestricted guest",
+	.min_pages = 20,	/* of them five for as long as the VM is there */
+	.cr0_always = CR0_PE | CR0_PG,
+	.supported = supported,
+	.create = create_restricted,
+	.destroy = destroy,
+	.create_vcpu = create_vcpu,
+	.destroy_vcpu = destroy_vcpu,
+	.fault = restricted_fault,
+	.registers = restricted_registers,
+	.resumed = restricted_resumed,
+	.zap = zap,
+	.flush = flush,
+	.reclaim = forget_all,
+};

@@ -3,11 +3,11 @@
  * whether it is the guest's own, from the guest's registers and tables; if not, the access gets
  * entries that allow it.
  *
- * The processor runs the guest with its own CR4.SMEP, SMAP, PKE and PKS, and entries with the rights
- * that the guest's have together: so it refuses whatever the guest's own paging refuses, with two
- * exceptions. CR0.WP is always 1, or a supervisor would write to what the core guards; where the
- * guest has it 0 and that matters, the one instruction gets an entry of its own. And a dirty flag
- * that is 0 takes the right to write until it is 1.
+ * The processor runs the guest with its own CR4.SMEP, SMAP, PKE and PKS, and entries with the
+ * rights that the guest's have together: so it refuses whatever the guest's own paging refuses,
+ * with two exceptions. CR0.WP is always 1, or a supervisor would write to what the core guards;
+ * where the guest has it 0 and that matters, the one instruction gets an entry of its own. And a
+ * dirty flag that is 0 takes the right to write until it is 1.
  */
 #include "hv/mmu_shadow.h"
 #include "vmx/guest.h"
@@ -101,7 +101,10 @@ static enum hv_mmu_fault allow(struct hv_vcpu *vcpu, struct shadow_vcpu *own,
 
 	if (!slot || (access->kind == ACCESS_WRITE && slot->region.flags & KVM_MEM_READONLY))
 		return access->kind == ACCESS_FETCH ? HV_MMU_DEVICE_CODE : HV_MMU_DEVICE;
-	/* CR3 leads to no memory, whose all ones are entries that allow it; only the core can use those. */
+	/*
+	 * CR3 leads to no memory, whose all ones are entries that allow it; only the core can use
+	 * those.
+	 */
 	if (!own->root)
 		return HV_MMU_DEVICE;
 	lift = needs_write_protect_off(vcpu, cpu, access);

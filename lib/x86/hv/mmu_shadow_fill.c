@@ -64,7 +64,10 @@ static u64 guest_entry(const struct path *path, u32 level)
 	return 0;
 }
 
-/* The table below is one of memory in one piece, which is the guest's page of `level` or part of it. */
+/*
+ * The table below is one of memory in one piece, which is the guest's page of `level` or part of
+ * it.
+ */
 static void go_direct(struct path *path, u32 level)
 {
 	const struct walk_result *result = path->result;
@@ -149,9 +152,9 @@ static bool descend(struct path *path, u32 level)
 }
 
 /*
- * With CR0.WP = 0 a supervisor writes to read-only pages, while the processor has CR0.WP = 1. Such a
- * page gets an entry for the supervisor that allows writes, until user mode uses the page and faults.
- * That is exact where nothing else tells a page of the user from one of the supervisor.
+ * With CR0.WP = 0 a supervisor writes to read-only pages, while the processor has CR0.WP = 1. Such
+ * a page gets an entry for the supervisor that allows writes, until user mode uses the page and
+ * faults. That is exact where nothing else tells a page of the user from one of the supervisor.
  */
 bool shadow_can_stand_in(const struct walk_cpu *cpu)
 {
@@ -159,7 +162,10 @@ bool shadow_can_stand_in(const struct walk_cpu *cpu)
 	       !(cpu->cr4 & (CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PKS | CR4_CET));
 }
 
-/* The right to write needs a dirty flag in the guest's entry, in the log, and a page that is no table. */
+/*
+ * The right to write needs a dirty flag in the guest's entry, in the log, and a page that is no
+ * table.
+ */
 static bool may_write(const struct path *path, const struct hv_slot *slot, enum access kind,
 		      u64 frame)
 {
@@ -288,7 +294,7 @@ void shadow_step_over(struct hv_vcpu *vcpu)
 	shadow_settle(vcpu->vm);
 }
 
-/* --- what a page fault invalidates ------------------------------------------------------------- */
+/* --- what a page fault invalidates ------------------------------------------------------------ */
 
 /* Whether the guest's entry is no longer the one that `index` was made from. */
 static bool is_outdated(const struct shadow_table *table, u32 index)

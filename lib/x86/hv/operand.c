@@ -1,8 +1,8 @@
 /*
- * Where an operand in memory is, and whether the instruction may use it there: the checks that the processor
- * makes before it translates the address. The emulator's accesses have passed them only if they are made here:
- * the processor exits at the first access of an instruction, before it looks at the second one, and an
- * exit of string I/O comes before any of them.
+ * Where an operand in memory is, and whether the instruction may use it there: the checks that the
+ * processor makes before it translates the address. The emulator's accesses have passed them only
+ * if they are made here: the processor exits at the first access of an instruction, before it looks
+ * at the second one, and an exit of string I/O comes before any of them.
  */
 #include "hv/internal.h"
 #include "vmx/guest.h"
@@ -16,7 +16,10 @@ u64 hv_linear(const struct hv_vcpu *vcpu, u8 segment, u64 offset)
 	return offset;
 }
 
-/* 6.4 Type Checking: what the segment is for. Real-address mode has no types but that of data: 23.1. */
+/*
+ * 6.4 Type Checking: what the segment is for. Real-address mode has no types but that of data:
+ * 23.1.
+ */
 static bool has_rights(u64 rights, bool write)
 {
 	u32 type = HV_AR_TYPE(rights);
@@ -29,7 +32,10 @@ static bool has_rights(u64 rights, bool write)
 	return !write || readable_or_writable;
 }
 
-/* 6.3 Limit Checking: the first and the last byte; an expand-down segment is what is above its limit. */
+/*
+ * 6.3 Limit Checking: the first and the last byte; an expand-down segment is what is above its
+ * limit.
+ */
 static bool is_within_limit(u64 rights, u64 limit, u64 offset, u32 size)
 {
 	u32 type = HV_AR_TYPE(rights);
@@ -40,8 +46,8 @@ static bool is_within_limit(u64 rights, u64 limit, u64 offset, u32 size)
 	return offset > limit && last <= (rights & HV_AR_DB ? BITS(31, 0) : BITS(15, 0));
 }
 
-bool hv_operand_address(const struct hv_vcpu *vcpu, const struct hv_memory_operand *operand, bool write,
-			u64 *linear, struct hv_fault *fault)
+bool hv_operand_address(const struct hv_vcpu *vcpu, const struct hv_memory_operand *operand,
+			bool write, u64 *linear, struct hv_fault *fault)
 {
 	u64 rights = vmcs_get(GUEST_ES_ACCESS_RIGHTS + 2 * operand->segment);
 	u64 limit = vmcs_get(GUEST_ES_LIMIT + 2 * operand->segment);
@@ -57,8 +63,8 @@ bool hv_operand_address(const struct hv_vcpu *vcpu, const struct hv_memory_opera
 }
 
 /*
- * Table 7-7, Alignment Requirements by Data Type. Vectors have rules of their own, which the processor applies to
- * the copy that it works on: native.c.
+ * Table 7-7, Alignment Requirements by Data Type. Vectors have rules of their own, which the
+ * processor applies to the copy that it works on: native.c.
  */
 static u32 alignment_of(u32 size)
 {
@@ -69,6 +75,8 @@ static u32 alignment_of(u32 size)
 
 bool hv_is_misaligned(u64 linear, u32 size)
 {
-	return linear % alignment_of(size) && hv_cpl() == 3 && hv_cr0() & CR0_PE && hv_cr0() & CR0_AM &&
+	const u64 needed = CR0_PE | CR0_AM;
+
+	return linear % alignment_of(size) && hv_cpl() == 3 && (hv_cr0() & needed) == needed &&
 	       vmcs_get(GUEST_RFLAGS) & RFLAGS_AC;
 }

@@ -87,7 +87,7 @@ static void leave_v86(const struct hv_real *real)
 	vmcs_put(CR0_READ_SHADOW, real->cr0_shadow);
 }
 
-/* --- one instruction in protected mode ---------------------------------------------------------- */
+/* --- one instruction in protected mode -------------------------------------------------------- */
 
 /* What 29.3.1.2 wants of a segment, and the guest cannot see: it does not read selectors here. */
 static u64 rights_for_step(u32 number, u64 rights)
@@ -103,9 +103,9 @@ static u64 rights_for_step(u32 number, u64 rights)
 }
 
 /*
- * 20.3.1.4 Single-Step Exception Condition. The guest does not see TF: PUSHF is emulated. With it, blocking
- * by STI or MOV SS would want a trap before the instruction (29.3.1.5), and debug exceptions that wait
- * until behind it would come.
+ * 20.3.1.4 Single-Step Exception Condition. The guest does not see TF: PUSHF is emulated. With it,
+ * blocking by STI or MOV SS would want a trap before the instruction (29.3.1.5), and debug
+ * exceptions that wait until behind it would come.
  */
 static void single_step(struct hv_real *real)
 {
@@ -155,7 +155,10 @@ static void enter_step(struct hv_vcpu *vcpu)
 	vmcs_put(GUEST_CS_SELECTOR, real->selector[SEGMENT_CS] & ~3u);
 	vmcs_put(GUEST_SS_SELECTOR, real->selector[SEGMENT_SS] & ~3u);
 	single_step(real);
-	/* What opens a window is seen to before each instruction, and a debugger's step is this one. */
+	/*
+	 * What opens a window is seen to before each instruction, and a debugger's step is this
+	 * one.
+	 */
 	vmcs_put(PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,
 		 vcpu->proc1 & ~(control_bit(CONTROL_PROC1_INTERRUPT_WINDOW_EXITING) |
 				 control_bit(CONTROL_PROC1_NMI_WINDOW_EXITING) |
@@ -170,7 +173,7 @@ static void leave_step(struct hv_vcpu *vcpu)
 	vmcs_put(PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS, vcpu->proc1);
 }
 
-/* --- entry and exit ------------------------------------------------------------------------------- */
+/* --- entry and exit --------------------------------------------------------------------------- */
 
 static void enter_by(struct hv_vcpu *vcpu, enum hv_way way)
 {
@@ -278,7 +281,7 @@ bool hv_real_enter(struct hv_vcpu *vcpu, int *next)
 	return true;
 }
 
-/* --- exceptions ------------------------------------------------------------------------------------- */
+/* --- exceptions ------------------------------------------------------------------------------- */
 
 void hv_real_exception(struct hv_vcpu *vcpu, u64 event)
 {
@@ -296,7 +299,10 @@ void hv_real_exception(struct hv_vcpu *vcpu, u64 event)
 		vcpu->real.step = true;
 		return;
 	}
-	/* The breakpoints that the instruction has met count, and the step if the guest makes steps. */
+	/*
+	 * The breakpoints that the instruction has met count, and the step if the guest makes
+	 * steps.
+	 */
 	if (vcpu->real.way == HV_WAY_STEP && is_step_trap()) {
 		hv_add_pending_debug(vmcs_get(EXIT_QUALIFICATION) & BITS(3, 0));
 		if (vcpu->real.tf)

@@ -1,7 +1,8 @@
 /*
  * Real-address mode without "unrestricted guest": instructions that do something else there than in
  * protected mode, because they load or store selectors, or interrupt, or because it does not have
- * them; and PUSHF and POPF, which would see the flags of the way it runs by. Volume 2 says under "Operation" what each does; 23.1 8086 Emulation what differs.
+ * them; and PUSHF and POPF, which would see the flags of the way it runs by. Volume 2 says under
+ * "Operation" what each does; 23.1 8086 Emulation what differs.
  */
 #include "hv/internal.h"
 #include "hv/real.h"
@@ -209,7 +210,7 @@ static enum step interrupt_return(struct job *job)
 	return STEP_DONE;
 }
 
-/* --- interrupts: 23.1.4 Interrupt and Exception Handling ------------------------------------------ */
+/* --- interrupts: 23.1.4 Interrupt and Exception Handling -------------------------------------- */
 
 static enum step interrupt(struct job *job, u8 vector, u64 next)
 {
@@ -265,7 +266,7 @@ enum hv_real_result hv_real_interrupt(struct hv_vcpu *vcpu, u8 vector, u64 next)
 	}
 }
 
-/* --- segment registers ------------------------------------------------------------------------- */
+/* --- segment registers ------------------------------------------------------------------------ */
 
 /* PUSH: of a doubleword on the stack only the selector is written. */
 static enum step push_segment(struct job *job, u32 number)
@@ -329,7 +330,7 @@ static enum step load_pointer(struct job *job, u32 number)
 	return STEP_DONE;
 }
 
-/* --- flags ------------------------------------------------------------------------------------------ */
+/* --- flags ------------------------------------------------------------------------------------ */
 
 static enum step push_flags(struct job *job)
 {
@@ -349,7 +350,7 @@ static enum step pop_flags(struct job *job)
 	return step;
 }
 
-/* --- all of them ---------------------------------------------------------------------------------- */
+/* --- all of them ------------------------------------------------------------------------------ */
 
 /* Those behind which the next instruction follows. */
 static enum step execute(struct job *job)
@@ -413,7 +414,9 @@ static enum step execute_transfer(struct job *job)
 	}
 }
 
-/* 20.3.1.4 Single-Step Exception Condition: TF as it was before. INT n clears it, and is no step. */
+/*
+ * 20.3.1.4 Single-Step Exception Condition: TF as it was before. INT n clears it, and is no step.
+ */
 static void trap_if_stepping(const struct job *job, u64 flags_before)
 {
 	if (flags_before & RFLAGS_TF && !job->interrupts)

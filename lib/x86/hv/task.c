@@ -16,6 +16,8 @@ enum { LDTR = 6, TR = 7 };
 #define TSS_LIMIT(bits)	((bits) == 32 ? 103u : 43u)
 #define TSS_MAX		104
 #define LINK_SIZE	2
+/* Bits 15, 5 and 3 are reserved: a VM entry would refuse them. */
+#define EFLAGS_LOADED	(BITS(21, 0) & ~(BIT(15) | BIT(5) | BIT(3)))
 #define DR7_LOCAL	(BIT(0) | BIT(2) | BIT(4) | BIT(6) | BIT(8))
 #define DR6_BT		BIT(15)
 #define FAULT(v, code)	((struct hv_fault){ .vector = (v), .has_error = true, .error = (code) })
@@ -25,7 +27,7 @@ struct task {
 	u64 cr3, eip, eflags;
 	u64 gpr[8];		/* as instructions number them */
 	u16 segment[6], ldtr;	/* in the order of the VMCS */
-	bool trap;
+	bool has_cr3, trap;	/* a TSS of 16 bits has neither */
 };
 
 struct descriptor {
@@ -124,7 +126,7 @@ static bool change_descriptor(struct hv_vcpu *vcpu, struct descriptor *descripto
 	return system_access(vcpu, descriptor->linear + 5, &byte, 1, true, fault);
 }
 
-/* --- the TSS ------------------------------------------------------------------------------------ */
+/* --- the TSS ---------------------------------------------------------------------------------- */
 
 static u64 word(const u8 *tss, u32 offset, u32 size)
 {
@@ -148,6 +150,7 @@ static void read_task(const u8 *tss, u32 bits, struct task *task)
 		task->segment[i] = word(tss, start + (10 + i) * size, 2);
 	task->ldtr = word(tss, bits == 32 ? 96 : 42, 2);
 	if (bits == 32) {
+		task->has_cr3 = true;
 		task->cr3 = word(tss, 28, 4);
 		task->trap = tss[100] & 1;
 	}
@@ -262,7 +265,7 @@ static bool load_segments(struct hv_vcpu *vcpu, const struct task *task, struct 
 	return true;
 }
 
-/* --- the switch ------------------------------------------------------------------------------------ */
+/* --- the switch ------------------------------------------------------------------------------- */
 
 static bool load_registers(struct hv_vcpu *vcpu, const struct task *task, struct hv_fault *fault)
 {
@@ -270,14 +273,13 @@ static bool load_registers(struct hv_vcpu *vcpu, const struct task *task, struct
 
 	vmcs_put(GUEST_DR7, vmcs_get(GUEST_DR7) & ~DR7_LOCAL);
 	hv_put_cr0(vcpu, hv_cr0() | CR0_TS);
-	if (hv_cr0() & CR0_PG)
+	if (hv_cr0() & CR0_PG && task->has_cr3)
 		hv_put_cr3(vcpu, task->cr3);
 	vmcs_put(GUEST_RIP, task->eip);
-	/* Bits 15, 5 and 3 are reserved: a VM entry would refuse them. */
-	vmcs_put(GUEST_RFLAGS, (task->eflags & BITS(21, 0) & ~(BIT(15) | BIT(5) | BIT(3))) | RFLAGS_FIXED);
+	vmcs_put(GUEST_RFLAGS, (task->eflags & EFLAGS_LOADED) | RFLAGS_FIXED);
 	for (i = 0; i < 8; i++)
 		hv_set_gpr(vcpu, i, task->gpr[i]);
-	if (!hv_load_pdptes(vcpu, hv_cr0(), hv_cr4())) {
+	if (task->has_cr3 && !hv_load_pdptes(vcpu, hv_cr0(), hv_cr4())) {
 		*fault = HV_FAULT_GP;
 		return false;
 	}
@@ -285,15 +287,22 @@ static bool load_registers(struct hv_vcpu *vcpu, const struct task *task, struct
 	return load_segments(vcpu, task, fault);
 }
 
-/* 7.12.2: the error code of an exception goes to the stack of its handler. */
+/*
+ * 7.12.2: the error code of an exception goes to the stack of its handler; to no memory, it is
+ * lost.
+ */
 static bool push_error(struct hv_vcpu *vcpu, u32 error, u32 bits, struct hv_fault *fault)
 {
-	u64 mask = vmcs_get(GUEST_SS_ACCESS_RIGHTS) & HV_AR_DB ? BITS(31, 0) : BITS(15, 0);
-	u64 top = (hv_gpr(vcpu, GPR_RSP) - bits / 8) & mask;
+	u64 mask = vmcs_get(GUEST_SS_ACCESS_RIGHTS) & HV_AR_DB ? BITS(31, 0) : BITS(15, 0), linear;
+	const struct hv_memory_operand top = {
+		SEGMENT_SS, (hv_gpr(vcpu, GPR_RSP) - bits / 8) & mask, bits / 8
+	};
 
-	hv_set_gpr(vcpu, GPR_RSP, (hv_gpr(vcpu, GPR_RSP) & ~mask) | top);
-	return hv_copy(vcpu, hv_linear(vcpu, SEGMENT_SS, top), &error, bits / 8, ACCESS_WRITE,
-		       fault) == HV_COPIED;
+	if (!hv_operand_address(vcpu, &top, true, &linear, fault) ||
+	    hv_copy(vcpu, linear, &error, top.size, ACCESS_WRITE, fault) == HV_COPY_FAULT)
+		return false;
+	hv_set_gpr(vcpu, GPR_RSP, (hv_gpr(vcpu, GPR_RSP) & ~mask) | top.offset);
+	return true;
 }
 
 struct change {
@@ -304,15 +313,23 @@ struct change {
 	u8 tss[TSS_MAX];		/* the new one */
 };
 
+/* The new task has a link to the old one, which stays busy: 10.4 Task Linking. */
+static bool is_nested(const struct change *change)
+{
+	return change->source == BY_CALL || change->source == BY_IDT;
+}
+
 /* Finds both tasks and saves the old one; nothing else is changed yet. */
-static bool leave_task(struct hv_vcpu *vcpu, struct change *change, u64 next, struct hv_fault *fault)
+static bool leave_task(struct hv_vcpu *vcpu, struct change *change, u64 next,
+		       struct hv_fault *fault)
 {
 	u64 old_base = vmcs_get(GUEST_TR_BASE);
 	u8 old[TSS_MAX];
 	struct task task;
 
 	change->from_bits = vmcs_get(GUEST_TR_ACCESS_RIGHTS) & TYPE_32_BIT ? 32 : 16;
-	if (!find_descriptor(vcpu, vmcs_get(GUEST_TR_SELECTOR), VECTOR_TS, &change->from, fault) ||
+	if ((!is_nested(change) && !find_descriptor(vcpu, vmcs_get(GUEST_TR_SELECTOR), VECTOR_TS,
+						    &change->from, fault)) ||
 	    !find_descriptor(vcpu, change->selector, VECTOR_TS, &change->to, fault))
 		return false;
 	change->to_bits = change->to.raw & BIT(43) ? 32 : 16;
@@ -337,7 +354,7 @@ static bool leave_task(struct hv_vcpu *vcpu, struct change *change, u64 next, st
 
 static bool enter_task(struct hv_vcpu *vcpu, struct change *change, struct hv_fault *fault)
 {
-	bool nested = change->source == BY_CALL || change->source == BY_IDT;
+	bool nested = is_nested(change);
 	u16 link = vmcs_get(GUEST_TR_SELECTOR);
 	struct task task;
 
@@ -363,27 +380,53 @@ static bool enter_task(struct hv_vcpu *vcpu, struct change *change, struct hv_fa
 	return true;
 }
 
+/*
+ * Nothing is blocked in the new task but NMIs in the handler of one, which IRET ends: 7.7.1, 7.8.3.
+ */
+static void set_blocking(enum source source, const struct hv_event *event)
+{
+	u64 state = vmcs_get(GUEST_INTERRUPTIBILITY_STATE) &
+		    ~(u64)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
+
+	if (source == BY_IRET)
+		state &= ~(u64)BLOCKING_BY_NMI;
+	if (source == BY_IDT && FIELD(event->id, 10, 8) == HV_EVENT_NMI)
+		state |= BLOCKING_BY_NMI;
+	vmcs_put(GUEST_INTERRUPTIBILITY_STATE, state);
+}
+
+static bool switch_task(struct hv_vcpu *vcpu, struct change *change, u64 next,
+			struct hv_fault *fault)
+{
+	const struct hv_event event = vcpu->event;
+
+	if (!leave_task(vcpu, change, next, fault))
+		return false;
+	/* The switch is the delivery of the event. */
+	vcpu->event = (struct hv_event){ 0 };
+	set_blocking(change->source, &event);
+	if (!enter_task(vcpu, change, fault))
+		return false;
+	return change->source != BY_IDT || !(event.id & HV_EVENT_ERROR_CODE) ||
+	       push_error(vcpu, event.error, change->to_bits, fault);
+}
+
 enum hv_next hv_exit_task_switch(struct hv_vcpu *vcpu)
 {
 	u64 qualification = vmcs_get(EXIT_QUALIFICATION), next = vmcs_get(GUEST_RIP);
 	struct change change = { .source = FIELD(qualification, 31, 30),
 				 .selector = FIELD(qualification, 15, 0) };
-	struct hv_event event = vcpu->event;
+	bool external = change.source == BY_IDT && !hv_is_software_event(&vcpu->event);
 	struct hv_fault fault;
-	bool done;
 
 	/* Of an exception that is a fault, or an interrupt, the instruction is still to come. */
-	if (change.source != BY_IDT || hv_is_software_event(&event))
+	if (!external)
 		next += vmcs_get(VM_EXIT_INSTRUCTION_LENGTH);
-	done = leave_task(vcpu, &change, next, &fault);
-	if (done) {
-		/* The switch is the delivery of the event. */
-		vcpu->event = (struct hv_event){ 0 };
-		done = enter_task(vcpu, &change, &fault);
-	}
-	if (done && change.source == BY_IDT && event.id & HV_EVENT_ERROR_CODE)
-		done = push_error(vcpu, event.error, change.to_bits, &fault);
-	if (!done)
-		hv_inject(vcpu, fault);
+	if (switch_task(vcpu, &change, next, &fault))
+		return HV_GUEST;
+	/* 7.13: the bit EXT of the error code. */
+	if (external && fault.vector != VECTOR_PF)
+		fault.error |= 1;
+	hv_inject(vcpu, fault);
 	return HV_GUEST;
 }

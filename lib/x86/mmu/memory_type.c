@@ -1,4 +1,4 @@
-#include "mmu/memory_type.h"
+#include "mmu/memory_type_names.h"
 #include "sdm/bits.h"
 
 /* 14.11.1, 14.11.2: flags of the MTRRs. */
@@ -80,11 +80,6 @@ static bool is_type(u32 type)
 
 enum memory_type effective_memory_type(enum memory_type mtrr, enum memory_type pat)
 {
-#define UC MEMORY_TYPE_UC
-#define WC MEMORY_TYPE_WC
-#define WT MEMORY_TYPE_WT
-#define WP MEMORY_TYPE_WP
-#define WB MEMORY_TYPE_WB
 	static const u8 table[MEMORY_TYPE_UC_MINUS][MEMORY_TYPE_UC_MINUS + 1] = {
 		/* by the PAT: UC, WC, -, -, WT, WP, WB, UC- */
 		[MEMORY_TYPE_UC] = { UC, WC, 0, 0, UC, UC, UC, UC },
@@ -93,11 +88,6 @@ enum memory_type effective_memory_type(enum memory_type mtrr, enum memory_type p
 		[MEMORY_TYPE_WP] = { UC, WC, 0, 0, WT, WP, WP, WC },
 		[MEMORY_TYPE_WB] = { UC, WC, 0, 0, WT, WP, WB, UC },
 	};
-#undef UC
-#undef WC
-#undef WT
-#undef WP
-#undef WB
 
 	/* No register can hold another: 14.11.2, 14.12.2. */
 	if (!is_type(mtrr) || mtrr == MEMORY_TYPE_UC_MINUS || !is_type(pat))

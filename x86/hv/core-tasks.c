@@ -1,0 +1,216 @@
+/*
+ * The core: task switches, where it alone decides (28.4.2 Treatment of Task Switches): what a TSS
+ * may hold that no processor loads, tables where no memory is, what was blocked before. What a
+ * guest sees of tasks otherwise is in guest/tasks.
+ */
+#include "hv/box.h"
+#include "string.h"
+
+#define TSS_OLD		0xc000
+#define TSS_NEW		0xc100
+#define TASKS_GDT	0xffc0		/* eight descriptors; what is behind them is behind the memory */
+#define SELECTOR_OLD	0x28
+#define SELECTOR_NEW	0x30
+#define SELECTOR_SHORT	0x38		/* a segment of 16 bytes */
+#define SELECTOR_NOWHERE 0x40
+#define NEW_CODE	0x8100
+#define NEW_STACK	0xb800
+#define GATE_VECTOR	0x20
+
+enum { TYPE_16_BIT = 1, TYPE_32_BIT = 9, TYPE_BUSY = 2 };
+
+/* As doublewords of a 32-bit TSS: 10.2.1, Figure 10-2. */
+enum { TSS_EIP = 8, TSS_EFLAGS, TSS_EAX, TSS_ESP = 14, TSS_ES = 18, TSS_CS, TSS_SS, TSS_DS };
+
+static struct box box;
+
+static u32 *new_tss(void)
+{
+	return (u32 *)(box.memory + TSS_NEW);
+}
+
+static u64 tss_descriptor(u64 base, u64 type, u64 limit)
+{
+	return limit | base << 16 | (0x80 | type) << 40;
+}
+
+static void set_descriptor(u16 selector, u64 descriptor)
+{
+	*box_at(&box, TASKS_GDT + selector) = descriptor;
+}
+
+/* A 32-bit guest in the old task; the new one begins at NEW_CODE. */
+static void start(const struct box_guest *guest)
+{
+	struct kvm_sregs sregs;
+	u32 *tss, i;
+
+	box_start(&box, guest);
+	tss = new_tss();
+	tss[TSS_EIP] = NEW_CODE;
+	tss[TSS_EFLAGS] = RFLAGS_FIXED;
+	tss[TSS_ESP] = NEW_STACK;
+	for (i = 0; i < 6; i++)
+		tss[TSS_ES + i] = i == 1 ? SELECTOR_CODE32 : SELECTOR_DATA;
+	memcpy(box.memory + TASKS_GDT, box.memory + BOX_GDT, SELECTOR_OLD);
+	set_descriptor(SELECTOR_OLD, tss_descriptor(TSS_OLD, TYPE_32_BIT | TYPE_BUSY, 103));
+	set_descriptor(SELECTOR_NEW, tss_descriptor(TSS_NEW, TYPE_32_BIT, 103));
+	/* Data, writable, 32 bits. */
+	set_descriptor(SELECTOR_SHORT, 0x0040930000000000 | 15);
+	sregs = box_sregs(&box);
+	sregs.gdt = (struct kvm_dtable){ .base = TASKS_GDT, .limit = SELECTOR_NOWHERE + 7 };
+	sregs.tr = (struct kvm_segment){ .base = TSS_OLD, .limit = 103, .selector = SELECTOR_OLD,
+					 .type = TYPE_32_BIT | TYPE_BUSY, .present = 1 };
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+}
+
+/* A task gate (10.2.5) for an event. */
+static void set_gate(u8 vector)
+{
+	*box_at(&box, BOX_IDT + 8 * vector) = (u64)SELECTOR_NEW << 16 | 0x85ull << 40;
+}
+
+/* At NEW_CODE: HLT, and back. */
+#define NEW_TASK(name)	"\n\t hlt\n\t .org box_" #name " + 0x100\n\t hlt\n\t iret"
+
+BOX_GUEST_32(call_guest, "lcall $0x30, $0" NEW_TASK(call_guest));
+BOX_GUEST_32(ud_guest, "ud2" NEW_TASK(ud_guest));
+BOX_GUEST_32(gp_guest, "mov $0x100, %eax\n\t mov %eax, %ds" NEW_TASK(gp_guest));
+BOX_GUEST_32(int_guest, "int $0x20" NEW_TASK(int_guest));
+BOX_GUEST_32(hlt_guest, "hlt" NEW_TASK(hlt_guest));
+
+static void expect_new_task(void)
+{
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_sregs(&box).tr.selector, SELECTOR_NEW);
+	EXPECT_EQ(box_regs(&box).rip, NEW_CODE + 1);
+}
+
+/* 29.3.1.4: a VM entry would refuse the reserved bits. */
+CASE(reserved_flags_of_a_tss, PROVES("guest-instructions:task.switch"), NEEDS(BOX_NEEDS))
+{
+	start(&call_guest);
+	new_tss()[TSS_EFLAGS] = ~(u32)(RFLAGS_VM | RFLAGS_TF | RFLAGS_IF);
+	expect_new_task();
+	EXPECT_EQ(box_regs(&box).rflags & (BIT(15) | BIT(5) | BIT(3) | BIT(1)), RFLAGS_FIXED);
+	EXPECT_EQ(box_regs(&box).rflags >> 22, 0);
+}
+
+/* 29.3.1.5: nor would it take blocking by STI with IF = 0. */
+CASE(switch_behind_sti, PROVES("interruptibility:sti.block"), NEEDS(BOX_NEEDS))
+{
+	struct kvm_vcpu_events events = { .flags = KVM_VCPUEVENT_VALID_SHADOW };
+	struct kvm_regs regs;
+
+	start(&call_guest);
+	regs = box_regs(&box);
+	regs.rflags |= RFLAGS_IF;
+	REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+	events.interrupt.shadow = KVM_X86_SHADOW_INT_STI;
+	REQUIRE_EQ(hv_vcpu_set_events(&box.vcpu, &events), 0);
+	expect_new_task();
+}
+
+/* All ones are a segment of code that may be read: base FFFFFFFFH. */
+CASE(descriptor_in_no_memory, PROVES("guest-instructions:task.switch"), NEEDS(BOX_NEEDS))
+{
+	start(&call_guest);
+	new_tss()[TSS_ES] = SELECTOR_NOWHERE;
+	expect_new_task();
+	EXPECT_EQ(box_sregs(&box).es.base, 0xffffffff);
+	EXPECT_EQ(box_sregs(&box).es.limit, 0xffffffff);
+	EXPECT_EQ(box_sregs(&box).es.type, 15);
+}
+
+/* A TSS of 16 bits has no CR3 (10.6), and its tables are those of the task before. */
+CASE(tss_of_16_bits_keeps_cr3, PROVES("guest-instructions:task.cr3"), NEEDS(BOX_NEEDS))
+{
+	struct kvm_sregs sregs;
+	u16 *tss;
+
+	start(&call_guest);
+	memset(new_tss(), 0, 104);
+	tss = (u16 *)new_tss();
+	tss[7] = NEW_CODE;
+	tss[8] = RFLAGS_FIXED;
+	tss[13] = NEW_STACK;
+	tss[17] = tss[19] = tss[20] = SELECTOR_DATA;
+	tss[18] = SELECTOR_CODE32;
+	set_descriptor(SELECTOR_NEW, tss_descriptor(TSS_NEW, TYPE_16_BIT, 43));
+	*box_at(&box, BOX_TABLES) = PTE_P | PTE_RW | PTE_PS;
+	sregs = box_sregs(&box);
+	sregs.cr3 = BOX_TABLES;
+	sregs.cr4 |= CR4_PSE;
+	sregs.cr0 |= CR0_PG;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	expect_new_task();
+	EXPECT_EQ(box_sregs(&box).cr3, BOX_TABLES);
+}
+
+/* Only the busy flag of the new TSS changes: the descriptor of the old one is not used. */
+CASE(call_without_a_descriptor_of_the_old_task, PROVES("guest-instructions:task.switch"), NEEDS(BOX_NEEDS))
+{
+	struct kvm_sregs sregs;
+
+	start(&call_guest);
+	sregs = box_sregs(&box);
+	sregs.gdt.limit = 0x37;
+	sregs.tr.selector = SELECTOR_NOWHERE;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	expect_new_task();
+	EXPECT_EQ(*(u16 *)new_tss(), SELECTOR_NOWHERE);
+}
+
+/* --- the error code of what goes wrong: 7.13 -------------------------------------------------- */
+
+static void check_error(const struct box_guest *guest, u8 vector, u32 error)
+{
+	start(guest);
+	set_gate(vector);
+	new_tss()[TSS_DS] = 0x7b;
+	EXPECT_VECTOR(&box, VECTOR_TS);
+	EXPECT_EQ(*(u32 *)box_at(&box, box_regs(&box).rsp), error);
+}
+
+CASE(bad_segment_of_the_handler_of_an_exception, PROVES("guest-instructions:task.ec"), NEEDS(BOX_NEEDS))
+{
+	check_error(&ud_guest, VECTOR_UD, 0x78 | BIT(0));
+}
+
+CASE(bad_segment_of_the_handler_of_int_n, PROVES("guest-instructions:task.ec"), NEEDS(BOX_NEEDS))
+{
+	check_error(&int_guest, GATE_VECTOR, 0x78);
+}
+
+/* The error code does not fit on the stack, and neither does any other exception. */
+CASE(error_code_beyond_the_stack, PROVES("guest-instructions:task.ec"), NEEDS(BOX_NEEDS))
+{
+	start(&gp_guest);
+	set_gate(VECTOR_GP);
+	new_tss()[TSS_SS] = SELECTOR_SHORT;
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_SHUTDOWN);
+}
+
+/* --- NMIs: 7.7.1 Handling Multiple NMIs ------------------------------------------------------- */
+
+static bool nmis_masked(void)
+{
+	struct kvm_vcpu_events events;
+
+	REQUIRE_EQ(hv_vcpu_get_events(&box.vcpu, &events), 0);
+	return events.nmi.masked;
+}
+
+CASE(nmi_by_a_task_gate, PROVES("interruptibility:nmi.iret.virtual"), NEEDS(BOX_NEEDS))
+{
+	start(&hlt_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	set_gate(VECTOR_NMI);
+	REQUIRE_EQ(hv_vcpu_nmi(&box.vcpu), 0);
+	expect_new_task();
+	EXPECT_TRUE(nmis_masked());
+	/* IRET goes back to the NOP behind the first HLT. */
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_sregs(&box).tr.selector, SELECTOR_OLD);
+	EXPECT_TRUE(!nmis_masked());
+}

@@ -1,0 +1,112 @@
+/*
+ * EPT without "unrestricted guest": a guest without paging gets PAE paging with directories of the
+ * core that map memory to itself (lib/x86/hv/mmu_ept.c). Nothing of it may be seen by that guest,
+ * or by one with paging, which could reach the page where they are. Real-address mode is in
+ * hv/real-mode.
+ */
+#include "cpu/features.h"
+#include "hv/box.h"
+
+static struct box box;
+
+static void start(const struct box_guest *guest)
+{
+	hv_start(page_alloc());
+	box_start_on(&box, &hv_mmu_ept_restricted, BOX_POOL, guest);
+}
+
+static void run_to_halt(const struct box_guest *guest)
+{
+	start(guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+}
+
+/* What hv_mmu_ept does not own, it must not show either. */
+BOX_GUEST_32(registers_guest,
+	     "mov %cr0, %eax\n\t mov %cr4, %ebx\n\t mov %cr3, %ecx\n\t mov $0xc0000080, %ecx\n\t"
+	     "push %eax\n\t mov $0x12345000, %edx\n\t mov %edx, %cr3\n\t mov %cr3, %esi\n\t pop %eax\n\t hlt");
+
+CASE(registers_are_those_of_the_guest, PROVES("paging:mode.off"), NEEDS(BOX_NEEDS))
+{
+	run_to_halt(&registers_guest);
+	EXPECT_EQ(box_regs(&box).rax & (CR0_PG | CR0_PE), CR0_PE);
+	EXPECT_EQ(box_regs(&box).rbx & (CR4_PAE | CR4_VMXE), 0);
+	EXPECT_EQ(box_regs(&box).rsi, 0x12345000);
+	EXPECT_EQ(box_sregs(&box).cr3, 0x12345000);
+}
+
+/*
+ * The tables of the core stay in use, whatever CR3 leads to and whatever the guest writes to CR0.
+ */
+BOX_GUEST_32(cr0_guest,
+	     "mov $0xb000, %eax\n\t mov %eax, %cr3\n\t mov %cr0, %eax\n\t mov %eax, %cr0\n\t"
+	     "or $2, %eax\n\t mov %eax, %cr0\n\t clts\n\t movl $7, 0xa000\n\t hlt");
+
+CASE(writes_of_cr0_keep_memory, PROVES("paging:pdpte.load.cr0_other"), NEEDS(BOX_NEEDS))
+{
+	run_to_halt(&cr0_guest);
+	EXPECT_EQ(*(u32 *)box_at(&box, BOX_DATA), 7);
+}
+
+/* All 4 GBytes are there, each address itself. */
+BOX_GUEST_32(devices_guest, "mov 0x3ffffffc, %eax\n\t mov 0xfffffffc, %eax\n\t mov 0x80000000, %eax\n\t hlt");
+
+CASE(four_gbytes_are_mapped, PROVES("paging:mode.off"), NEEDS(BOX_NEEDS))
+{
+	static const u32 addresses[] = { 0x3ffffffc, 0xfffffffc, 0x80000000 };
+	u32 i;
+
+	start(&devices_guest);
+	for (i = 0; i < ARRAY_SIZE(addresses); i++) {
+		REQUIRE_EXIT(box_run(&box), KVM_EXIT_MMIO);
+		EXPECT_EQ(box.vcpu.run->mmio.phys_addr, addresses[i]);
+	}
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
+}
+
+/* --- into paging and back: the highest page there is ------------------------------------------ */
+
+#define PDPT	0xb000
+#define TABLE	0xc000
+#define LINEAR	0x00200000	/* mapped to the highest page, by a PDE and a PTE */
+
+/* PAE paging on, a look at the page, off, a look at memory, and once more. */
+#define LOOK	"mov %esi, %cr0\n\t mov 0x200000, %ebx\n\t mov %edi, %cr0\n\t mov 0xa000, %ecx\n\t"
+BOX_GUEST_32(paging_guest,
+	     "mov $0xb000, %eax\n\t mov %eax, %cr3\n\t mov $0x20, %eax\n\t mov %eax, %cr4\n\t"
+	     "mov %cr0, %edi\n\t mov %edi, %esi\n\t bts $31, %esi\n\t" LOOK LOOK "hlt");
+
+static u64 start_paging(void)
+{
+	u64 highest = BIT(maxphyaddr()) - PAGE_SIZE;
+
+	start(&paging_guest);
+	*box_at(&box, PDPT) = (BOX_TABLES + PAGE_SIZE) | PTE_P;
+	box_at(&box, BOX_TABLES + PAGE_SIZE)[0] = PTE_P | PTE_RW | PTE_PS;
+	box_at(&box, BOX_TABLES + PAGE_SIZE)[1] = TABLE | PTE_P | PTE_RW;
+	*box_at(&box, TABLE) = highest | PTE_P | PTE_RW;
+	*(u32 *)box_at(&box, BOX_DATA) = 0x77777777;
+	return highest;
+}
+
+CASE(highest_page_is_a_device, PROVES("paging:mode.off", "paging:mode.select.pae"), NEEDS(BOX_NEEDS))
+{
+	u64 highest = start_paging(), i;
+
+	for (i = 0; i < 2; i++) {
+		REQUIRE_EXIT(box_run(&box), KVM_EXIT_MMIO);
+		EXPECT_EQ(box.vcpu.run->mmio.phys_addr, highest);
+	}
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rcx, 0x77777777);
+}
+
+CASE(highest_page_is_memory, PROVES("paging:mode.off", "paging:mode.select.pae"), NEEDS(BOX_NEEDS))
+{
+	u64 highest = start_paging();
+
+	*(u32 *)box_add_memory(&box, 1, highest, PAGE_SIZE, 0) = 0x55555555;
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rbx, 0x55555555);
+	EXPECT_EQ(box_regs(&box).rcx, 0x77777777);
+}
