@@ -64,11 +64,11 @@ CASE(four_gbytes_are_mapped, PROVES("paging:mode.off"), NEEDS(BOX_NEEDS))
 	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
 }
 
-/* --- into paging and back: the highest page there is ------------------------------------------ */
+/* --- into paging and back: the highest pages there are, of which the first is in use ---------- */
 
 #define PDPT	0xb000
 #define TABLE	0xc000
-#define LINEAR	0x00200000	/* mapped to the highest page, by a PDE and a PTE */
+#define LINEAR	0x00200000	/* mapped to it, by a PDE and a PTE */
 
 /* PAE paging on, a look at the page, off, a look at memory, and once more. */
 #define LOOK	"mov %esi, %cr0\n\t mov 0x200000, %ebx\n\t mov %edi, %cr0\n\t mov 0xa000, %ecx\n\t"
@@ -78,7 +78,7 @@ BOX_GUEST_32(paging_guest,
 
 static u64 start_paging(void)
 {
-	u64 highest = BIT(maxphyaddr()) - PAGE_SIZE;
+	u64 highest = BIT(maxphyaddr()) - 4 * PAGE_SIZE;
 
 	start(&paging_guest);
 	*box_at(&box, PDPT) = (BOX_TABLES + PAGE_SIZE) | PTE_P;

@@ -512,6 +512,7 @@ const struct hv_mmu hv_mmu_ept_restricted = {
 	.name = "EPT, no unrestricted guest",
 	.min_pages = 20,	/* of them five for as long as the VM is there */
 	.cr0_always = CR0_PE | CR0_PG,
+	.gpa_bits = gpa_bits,
 	.supported = supported,
 	.create = create_restricted,
 	.destroy = destroy,

@@ -405,10 +405,14 @@ static bool switch_task(struct hv_vcpu *vcpu, struct change *change, u64 next,
 	/* The switch is the delivery of the event. */
 	vcpu->event = (struct hv_event){ 0 };
 	set_blocking(change->source, &event);
-	if (!enter_task(vcpu, change, fault))
-		return false;
-	return change->source != BY_IDT || !(event.id & HV_EVENT_ERROR_CODE) ||
-	       push_error(vcpu, event.error, change->to_bits, fault);
+	if (enter_task(vcpu, change, fault) &&
+	    (change->source != BY_IDT || !(event.id & HV_EVENT_ERROR_CODE) ||
+	     push_error(vcpu, event.error, change->to_bits, fault)))
+		return true;
+	/* Table 7-5: what goes wrong on the way of an exception is the second one. */
+	if (event.id && FIELD(event.id, 10, 8) == HV_EVENT_HARDWARE_EXCEPTION)
+		vcpu->event = event;
+	return false;
 }
 
 enum hv_next hv_exit_task_switch(struct hv_vcpu *vcpu)
