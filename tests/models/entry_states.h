@@ -133,6 +133,74 @@ static void test_model_specific(void **unused)
 	assert_false(entry_accepts(&prediction, OUTCOME_ENTRY_FAILURE(34, 2)));
 }
 
+/* 29.2.1.2: a list may end with the last byte of the physical-address space. No machine has memory there. */
+static void test_list_ends(void **unused)
+{
+	static const u16 lists[][2] = {
+		{ INDEX_VM_EXIT_MSR_STORE_ADDRESS, INDEX_VM_EXIT_MSR_STORE_COUNT },
+		{ INDEX_VM_EXIT_MSR_LOAD_ADDRESS, INDEX_VM_EXIT_MSR_LOAD_COUNT },
+	};
+	static const u16 counts[] = { 1, 2, 512 };
+	struct entry_prediction prediction;
+	struct entry_scene scene;
+	u32 i, k;
+
+	(void)unused;
+	for (i = 0; i < ARRAY_SIZE(lists); i++) {
+		for (k = 0; k < ARRAY_SIZE(counts); k++) {
+			world_scene(&scene, RICH);
+			scene.in.field[lists[i][0]] = BIT(46) - 16 * counts[k];
+			scene.in.field[lists[i][1]] = counts[k];
+			entry_predict(&scene.in, &prediction);
+			assert_true(prediction.may_enter);
+			scene.in.field[lists[i][1]]++;
+			expect_one(&scene, ENTRY_STAGE_VMCS, OUTCOME_VMFAIL_VALID(7));
+		}
+	}
+}
+
+/* A.1: IA32_VMX_BASIC[48] limits the addresses of structures to 32 bits, and CR3 to 32 as well. */
+static void test_32_bit_addresses(void **unused)
+{
+	struct entry_cpu cpu = world_processors[RICH];
+	struct entry_prediction prediction;
+	struct entry_scene scene;
+	struct entry_input *in = &scene.in;
+
+	(void)unused;
+	cpu.caps.basic |= BIT(48);
+	world_scene(&scene, RICH);
+	in->cpu = &cpu;
+	F(VM_EXIT_MSR_STORE_COUNT) = 1;
+	F(VM_EXIT_MSR_STORE_ADDRESS) = BIT(32) - 16;
+	entry_predict(in, &prediction);
+	assert_true(prediction.may_enter);
+	F(VM_EXIT_MSR_STORE_ADDRESS) = BIT(32);
+	expect_one(&scene, ENTRY_STAGE_VMCS, OUTCOME_VMFAIL_VALID(7));
+}
+
+/* 29.4: x2APIC registers are 800H to 8FFH; the MSRs next to them are of unknown kind. */
+static void test_x2apic_range(void **unused)
+{
+	static const struct { u32 index; bool refused; } msrs[] = {
+		{ 0x7ff, false }, { 0x800, true }, { 0x8ff, true }, { 0x900, false },
+	};
+	struct entry_prediction prediction;
+	struct entry_scene scene;
+	struct entry_input *in = &scene.in;
+	u32 i;
+
+	(void)unused;
+	for (i = 0; i < ARRAY_SIZE(msrs); i++) {
+		world_scene(&scene, RICH);
+		world_page[0] = msrs[i].index;
+		F(VM_ENTRY_MSR_LOAD_COUNT) = 1;
+		F(VM_ENTRY_MSR_LOAD_ADDRESS) = PAGE_AT;
+		entry_predict(in, &prediction);
+		assert_int_equal(entry_breaks(&prediction, ENTRY_RULE_msrload_x2apic), msrs[i].refused);
+	}
+}
+
 static void test_no_intel64(void **unused)
 {
 	struct entry_cpu cpu = world_processors[POOR];
@@ -152,6 +220,9 @@ static const struct CMUnitTest others[] = {
 	{ "basic.order", test_basic_order, NULL, NULL, NULL },
 	{ "unknown launch state", test_unknown_launch_state, NULL, NULL, NULL },
 	{ "order of stages", test_stages, NULL, NULL, NULL },
+	{ "ends of lists of MSRs", test_list_ends, NULL, NULL, NULL },
+	{ "32-bit addresses", test_32_bit_addresses, NULL, NULL, NULL },
+	{ "msrload.x2apic, its ends", test_x2apic_range, NULL, NULL, NULL },
 	{ "host.no_intel64.both_zero", test_no_intel64, NULL, NULL, NULL },
 	{ "msrload.model_specific", test_model_specific, NULL, NULL, NULL },
 	{ "msrload.second_entry", test_msr_number, NULL, NULL, NULL },

@@ -35,7 +35,7 @@ void world_make(void)
 	rich->caps.cr4_fixed1 |= CR4_FRED;
 	rich->caps.ept_vpid_cap = EPT_CAP_WALK_4 | EPT_CAP_WB | EPT_CAP_AD;
 	rich->intel64 = rich->cet_ss = rich->cet_ibt = rich->sgx = rich->rtm = true;
-	rich->fred = rich->bus_lock_detect = rich->nx = rich->rdtscp = true;
+	rich->fred = rich->bus_lock_detect = rich->nx = rich->tsc_aux = true;
 	rich->maxphyaddr = rich->physical_bits = 46;
 	rich->linear_bits = 57;
 	rich->perf_global_ctrl = BITS(3, 0) | BITS(34, 32);

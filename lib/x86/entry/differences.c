@@ -20,19 +20,12 @@ static enum entry_stage stage_of(outcome_t outcome)
 	}
 }
 
-/* An entry failure whose qualification is not 0 says which check of the guest's state has failed. */
-static bool names_cause(outcome_t outcome)
-{
-	return outcome_kind(outcome) == OUTCOME_KIND_ENTRY_FAILURE &&
-	       (u16)(outcome >> 32) == EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE && (u32)outcome;
-}
-
 u32 entry_explain(const struct entry_input *in, outcome_t outcome, u16 *rules, u32 most)
 {
 	static bool waived[ENTRY_RULES];
 	static struct entry_input input;
 	struct entry_prediction predicted;
-	u32 count = 0, i;
+	u32 count = 0, passed = 0, i;
 
 	memset(waived, 0, sizeof(waived));
 	input = *in;
@@ -42,16 +35,16 @@ u32 entry_explain(const struct entry_input *in, outcome_t outcome, u16 *rules, u
 		entry_predict(&input, &predicted);
 		if (entry_accepts(&predicted, outcome))
 			return count;
-		/* All rules are passed over, and yet it is refused, for a cause that it names itself. */
-		if (!predicted.broken_count && names_cause(outcome))
-			return 0;
+		/* It stopped in its stage for a reason of its own; the rules there may well be checked. */
 		if (!predicted.broken_count || stage_of(outcome) < predicted.stage)
-			return count;
+			return passed;
 		for (i = 0; i < predicted.broken_count && i < ENTRY_MAX_BROKEN; i++) {
 			waived[predicted.broken[i]] = true;
 			if (count < most)
 				rules[count++] = predicted.broken[i];
 		}
+		if (predicted.stage < stage_of(outcome))
+			passed = count;
 	}
 }
 

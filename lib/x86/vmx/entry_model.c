@@ -114,7 +114,7 @@ enum verdict entry_wrmsr(const struct entry_input *in, u32 index, u64 value)
 	case IA32_FMASK:
 		return value >> 32 ? BROKEN : KEPT;
 	case IA32_TSC_AUX:
-		return !in->cpu->rdtscp || value >> 32 ? BROKEN : KEPT;
+		return !in->cpu->tsc_aux || value >> 32 ? BROKEN : KEPT;
 	case IA32_DEBUGCTL:
 		if (value & entry_reserved_debugctl(in, false))
 			return BROKEN;

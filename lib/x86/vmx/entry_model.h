@@ -22,7 +22,9 @@ struct entry_cpu {
 	u8 maxphyaddr;			/* CPUID.80000008H:EAX[7:0] */
 	u8 physical_bits;		/* the same, less the key identifiers of an active TME */
 	u8 linear_bits;			/* CPUID.80000008H:EAX[15:8] */
-	bool cet_ss, cet_ibt, sgx, rtm, fred, lam, bus_lock_detect, nx, rdtscp;
+	bool cet_ss, cet_ibt, sgx, rtm, fred, lam, bus_lock_detect, nx;
+	bool tsc_aux;			/* RDTSCP or RDPID, which have IA32_TSC_AUX */
+	bool nmi_source;		/* CPUID.7.1:EAX[20]: NMI-source reporting */
 	u64 perf_global_ctrl;		/* the bits of IA32_PERF_GLOBAL_CTRL that exist */
 	u64 dropped_rights;		/* bits of access rights that VMWRITE does not keep */
 };

@@ -125,7 +125,8 @@ const struct entry_cpu *entry_this_cpu(void)
 		.fred = feature(FEATURE_FRED),
 		.lam = feature(FEATURE_LAM),
 		.nx = feature(FEATURE_NX),
-		.rdtscp = feature(FEATURE_RDTSCP),
+		.tsc_aux = feature(FEATURE_RDTSCP) || CPUID_BIT(7, 0, ecx, 22),
+		.nmi_source = CPUID_BIT(7, 1, eax, 20),
 		.perf_global_ctrl = find_perf_global_ctrl(),
 		.dropped_rights = find_dropped_rights(),
 	};

@@ -91,6 +91,8 @@ static u32 information_parts(const struct exit_input *x)
 	case EXIT_UMWAIT:
 	case EXIT_TPAUSE:
 		return REG1;
+	case EXIT_LOADIWKEY:
+		return REG1 | REG2;
 	}
 	return 0;
 }

@@ -74,6 +74,17 @@ bool exit_guest_uses_pae(const struct exit_input *x)
 	return !IA32E && F(GUEST_CR0) & CR0_PG && F(GUEST_CR4) & CR4_PAE;
 }
 
+/* 29.8: a late failure comes before the guest state is loaded, in the middle of it, or behind it. */
+u64 exit_settled_bits(const struct exit_input *x, u32 msr, u64 before, u64 field, u64 guest)
+{
+	if (exit_entered(x) || exit_host_msr(x, msr, 0) == exit_host_msr(x, msr, ~0ull))
+		return ALL_BITS;
+	/* Of a list it may have loaded any part. */
+	if (exit_guest_msr(x, msr, 0) == exit_guest_msr(x, msr, ~0ull))
+		return 0;
+	return ~((before ^ guest) | (field ^ guest));
+}
+
 /* --- exit reasons ------------------------------------------------------------------- */
 
 enum { REASON_UNKNOWN, REASON_ZERO, REASON_ANY };
@@ -118,15 +129,18 @@ static u64 zero_of_event(const struct exit_input *x)
 {
 	switch (VECTOR_OF(EXIT_EVENT)) {
 	case VECTOR_DB:		/* Table 30-1 leaves its other bits undefined */
-	case VECTOR_PF:		/* a linear address */
-	case VECTOR_NMI:	/* its source, where that is reported */
 		return 0;
+	case VECTOR_PF:		/* a linear address */
+		return exit_from_64_bit_mode(x) ? 0 : BITS(63, 32);
+	case VECTOR_NMI:	/* its source, where that is reported */
+		return x->entry->cpu->nmi_source ? 0 : ALL_BITS;
 	}
 	return ALL_BITS;
 }
 
 u64 exit_zero_qualification(const struct exit_input *x)
 {
+	const struct entry_input *in = x->entry;
 	u64 q = NOW(EXIT_QUALIFICATION);
 
 	switch (exit_basic_reason(x)) {
@@ -140,8 +154,17 @@ u64 exit_zero_qualification(const struct exit_input *x)
 		if (FIELD(q, 5, 4) == 3)
 			return BITS(11, 8) | BITS(3, 0);
 		return BITS(31, 16) | BIT(6) | (FIELD(q, 5, 4) == 2 ? BITS(11, 8) | BITS(3, 0) : 0);
-	case EXIT_IO_INSTRUCTION:
-		return BIT(2);
+	case EXIT_IO_INSTRUCTION:	/* sizes 0, 1 and 3 */
+		return BIT(2) | (q & BIT(0) ? 0 : BIT(1));
+	case EXIT_INVLPG:
+		return exit_from_64_bit_mode(x) ? 0 : BITS(63, 32);
+	case EXIT_RDMSRLIST:
+	case EXIT_WRMSRLIST:		/* else the index of the MSR */
+		return IS(PROC1, USE_MSR_BITMAPS) ? 0 : ALL_BITS;
+	case EXIT_ENQCMD_PASID_TRANSLATION_FAILURE:
+		return BITS(63, 20);
+	case EXIT_ENQCMDS_PASID_TRANSLATION_FAILURE:
+		return BITS(63, 32);
 	case EXIT_WRMSR:
 	case EXIT_MWAIT:
 	case EXIT_WBINVD_OR_WBNOINVD:
@@ -307,7 +330,7 @@ static void claim(const struct judge *judge, u32 rule, u32 subject, u32 depends,
 	u32 number = subject - EXIT_SUBJECT_REGISTER;
 
 	if (depends < VMCS_FIELDS &&
-	    (x->host_only || x->guest_changes[depends / 64] & BIT(depends % 64)))
+	    (x->host_only || (exit_entered(x) && x->guest_changes[depends / 64] & BIT(depends % 64))))
 		return;
 	if (subject < VMCS_FIELDS) {
 		if (!exit_has_field(x, subject))

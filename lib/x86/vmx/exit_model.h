@@ -128,6 +128,11 @@ u64 exit_host_msr(const struct exit_input *x, u32 msr, u64 value);
 u64 exit_loaded_cr0(const struct exit_input *x);
 u64 exit_loaded_dr7(const struct exit_input *x);
 u64 exit_loaded_efer(const struct exit_input *x);
+/*
+ * The bits of an MSR, not loaded by the exit, that are settled: all, but for a late failure those alike before
+ * the entry, in the field, and as the guest would have it.
+ */
+u64 exit_settled_bits(const struct exit_input *x, u32 msr, u64 before, u64 field, u64 guest);
 /* The bits of CR0 that an exit leaves alone, as the guest had them. */
 u64 exit_kept_cr0(const struct exit_input *x);
 
