@@ -68,13 +68,16 @@ need_number()
 	[ "${#2}" -le 9 ] || die "$1: $2 is too large"
 }
 
-# need_seed OPTION TEXT: dies unless TEXT is a whole number that surely fits into 64 bits.
+# need_seed OPTION TEXT: dies unless TEXT is a whole number that fits into 64 bits.
 need_seed()
 {
 	case $2 in
 	'' | *[!0-9]* | 0?*) die "$1 needs a whole number, not '$2'" ;;
 	esac
-	[ "${#2}" -le 19 ] || die "$1: $2 is too large"
+	[ "${#2}" -le 19 ] || {
+		[ "${#2}" -eq 20 ] &&
+			[ "$(printf '%s\n' "$2" 18446744073709551615 | LC_ALL=C sort | head -n 1)" = "$2" ]
+	} || die "$1: $2 is too large"
 }
 
 # platforms: the names of all platforms, one per line. A platform is a folder with a boot script.

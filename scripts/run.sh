@@ -105,6 +105,15 @@ for_linux()
 	[ -z "$2" ] || [ "$on" = linux ] || die "$1 is for the platform linux, not for $on"
 }
 
+# quoted TEXT: as a shell reads it.
+quoted()
+{
+	case $1 in
+	*[!A-Za-z0-9._/=,:-]*) printf "'%s'\n" "$(printf "%s\n" "$1" | sed "s/'/'\\\\''/g")" ;;
+	*) printf "%s\n" "$1" ;;
+	esac
+}
+
 # absolute PATH: the same from any folder.
 absolute()
 {
@@ -206,6 +215,7 @@ on=bochs
 bochs=
 jobs=$(processors)
 EXITPATH_CPU=${EXITPATH_CPU:-}
+EXITPATH_AGAIN=
 EXITPATH_SHUFFLE=
 EXITPATH_SEED=${EXITPATH_SEED:-}
 EXITPATH_COUNT=${EXITPATH_COUNT:-}
@@ -268,6 +278,11 @@ while [ $# -gt 0 ]; do
 		;;
 	esac
 	case $option in
+	--on | --cpu | --bochs | --kernel | --modules | --kvm-params | --kernel-from | --append)
+		EXITPATH_AGAIN="${EXITPATH_AGAIN:+$EXITPATH_AGAIN }$option $(quoted "$value")"
+		;;
+	esac
+	case $option in
 	--on) on=$value ;;
 	--cpu) need_text --cpu "$value" && EXITPATH_CPU=$value ;;
 	--bochs) need_text --bochs "$value" && bochs=$value ;;
@@ -307,7 +322,7 @@ else
 fi
 EXITPATH_SILENCE=${EXITPATH_SILENCE:-$silence}
 EXITPATH_LIMIT=${EXITPATH_LIMIT:-$limit}
-export EXITPATH_SEED EXITPATH_COUNT
+export EXITPATH_SEED EXITPATH_COUNT EXITPATH_AGAIN
 export EXITPATH_CPU EXITPATH_SHUFFLE EXITPATH_SILENCE EXITPATH_LIMIT EXITPATH_BOCHS EXITPATH_QEMU
 # Most often everything is there: who can say who he is can run, and need not be asked again.
 identity=

@@ -81,7 +81,7 @@ for value in 0 x 5x -1 1234567890 ''; do
 	is "--count '$value': exit status 2, nothing printed" "$status:$out" "2:"
 	like "--count '$value': says so" "$err" '^exitpath: --count'
 done
-for value in x 5x -1 12345678901234567890 ''; do
+for value in x 5x -1 18446744073709551616 ''; do
 	run_cmd "$exitpath" run --on fake vmx/good --seed "$value"
 	is "--seed '$value': exit status 2, nothing printed" "$status:$out" "2:"
 	like "--seed '$value': says so" "$err" '^exitpath: --seed'
@@ -196,6 +196,12 @@ fake_image vmx/good 'start:count start:seed'
 run_cmd "$exitpath" run --on fake vmx/good --count 12 --seed=34 -- -v
 like "--count reaches the image" "$out" '^# count 12$'
 like "--seed reaches the image" "$out" 'seed 0 34 '
+run_cmd "$exitpath" run --on fake vmx/good --seed 18446744073709551615 -- -v
+like "the greatest seed reaches the image" "$out" 'seed 4294967295 4294967295 '
+fake_image vmx/good 'bravo:reproduce'
+run_cmd "$exitpath" run --on fake --cpu "a b" vmx/good -- -v
+like "how to repeat something: on this machine" "$out" \
+	"^# reproduce: ./exitpath run vmx/random --seed 7 --count 1 --on fake --cpu 'a b'$"
 fake_image vmx/good ''
 
 for shell in dash posh 'busybox sh'; do

@@ -179,6 +179,19 @@ static void test_32_bit_addresses(void **unused)
 	expect_one(&scene, ENTRY_STAGE_VMCS, OUTCOME_VMFAIL_VALID(7));
 }
 
+/* 29.2.1.3: without "unrestricted guest" CR0.PE does not count, though it is wrong as well. */
+static void test_error_code_without_pe(void **unused)
+{
+	struct entry_scene scene;
+	struct entry_input *in = &scene.in;
+
+	(void)unused;
+	world_scene(&scene, POOR);
+	F(GUEST_CR0) &= ~(CR0_PE | CR0_PG);
+	F(INJECTED_EVENT_IDENTIFICATION) = INJECTED_EVENT(EVENT_TYPE_HARDWARE_EXCEPTION, VECTOR_GP);
+	expect_one(&scene, ENTRY_STAGE_VMCS, OUTCOME_VMFAIL_VALID(7));
+}
+
 /* 29.4: x2APIC registers are 800H to 8FFH; the MSRs next to them are of unknown kind. */
 static void test_x2apic_range(void **unused)
 {
@@ -222,6 +235,7 @@ static const struct CMUnitTest others[] = {
 	{ "order of stages", test_stages, NULL, NULL, NULL },
 	{ "ends of lists of MSRs", test_list_ends, NULL, NULL, NULL },
 	{ "32-bit addresses", test_32_bit_addresses, NULL, NULL, NULL },
+	{ "error code without CR0.PE", test_error_code_without_pe, NULL, NULL, NULL },
 	{ "msrload.x2apic, its ends", test_x2apic_range, NULL, NULL, NULL },
 	{ "host.no_intel64.both_zero", test_no_intel64, NULL, NULL, NULL },
 	{ "msrload.model_specific", test_model_specific, NULL, NULL, NULL },

@@ -36,6 +36,7 @@ static const char usage[] =
 	"  --go-on               a bail-out is a comment on standard output, so that prove goes on; the file of\n"
 	"                        --tap has it as it is\n"
 	"  --seed N              the seed that the cases use (1)\n"
+	"  --again OPTIONS       what a comment \"# reproduce: ./exitpath run ...\" still needs: the platform\n"
 	"  --count N             how often an image repeats what it draws at random (its own number)\n"
 	"  --help                prints this\n"
 	"\n"
@@ -55,6 +56,7 @@ struct arguments {
 	const char *log;
 	const char *tap;
 	bool go_on;
+	const char *again;
 	char **globs;
 	size_t glob_count;
 	bool shuffle;
@@ -162,6 +164,7 @@ static void parse_arguments(struct arguments *a, int argc, char **argv)
 		{ "tap", required_argument, NULL, 't' },
 		{ "seed", required_argument, NULL, 'n' },
 		{ "count", required_argument, NULL, 'C' },
+		{ "again", required_argument, NULL, 'a' },
 		{ "go-on", no_argument, NULL, 'g' },
 		{ "check-deviations", required_argument, NULL, 'K' },
 		{ "help", no_argument, NULL, 'h' },
@@ -213,6 +216,9 @@ static void parse_arguments(struct arguments *a, int argc, char **argv)
 			break;
 		case 'C':
 			a->run.count = parse_count("--count", optarg);
+			break;
+		case 'a':
+			a->again = optarg;
 			break;
 		case 'g':
 			a->go_on = true;
@@ -313,6 +319,7 @@ static int run_with(struct setup *s, struct arguments *a)
 		.tap = create(s, a->tap),
 		.image = a->run.image,
 		.go_on = a->go_on,
+		.again = a->again,
 		.deviations = &s->deviations,
 	};
 	struct run run = {

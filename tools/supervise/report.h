@@ -13,6 +13,7 @@ struct report {
 	int tap; /* -1: none */
 	const char *image;
 	const struct deviation_list *deviations;
+	const char *again; /* the options that repeat the run, for comments that say how; NULL: none */
 	bool go_on;	 /* a bail-out is but a comment on standard output */
 	bool out_lost;	 /* nobody reads standard output any more */
 	bool unexpected; /* some case was not ok and is not listed */

@@ -74,7 +74,7 @@ struct sweeping {
 	struct entry_session session;
 	struct differences differences;
 	const struct entry_sweep *sweep;
-	bool rich;
+	const char *dress;		/* words for what is added to the base state */
 	u32 values;			/* of which some may be left to other runs: drawn() */
 };
 
@@ -123,8 +123,8 @@ static void try_value(struct sweeping *sweeping, struct entry_scene *scene, u64 
 	differences->entries++;
 	if (entry_accepts(&predicted, outcome))
 		return;
-	format(example, sizeof(example), "%s%s: %s = 0x%lx", entry_base_words(scene->base),
-	       sweeping->rich ? ", all controls" : "", vmcs_field_name(sweep->encoding), value);
+	format(example, sizeof(example), "%s%s: %s = 0x%lx", entry_base_words(scene->base), sweeping->dress,
+	       vmcs_field_name(sweep->encoding), value);
 	differences_add(differences, &scene->in, &predicted, outcome, VMCS_FIELDS,
 			example);
 }
@@ -138,7 +138,51 @@ static void stay_out_of_memory(struct entry_scene *scene, u32 index)
 		F(GUEST_RIP) = BIT(in->cpu->linear_bits - 1);
 }
 
-static void sweep_base(struct sweeping *sweeping, enum entry_base base)
+/*
+ * Fields that count only in company: of an event, or of a segment that is unusable, where other values
+ * are good. Returns words, or NULL.
+ */
+static const char *bring_into_use(struct entry_scene *scene, u32 index)
+{
+	struct entry_input *in = &scene->in;
+	u32 segment;
+
+	if (index == INDEX_VM_ENTRY_INSTRUCTION_LENGTH) {
+		INJECT(SOFTWARE_INTERRUPT, 0x20);
+		return ", a software interrupt";
+	}
+	if (index == INDEX_INJECTED_EVENT_ERROR_CODE && F(GUEST_CR0) & CR0_PE) {
+		INJECT(HARDWARE_EXCEPTION, VECTOR_GP);
+		F(INJECTED_EVENT_IDENTIFICATION) |= INJECTED_ERROR_CODE;
+		return ", #GP";
+	}
+	for (segment = 0; segment <= INDEX_GUEST_LDTR_BASE - INDEX_GUEST_ES_BASE; segment++) {
+		if (index != INDEX_GUEST_ES_BASE + segment && index != INDEX_GUEST_ES_LIMIT + segment)
+			continue;
+		if (V86 || index == INDEX_GUEST_CS_BASE || index == INDEX_GUEST_CS_LIMIT)
+			return NULL;
+		in->field[INDEX_GUEST_ES_ACCESS_RIGHTS + segment] = RIGHTS_UNUSABLE;
+		return ", unusable";
+	}
+	return NULL;
+}
+
+enum dress { PLAIN, ALL_CONTROLS, IN_USE, DRESSES };
+
+/* False: there is nothing to add. */
+static bool put_on(struct sweeping *sweeping, struct entry_scene *scene, enum dress dress)
+{
+	sweeping->dress = "";
+	if (dress == ALL_CONTROLS) {
+		entry_session_dress(&sweeping->session, scene);
+		sweeping->dress = ", all controls";
+	} else if (dress == IN_USE) {
+		sweeping->dress = bring_into_use(scene, sweeping->sweep->index);
+	}
+	return sweeping->dress;
+}
+
+static void sweep_base(struct sweeping *sweeping, enum entry_base base, enum dress dress)
 {
 	static u64 values[VALUES_MOST];
 	static struct entry_scene scene;
@@ -148,8 +192,8 @@ static void sweep_base(struct sweeping *sweeping, enum entry_base base)
 
 	if (entry_session_scene(&sweeping->session, &scene, base))
 		return;
-	if (sweeping->rich)
-		entry_session_dress(&sweeping->session, &scene);
+	if (!put_on(sweeping, &scene, dress))
+		return;
 	stay_out_of_memory(&scene, sweep->index);
 	if (!entry_session_is_valid(&scene))
 		return;
@@ -167,6 +211,7 @@ void entry_sweep(const struct case_def *this_case)
 {
 	static struct sweeping sweeping;
 	enum entry_base base;
+	enum dress dress;
 
 	sweeping.sweep = this_case->row;
 	sweeping.values = 0;
@@ -174,13 +219,9 @@ void entry_sweep(const struct case_def *this_case)
 	REQUIRE(entry_probe_field(sweeping.sweep->encoding), OUTCOME_DONE);
 	entry_session_start(&sweeping.session);
 	entry_session_load_all(&sweeping.session);
-	for (base = 0; base < ENTRY_BASES; base++) {
-		for (sweeping.rich = false;; sweeping.rich = true) {
-			sweep_base(&sweeping, base);
-			if (sweeping.rich)
-				break;
-		}
-	}
+	for (base = 0; base < ENTRY_BASES; base++)
+		for (dress = 0; dress < DRESSES; dress++)
+			sweep_base(&sweeping, base, dress);
 	if (this_platform()->entry_percent < 100)
 		tap_comment("of %u values %u tried: exitpath,entries = <%u> percent", sweeping.values,
 			    sweeping.differences.entries + sweeping.differences.left_out,

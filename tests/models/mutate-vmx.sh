@@ -1,0 +1,193 @@
+#!/bin/sh
+# Do the tests notice when the models of VM entry and VM exit are wrong? Changes the files of lib/x86/vmx
+# (copies) in one place after the other, each time builds the tests with it, and expects one to fail. The
+# paging models have mutate.sh beside this.
+#
+# usage: mutate-vmx.sh
+#
+# Reads: CC (default: gcc).
+# Prints one line per mutation that is not noticed, or that cannot be tried, then a summary.
+# Exit status: 0 all were noticed, 1 some were not, 2 a mutation is out of date or does not compile.
+
+set -u
+
+case $0 in
+*/*) here=${0%/*} ;;
+*) here=. ;;
+esac
+top=$(CDPATH='' cd -- "$here/../.." && pwd) || exit 2
+[ $# -eq 0 ] || {
+	echo "usage: mutate-vmx.sh" >&2
+	exit 2
+}
+cc=${CC:-gcc}
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/exitpath-mutate.XXXXXX") || exit 2
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+export ENTRY_CHECKS="$top/spec/vm-entry-checks.csv" HOST_AND_EXIT="$top/spec/host-and-exit.csv"
+
+# compile FILE...: to objects in the current folder, with the copies of vmx/ before the originals.
+compile()
+{
+	"$cc" -std=c11 -D_GNU_SOURCE -w -O1 -I. -I"$top/lib" -I"$top/lib/x86" -I"$top/tests/models" -c "$@"
+}
+
+# The sources that a mutation of a file makes old.
+sources_of()
+{
+	case $1 in
+	entry_model.h) echo vmx/entry_rules.c vmx/entry_model.c ;;
+	entry_rules*.def) echo vmx/entry_rules.c ;;
+	entry_*.c) echo "vmx/$1" ;;
+	exit_rules*.def) echo vmx/exit_model.c ;;
+	exit_*.c) echo "vmx/$1" ;;
+	esac
+}
+
+# link NAME: the test of a model, from the objects here.
+link()
+{
+	case $1 in
+	entry) set -- entry entry_world.o entry_rules.o entry_model.o entry_scene.o ;;
+	exit) set -- exit exit_model.o exit_information.o exit_rules.o entry_model.o entry_rules.o ;;
+	esac
+	link_name=$1
+	shift
+	"$cc" -o "${link_name}_test" "${link_name}_test.o" "$@" -lcmocka
+}
+
+# passes NAME: succeeds when the test of a model does.
+passes()
+{
+	timeout 100 "./$1_test" >/dev/null 2>&1
+}
+
+# FILE and a sed script per line, each a mistake that the model could contain.
+mutations()
+{
+	cat <<'END'
+entry_rules_exit_entry.def s/F(VM_ENTRY_INSTRUCTION_LENGTH) > 15, \\/F(VM_ENTRY_INSTRUCTION_LENGTH) > 14, \\/
+entry_rules_exit_entry.def s/F(VM_ENTRY_INSTRUCTION_LENGTH) > 15, \\/F(VM_ENTRY_INSTRUCTION_LENGTH) > 16, \\/
+entry_rules_exit_entry.def s/ERROR_CODE && F(INJECTED_EVENT_ERROR_CODE) & BITS(31, 16)/ERROR_CODE \&\& F(INJECTED_EVENT_ERROR_CODE) \& BITS(31, 15)/
+entry_rules_exit_entry.def s/ERROR_CODE && F(INJECTED_EVENT_ERROR_CODE) & BITS(31, 16)/ERROR_CODE \&\& F(INJECTED_EVENT_ERROR_CODE) \& BITS(31, 17)/
+entry_rules_exit_entry.def s/HARDWARE_EXCEPTION && EVENT_VECTOR > 31/HARDWARE_EXCEPTION \&\& EVENT_VECTOR > 30/
+entry_rules_exit_entry.def s/HARDWARE_EXCEPTION && EVENT_VECTOR > 31/HARDWARE_EXCEPTION \&\& EVENT_VECTOR > 32/
+entry_rules_exit_entry.def s/NMI && EVENT_VECTOR != 2/NMI \&\& EVENT_VECTOR > 2/
+entry_rules_exit_entry.def s/!FRED_GUEST && (EVENT_VECTOR || !MTF)/!FRED_GUEST/
+entry_rules_exit_entry.def s/!FRED_GUEST && (EVENT_VECTOR || !MTF)/!FRED_GUEST \&\& EVENT_VECTOR > 1/
+entry_rules_exit_entry.def s/16 \* F(COUNT_FIELD) - 1)/16 * F(COUNT_FIELD))/
+entry_rules_exit_entry.def s/16 \* F(COUNT_FIELD) - 1)/16 * F(COUNT_FIELD) - 17)/
+entry_rules_exit_entry.def s/F(COUNT_FIELD) && F(ADDRESS_FIELD) & BITS(3, 0)/F(ADDRESS_FIELD) \& BITS(3, 0)/
+entry_rules_exit_entry.def s/F(ADDRESS_FIELD) & BITS(3, 0)/F(ADDRESS_FIELD) \& BITS(2, 0)/
+entry_rules_exit_entry.def s/!UNRESTRICTED || F(GUEST_CR0) & CR0_PE/F(GUEST_CR0) \& CR0_PE/
+entry_rules_controls.def s/IS(PIN, VIRTUAL_NMIS) && !IS(PIN, NMI_EXITING)/IS(PIN, VIRTUAL_NMIS)/
+entry_rules_controls.def s/IS(PROC1, NMI_WINDOW_EXITING) && !IS(PIN, VIRTUAL_NMIS)/IS(PROC1, NMI_WINDOW_EXITING) \&\& !IS(PIN, NMI_EXITING)/
+entry_rules.c s/FIELD(F(TPR_THRESHOLD), 3, 0) > FIELD(vtpr, 7, 4)/FIELD(F(TPR_THRESHOLD), 3, 0) >= FIELD(vtpr, 7, 4)/
+entry_rules.c s/FIELD(vtpr, 7, 4)/FIELD(vtpr, 3, 0)/
+entry_rules.c s/(F(GUEST_CR3) & BITS(31, 5)) + 8 \* i/(F(GUEST_CR3) \& BITS(31, 5)) + 4 * i/
+entry_rules.c s/i < 4; i++/i < 3; i++/
+entry_rules.c s/pdpte & 1 && pdpte/pdpte/
+entry_rules_guest_state.def s/F(GUEST_CR0) & CR0_PG && F(GUEST_CR4) & CR4_PAE && !IA32E/F(GUEST_CR4) \& CR4_PAE \&\& !IA32E/
+entry_rules_guest_state.def s/F(GUEST_CR0) & CR0_PG && F(GUEST_CR4) & CR4_PAE && !IA32E/F(GUEST_CR0) \& CR0_PG \&\& F(GUEST_CR4) \& CR4_PAE/
+entry_rules_guest_state.def s/(F(GUEST_PDPTE##n) & 1 && /(/
+entry_rules_guest_state.def s/V86 && !(F(GUEST_CR0) & CR0_PE)/V86 \&\& !(F(GUEST_CR0) \& CR0_PG)/
+entry_rules_guest_state.def s/INJECTS_TYPE(EXTERNAL_INTERRUPT) && !(F(GUEST_RFLAGS) & RFLAGS_IF)/INJECTS \&\& !(F(GUEST_RFLAGS) \& RFLAGS_IF)/
+entry_rules_guest_state.def s/INJECTS_TYPE(NMI) && BLOCKS(MOV_SS)/INJECTS \&\& BLOCKS(MOV_SS)/
+entry_model.c s/return BITS(2, 1) | BITS(8, 5)/return BITS(2, 1) | BITS(9, 5)/
+entry_model.c s/return BITS(2, 1) | BITS(8, 5)/return BITS(2, 1) | BITS(8, 4)/
+entry_model.c s/return BITS(2, 1) | BITS(8, 5)/return BITS(2, 1) | BITS(8, 6)/
+entry_model.c s/u64 reserved = BITS(9, 6);/u64 reserved = BITS(9, 5);/
+entry_model.c s/u64 reserved = BITS(9, 6);/u64 reserved = BITS(10, 6);/
+entry_model.c s/u64 reserved = BITS(9, 6);/u64 reserved = BITS(8, 6);/
+entry_model.c s/type > 7 || type == 2 || type == 3/type > 7 || type == 2/
+entry_model.c s/type > 7 || type == 2 || type == 3/type > 6 || type == 2 || type == 3/
+entry_model.c s/return value >> 32 ? BROKEN : KEPT/return BROKEN/
+entry_model.h s/basic & BIT(48)/basic \& BIT(47)/
+entry_rules_msr_load.def s/MSR_INDEX >> 8 == 8/MSR_INDEX >> 9 == 4/
+entry_rules_msr_load.def s/MSR_INDEX >> 8 == 8/MSR_INDEX >> 10 == 2/
+entry_rules_msr_load.def s/msr->index & BITS(63, 32)/msr->index \& BITS(63, 33)/
+entry_rules_msr_load.def s/!entry_canonical(in, msr->value)/entry_too_wide(in, msr->value)/
+entry_rules_guest_segments.def s/DPL(CS) > DPL(SS)/DPL(CS) >= DPL(SS)/
+entry_rules_guest_segments.def s/DPL(CS) > DPL(SS)/DPL(CS) != DPL(SS)/
+entry_rules_guest_segments.def s/!V86 && !UNRESTRICTED && DPL(SS) != RPL(SS)/!V86 \&\& DPL(SS) != RPL(SS)/
+entry_rules_guest_segments.def s/TYPE(NAME) < 8 && DPL(NAME) < RPL(NAME)/TYPE(NAME) < 8 \&\& DPL(NAME) != RPL(NAME)/
+entry_rules_guest_segments.def s/TYPE(NAME) < 8 && DPL(NAME) < RPL(NAME)/TYPE(NAME) < 8 \&\& DPL(NAME) <= RPL(NAME)/
+entry_rules_guest_segments.def s/TYPE(NAME) >= 8 && TYPE(NAME) < 12 && \\/TYPE(NAME) >= 8 \&\& \\/
+entry_rules_guest_segments.def s/!V86 && IA32E && RIGHTS(CS) & RIGHTS_L/!V86 \&\& RIGHTS(CS) \& RIGHTS_L/
+entry_rules_guest_segments.def s/RIGHTS(CS) & RIGHTS_L && RIGHTS(CS) & RIGHTS_DB/RIGHTS(CS) \& RIGHTS_DB/
+entry_rules_guest_segments.def s/!(TYPE(NAME) & 1)/!(TYPE(NAME) \& 3)/
+entry_rules_guest_registers.def s/F(GUEST_CR0) & CR0_PG && !(F(GUEST_CR0) & CR0_PE)/F(GUEST_CR0) \& CR0_PG \&\& !UNRESTRICTED/
+entry_rules_guest_registers.def s/CAPS.cr0_fixed0 & ~F(GUEST_CR0) & ~CR0_FREE/CAPS.cr0_fixed0 \& ~F(GUEST_CR0)/
+entry_rules_guest_registers.def s/F(GUEST_CR0) & ~CAPS.cr0_fixed1 & ~CR0_FREE/F(GUEST_CR0) \& ~CAPS.cr0_fixed1 \& ~CR0_FREE \& BITS(31, 0)/
+exit_model.c s/return exit_from_64_bit_mode(x) ? 0 : BITS(63, 32);/return 0;/
+exit_model.c s/in->cpu->nmi_source ? 0 : ALL_BITS/0/
+exit_model.c s/x->entry->cpu->nmi_source ? 0 : ALL_BITS/0/
+exit_model.c s/BIT(2) | (q & BIT(0) ? 0 : BIT(1))/BIT(2)/
+exit_model.c s/IS(PROC1, USE_MSR_BITMAPS) ? 0 : ALL_BITS/0/
+exit_model.c s/return BITS(63, 20);/return BITS(63, 32);/
+exit_model.c s/return BITS(11, 8) | BITS(3, 0);/return BITS(3, 0);/
+exit_model.c s/return ~((before ^ guest) | (field ^ guest));/return 0;/
+exit_model.c s/VECTOR_OF(EXIT_EVENT) != VECTOR_DF && VECTOR_OF/VECTOR_OF/
+exit_model.c s/IN_SOFTWARE(ORIGINAL_EVENT) && exit_basic_reason(x) != EXIT_EPT_MISCONFIGURATION/IN_SOFTWARE(ORIGINAL_EVENT)/
+exit_model.c s/exit_basic_reason(x) == EXIT_EXCEPTION_OR_NMI && IN_SOFTWARE(EXIT_EVENT)/0/
+exit_model.c s/(value & ~(EFER_LMA | EFER_LME)) | mode/value | mode/
+exit_model.c s/(F(GUEST_DR7) & ~(BITS(15, 14) | BIT(12))) | DR7_FIXED/F(GUEST_DR7)/
+exit_model.c s/(F(GUEST_CR0) & ~CR0_KEPT) | (HAD(CR0) & CR0_KEPT)/F(GUEST_CR0)/
+exit_model.c s/NOW(GUEST_RIP) != F(GUEST_RIP) || //
+exit_model.c s/NOW(EXIT_QUALIFICATION) & BIT(16)/true/
+exit_information.c s/return REG1 | REG2;/return REG1;/
+exit_information.c s/zero |= REG1_HIGH;/;/
+exit_information.c s/zero |= REG2_HIGH;/;/
+exit_information.c s/BIT(9) | (information & BIT(8) ? BIT(7) : 0)/BIT(9)/
+exit_information.c s/information & NO_BASE ? 0 : BASE_HIGH/0/
+exit_rules_host.def s/DR7, DR7_FIXED/DR7, 0/
+exit_rules_host.def s/GDTR_LIMIT, 0xffff/GDTR_LIMIT, F(GUEST_GDTR_LIMIT)/
+exit_rules_host.def s/HOST64 ? EFER_MODE : 0/EFER_MODE/
+exit_rules_host.def s/CR4_PCIDE | CR4_FRED, 0)/CR4_PCIDE, 0)/
+exit_rules_information.def s/BITS(30, 28) | BITS(24, 16), 0/BITS(30, 28), 0/
+exit_rules_information.def s/BITS(63, in->cpu->maxphyaddr), 0/BITS(63, in->cpu->maxphyaddr + 1), 0/
+exit_rules_information.def s/NO_FIELD, EXITED && exit_has_length(x), 1, 15/NO_FIELD, EXITED \&\& exit_has_length(x), 0, 15/
+exit_rules_information.def s/FAILED, BITS(31, 16), BIT(31)/FAILED, BITS(31, 17), BIT(31)/
+END
+}
+
+cd "$tmp" || exit 2
+cp -r "$top/lib/x86/vmx" . || exit 2
+compile "$top"/tests/models/entry_test.c "$top"/tests/models/entry_world.c "$top"/tests/models/exit_test.c \
+	vmx/entry_rules.c vmx/entry_model.c vmx/entry_scene.c vmx/exit_model.c vmx/exit_information.c \
+	vmx/exit_rules.c || exit 2
+for model in entry exit; do
+	link "$model" || exit 2
+	passes "$model" || {
+		echo "the model of VM $model fails as it is" >&2
+		exit 2
+	}
+done
+number=0
+survived=0
+broken=0
+mutations >list
+while read -r file mutation; do
+	number=$((number + 1))
+	model=${file%%_*}
+	sources=$(sources_of "$file")
+	sed "$mutation" "$top/lib/x86/vmx/$file" >"vmx/$file" || exit 2
+	# shellcheck disable=SC2086	# a list
+	if cmp -s "$top/lib/x86/vmx/$file" "vmx/$file"; then
+		echo "$file: changes nothing: $mutation"
+		broken=$((broken + 1))
+	elif ! compile $sources || ! link "$model"; then
+		echo "$file: does not compile: $mutation"
+		broken=$((broken + 1))
+	elif passes "$model"; then
+		echo "$file: not noticed: $mutation"
+		survived=$((survived + 1))
+	fi
+	cp "$top/lib/x86/vmx/$file" "vmx/$file"
+	# shellcheck disable=SC2086	# a list
+	compile $sources || exit 2
+done <list
+echo "$number mutations, $survived not noticed, $broken out of date"
+[ "$broken" -eq 0 ] || exit 2
+[ "$survived" -eq 0 ]
