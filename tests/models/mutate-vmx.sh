@@ -121,7 +121,6 @@ entry_rules_guest_registers.def s/F(GUEST_CR0) & CR0_PG && !(F(GUEST_CR0) & CR0_
 entry_rules_guest_registers.def s/CAPS.cr0_fixed0 & ~F(GUEST_CR0) & ~CR0_FREE/CAPS.cr0_fixed0 \& ~F(GUEST_CR0)/
 entry_rules_guest_registers.def s/F(GUEST_CR0) & ~CAPS.cr0_fixed1 & ~CR0_FREE/F(GUEST_CR0) \& ~CAPS.cr0_fixed1 \& ~CR0_FREE \& BITS(31, 0)/
 exit_model.c s/return exit_from_64_bit_mode(x) ? 0 : BITS(63, 32);/return 0;/
-exit_model.c s/in->cpu->nmi_source ? 0 : ALL_BITS/0/
 exit_model.c s/x->entry->cpu->nmi_source ? 0 : ALL_BITS/0/
 exit_model.c s/BIT(2) | (q & BIT(0) ? 0 : BIT(1))/BIT(2)/
 exit_model.c s/IS(PROC1, USE_MSR_BITMAPS) ? 0 : ALL_BITS/0/
