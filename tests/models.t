@@ -4,7 +4,7 @@
 #
 # A longer search: build/tests/walk_fuzz -max_total_time=600 (-help=1 tells more; a failure leaves
 # a file crash-* that walk_fuzz takes as its argument). Do the rules notice mistakes in the model:
-# tests/models/mutate.sh.
+# tests/models/mutate.sh, for those of VM entry and exit mutate-vmx.sh.
 # shellcheck source=tests/lib.sh
 . "${0%/*}/lib.sh"
 
