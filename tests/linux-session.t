@@ -60,6 +60,14 @@ frame "kCall Trace:"
 frame "lok 2 - during"
 frame e0
 END
+image counts <<'END'
+frame "kBUG kmalloc-64 (Not tainted): Poison overwritten"
+frame e0
+END
+image wraps <<'END'
+frame "krefcount_t: underflow; use-after-free."
+frame e0
+END
 image dies <<'END'
 frame "lok 1 - before"
 { echo "[    0.5] Kernel panic - not syncing: nested"; seq 50 | sed 's/^/[    0.6] trace /'; } >>serial
@@ -95,14 +103,22 @@ kernel: WARNING: CPU: 0 PID: 1 at nested.c:1
 kernel: Call Trace:
 ok 2 - during"
 
+run_cmd "$session" once "$tmp/start" "$tmp/counts" "$tmp/tree"
+is "a BUG without a colon is one" "$out" "kernel: BUG kmalloc-64 (Not tainted): Poison overwritten"
+run_cmd "$session" once "$tmp/start" "$tmp/wraps" "$tmp/tree"
+is "a wrapped reference count is a bug" "$out" "kernel: refcount_t: underflow; use-after-free."
+
 run_cmd "$session" once "$tmp/start" "$tmp/dies" "$tmp/tree"
 is "a killed machine: status 1" "$status" 1
 is "a killed machine: the kernel's last words" "$out" \
 	"ok 1 - before
-# linux: Bochs has ended, and the kernel with it
+kernel: [    0.5] Kernel panic - not syncing: nested
+$(seq 50 | sed 's/^/kernel: [    0.6] trace /')
+kernel: [    1.0] last words of the kernel
 # linux: kernel: [    0.5] Kernel panic - not syncing: nested
 $(seq 12 50 | sed 's/^/# linux: kernel: [    0.6] trace /')
-# linux: kernel: [    1.0] last words of the kernel"
+# linux: kernel: [    1.0] last words of the kernel
+# linux: Bochs has ended, killed by signal 9, and the kernel with it"
 
 : >"$tmp/never-boots"
 run_cmd "$session" once "$tmp/start" "$tmp/good" "$tmp/tree"

@@ -96,6 +96,14 @@ supervise 'start:once'
 is "one bad start is forgiven" "$status" 0
 is "one bad start: all run" "$(results)" "ok ok ok ok ok ok ok"
 
+supervise 'start1:kernelbug'
+is "a bug of the kernel before the plan: exit status 1" "$status" 1
+is "a bug of the kernel before the plan: the first case, and the rest runs" "$(results)" \
+	"not ok ok ok ok ok ok"
+like "a bug of the kernel before the plan: why" "$(message 1)" "^garbage on the console: .kernel: WARNING"
+supervise 'start1:kernelbug start1:off'
+is "and then the machine is gone, before the plan" "$status $(results)" "1 not ok ok ok ok ok ok"
+
 # A case after which the machine does not come up any more.
 cat >"$tmp/worn" <<EOF
 #!/bin/sh

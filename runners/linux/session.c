@@ -291,6 +291,21 @@ static bool send_request(struct machine *m, struct client *client, const char *e
 	return good;
 }
 
+/* How Bochs has ended: the last line, which no noise of the boot pushes away. */
+static void tell_end(struct machine *m, struct client *client)
+{
+	int status = 0;
+
+	/* Its output is closed: it is about to end, or to be ended with the rest of its group. */
+	for (int i = 0; i < 20 && waitpid(m->process, &status, WNOHANG) == 0; i++)
+		poll(NULL, 0, 50);
+	if (WIFSIGNALED(status))
+		tell(client, "# linux: Bochs has ended, killed by signal %d, and the kernel with it\n",
+		     WTERMSIG(status));
+	else
+		tell(client, "# linux: Bochs has ended, and the kernel with it\n");
+}
+
 /* Passes on what the machine says until the image is over; returns the VMM's exit status. */
 static int follow(struct machine *m, struct client *client)
 {
@@ -306,8 +321,10 @@ static int follow(struct machine *m, struct client *client)
 			client->gone = true;
 			return STATUS_STOPPED;
 		case EVENT_DEAD:
-			tell(client, "# linux: Bochs has ended, and the kernel with it\n");
+			if (!m->bug)
+				m->bug = tell_hidden_bug(m->folder, m->serial, client);
 			tell_last_words(m->folder, client);
+			tell_end(m, client);
 			return STATUS_STOPPED;
 		case EVENT_LINE:
 			break;
@@ -341,6 +358,7 @@ static int serve_image(struct machine *m, struct client *client, const char *elf
 	bool booted = m->process > 0;
 
 	if (booted && waitpid(m->process, NULL, WNOHANG) != 0) {
+		close(m->output);
 		m->process = 0;
 		machine_end(m);
 		booted = false;

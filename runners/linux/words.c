@@ -54,6 +54,8 @@ bool is_bug(const char *line)
 		"------------[ cut here ]------------", /* WARN() with words has them next */
 		"WARNING: ",
 		"BUG: ",
+		"BUG ",
+		"refcount_t: ",
 		"kernel BUG at ",
 		"Oops",
 		"general protection fault",

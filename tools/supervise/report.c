@@ -120,6 +120,12 @@ static void find_excuse(struct report *r, const struct result *result, struct te
 
 	if (result->never_ran || result->skipped)
 		return;
+	if (result->kernel_bug) {
+		find_ways(r, &(struct result){ .info = result->info, .differs = "crash\n" }, todo,
+			  &unlisted);
+		text_free(&unlisted);
+		return;
+	}
 	if (!result->ok && result->differs && *result->differs) {
 		find_ways(r, result, todo, &unlisted);
 		if (unlisted.len) {

@@ -98,6 +98,18 @@ static void add_tail(struct text *yaml, const char *key, const struct text *tail
 	text_add_literal(yaml, tail->data, tail->len, 4, lines);
 }
 
+/*
+ * A kernel below the machine has reported a bug of its own: runners/linux/session.c says so.
+ * That is never what a deviation of the running case is about, unless its line says so.
+ */
+static bool is_kernel_bug(const struct boot *b)
+{
+	static const char sign[] = "\nkernel: ";
+
+	return strncmp(text_string(&b->garbage), sign + 1, sizeof(sign) - 2) == 0 ||
+	       strstr(text_string(&b->garbage), sign);
+}
+
 /* The running case did not come to its own end. */
 static void report_crash(const struct boot *b)
 {
@@ -129,6 +141,7 @@ static void report_crash(const struct boot *b)
 	report_result(run->report, &(struct result){
 		.number = run->next + 1,
 		.info = info,
+		.kernel_bug = is_kernel_bug(b),
 		.yaml = yaml.data,
 	});
 	run->next++;
@@ -282,6 +295,11 @@ static int after_boot(const struct boot *b)
 		return run->report->out_lost ? EXIT_BROKEN : EXIT_UNEXPECTED;
 	default:
 		break;
+	}
+	if (!b->plan && is_kernel_bug(b)) {
+		/* That machine was ready: the image did it, before its first case. */
+		report_crash(b);
+		return -1;
 	}
 	if (!b->plan)
 		return after_failed_boot(b);
