@@ -167,6 +167,10 @@ run_matrix()
 	case " $* " in
 	*" --kvm-params"*) die "--matrix and --kvm-params exclude each other" ;;
 	esac
+	case " $* " in
+	*" --on linux "* | *" --on=linux "*) ;;
+	*) die "--matrix is for the platform linux: give --on linux, too" ;;
+	esac
 	for argument; do
 		shift
 		[ "$argument" = --matrix ] || set -- "$@" "$argument"
@@ -187,6 +191,8 @@ run_matrix()
 		*) matrix_word='BROKEN' ;;
 		esac
 		matrix_report="$matrix_report  $(printf '%-32s' "$matrix_line") $matrix_word$newline"
+		# What is broken is so with the next parameters, too.
+		[ "$matrix_status" -le 1 ] || break
 	done 3<"$EXITPATH_RUNNERS/linux/matrix"
 	printf '\n%s' "$matrix_report"
 	exit "$matrix_worst"
@@ -231,6 +237,7 @@ globs=
 newline='
 '
 case " ${*-} " in
+*" --help "* | *" -h "*) ;;
 *" --matrix "*) run_matrix "$@" ;;
 esac
 while [ $# -gt 0 ]; do
@@ -238,6 +245,10 @@ while [ $# -gt 0 ]; do
 	--help | -h)
 		usage
 		exit 0
+		;;
+	--matrix) # only with --help behind it
+		shift
+		continue
 		;;
 	--on | --cpu | --bochs | --silence | --limit | --seed | --count | -j | \
 		--kernel | --modules | --kernel-from | --kvm-params | --append)

@@ -109,6 +109,11 @@ for options in '--kernel-from jessie' '--kernel-from sid --kernel /bin/sh' '--ke
 	run_cmd "$exitpath" run --on fake $options vmx/good
 	is "$options: exit status 2, nothing printed" "$status:$out" "2:"
 done
+run_cmd "$exitpath" run --on fake --matrix vmx/good
+is "--matrix for another platform: exit status 2, nothing printed" "$status:$out" "2:"
+like "--matrix for another platform: says so" "$err" "^exitpath: --matrix is for the platform linux"
+run_cmd "$exitpath" run --on linux --matrix --help
+is "--matrix --help: once" "$status $(printf '%s\n' "$out" | grep -c ^usage)" "0 1"
 run_cmd "$exitpath" setup --kernel mine
 is "setup --kernel with another word than tiny: exit status 2" "$status" 2
 like "setup --kernel with another word than tiny: what to do" "$err" 'setup --kernel takes tiny, not .mine.'

@@ -125,6 +125,7 @@ run_cmd "$session" once "$tmp/start" "$tmp/good" "$tmp/tree"
 is "no boot: status 2" "$status" 2
 is "no boot: why" "$out" "# linux: the machine ended before its kernel had booted
 # linux: bochs: 00p[CPU0] >>PANIC<< planted"
+is "no boot: why, on standard error" "$err" "linux: the machine ended before its kernel had booted"
 rm "$tmp/never-boots" "$tmp/boots"
 
 run_cmd "$session" run "$tmp/nobody" "$tmp/good" "$tmp/tree"
@@ -166,6 +167,9 @@ kernel: [    3.0] watchdog: BUG: soft lockup - CPU#0 stuck for 11s! [vmm:80]
 kernel: [    3.0] RIP: 0010:handle_vmptrst"
 run_cmd timeout 20 "$session" run "$tmp/socket" "$tmp/good" "$tmp/tree"
 is "and the next image has another machine, again" "$status $(boots)" "0 5"
+: >"$tmp/empty"
+run_cmd "$session" run "$tmp/socket" "$tmp/empty" "$tmp/tree"
+is "served: what cannot be run" "$status $err" "2 linux: cannot use $tmp/empty: empty"
 kill -s TERM "$server"
 wait "$server"
 is "the server ends, and its machines with it" "$(find "$tmp" -name 'exitpath-linux.*')" ""

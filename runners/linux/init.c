@@ -308,6 +308,28 @@ static void load_module(const char *name)
 	close(file);
 }
 
+/* A parameter that the module does not have is only a line of the kernel's log: the run would bear its name. */
+static void check_parameters(const char *module)
+{
+	char parameters[1024] = "", path[1200], which[1100];
+	char *rest = parameters, *word;
+
+	find_parameters(parameters, sizeof(parameters), module);
+	while ((word = strsep(&rest, " ")) != NULL) {
+		word[strcspn(word, "=")] = 0;
+		if (!*word)
+			continue;
+		for (char *at = word; *at; at++)
+			if (*at == '-')
+				*at = '_';
+		snprintf(path, sizeof(path), "/sys/module/%s/parameters/%s", module, word);
+		if (access(path, F_OK) == 0)
+			continue;
+		snprintf(which, sizeof(which), "%s has no parameter ", module);
+		fail(which, word);
+	}
+}
+
 int main(void)
 {
 	static const char *const modules[] = { "irqbypass", "kvm", "kvm-intel", "extra" };
@@ -335,6 +357,8 @@ int main(void)
 	send_kernel_messages(kmsg);
 	if (access("/dev/kvm", R_OK | W_OK))
 		fail("no VM can be made: ", "/dev/kvm");
+	check_parameters("kvm_intel");
+	check_parameters("kvm");
 	find_parameters(parameters, sizeof(parameters), "exitpath");
 	sscanf(parameters, "crash=%127s", crash_text);
 	send_text(FRAME_READY, "");

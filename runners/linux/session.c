@@ -119,14 +119,14 @@ static bool machine_start(struct machine *m, struct client *client)
 	snprintf(m->folder, sizeof(m->folder), "%s/exitpath-linux.XXXXXX",
 		 tmp && strlen(tmp) < 32 ? tmp : "/tmp");
 	if (!mkdtemp(m->folder)) {
-		tell(client, "# linux: no temporary folder: %s\n", strerror(errno));
+		tell_why(client, "no temporary folder: %s", strerror(errno));
 		return false;
 	}
 	file_in(path, m, "mailbox");
 	mailbox = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	if (mailbox < 0 || ftruncate(mailbox, MAILBOX_SECTORS * (off_t)SECTOR_SIZE) ||
 	    pipe2(output, O_CLOEXEC)) {
-		tell(client, "# linux: cannot make %s: %s\n", path, strerror(errno));
+		tell_why(client, "cannot make %s: %s", path, strerror(errno));
 		return false;
 	}
 	close(mailbox);
@@ -219,13 +219,13 @@ static bool machine_boot(struct machine *m, struct client *client)
 			client->gone = true;
 			return false;
 		case EVENT_DEAD:
-			tell(client, "# linux: the machine ended before its kernel had booted\n");
+			tell_why(client, "the machine ended before its kernel had booted");
 			tell_last_words(m->folder, client);
 			return false;
 		case EVENT_TIME:
 			if (time(NULL) - began > BOOT_SECONDS) {
-				tell(client,
-				     "# linux: the kernel does not boot: nothing for %u s\n",
+				tell_why(client,
+				     "the kernel does not boot: nothing for %u s",
 				     BOOT_SECONDS);
 				tell_last_words(m->folder, client);
 				return false;
@@ -234,7 +234,7 @@ static bool machine_boot(struct machine *m, struct client *client)
 			break;
 		case EVENT_LINE:
 			if (frame == FRAME_FAILED) {
-				tell(client, "# linux: %s\n", m->line);
+				tell_why(client, "%s", m->line);
 				tell_last_words(m->folder, client);
 				return false;
 			}
@@ -258,7 +258,7 @@ static uint32_t mail(int mailbox, uint32_t sector, const char *path, struct clie
 	if (file >= 0)
 		close(file);
 	if (size <= 0 || size == sizeof(bytes)) {
-		tell(client, "# linux: cannot use %s: %s\n", path,
+		tell_why(client, "cannot use %s: %s", path,
 		     size < 0 ? strerror(errno)
 		     : size   ? "larger than 1 MiB"
 			      : "empty");
@@ -386,12 +386,13 @@ static void want_end(int number)
 	wanted_end = number;
 }
 
-/* The end of a request: a status behind a zero byte, which no console has at its end. */
+/* The end of a request: a status behind a zero byte, which no console has at its end; then why it cannot be run. */
 static void answer(struct client *client, int status)
 {
 	const char end[2] = { 0, (char)status };
 
 	tell_bytes(client, end, sizeof(end));
+	tell_bytes(client, client->why, strlen(client->why));
 }
 
 /* One of the server's processes: one machine, one client at a time. */
@@ -469,6 +470,13 @@ static int serve(const char *path, const char *count, const char *start)
 	return 0;
 }
 
+/* supervise quotes the last line of standard error when a machine could not be started. */
+static void say_why(const char *why)
+{
+	if (*why)
+		fprintf(stderr, "linux: %s\n", why);
+}
+
 static int run(const char *path, const char *elf, const char *tree)
 {
 	const struct sockaddr_un address = address_of(path);
@@ -478,6 +486,8 @@ static int run(const char *path, const char *elf, const char *tree)
 	struct client out = { .file = STDOUT_FILENO };
 	int status = STATUS_STOPPED;
 	bool ended = false;
+	char why[1 + sizeof(out.why)] = ""; /* the status, and the reason */
+	size_t got = 0;
 	ssize_t count;
 
 	if (file < 0 || connect(file, (const struct sockaddr *)&address, sizeof(address)) ||
@@ -490,9 +500,12 @@ static int run(const char *path, const char *elf, const char *tree)
 		if (end && !ended)
 			end++;
 		ended |= end != NULL;
-		if (end && end < bytes + count)
-			status = *end;
+		for (; end && end < bytes + count && got < sizeof(why) - 1; end++)
+			why[got++] = *end;
 	}
+	if (got)
+		status = why[0];
+	say_why(why + 1);
 	return status;
 }
 
@@ -502,6 +515,7 @@ static int once(const char *start, const char *elf, const char *tree)
 	struct client out = { .file = STDOUT_FILENO };
 	const int status = serve_image(&m, &out, elf, tree);
 
+	say_why(out.why);
 	machine_end(&m);
 	return status;
 }

@@ -40,6 +40,16 @@ void tell(struct client *client, const char *format, ...)
 	tell_bytes(client, text, size < (int)sizeof(text) ? (size_t)size : sizeof(text) - 1);
 }
 
+void tell_why(struct client *client, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(client->why, sizeof(client->why), format, args);
+	va_end(args);
+	tell(client, "# linux: %s\n", client->why);
+}
+
 /* A line of a kernel's console without the time in front: "[   12.335392] ". */
 static const char *without_time(const char *line)
 {

@@ -15,6 +15,7 @@ struct client {
 	int file; /* gets the console */
 	bool gone;
 	bool socket; /* file is one: its other end may go away at any time */
+	char why[512]; /* an image cannot be run: the reason, for standard error */
 };
 
 /* Writes `bytes` to the client; one that cannot be reached is gone from then on. */
@@ -22,6 +23,9 @@ void tell_bytes(struct client *client, const char *bytes, size_t size);
 
 /* The same with the words of printf(). */
 void tell(struct client *client, const char *format, ...);
+
+/* The same, and it is why the machine cannot be started. */
+void tell_why(struct client *client, const char *format, ...);
 
 /* True for the first line of what a kernel says of a bug of its own. The time may stand in front.
  */
