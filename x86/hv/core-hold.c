@@ -6,6 +6,7 @@
  * whose stack is not aligned, brings the next one without an instruction between them: 7.9 Priority Among Concurrent
  * Events has traps before the timer. hv/state-random has found the first of them.
  */
+#include "cpu/apic.h"
 #include "cpu/features.h"
 #include "hv/box.h"
 
@@ -81,4 +82,117 @@ CASE(alignment_checks_without_end, PROVES("exit-reasons:52"),
 	REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
 	expect_slices();
 	EXPECT_EQ(box_regs(&box).rip, BOX_CODE);
+}
+
+/* --- real-address mode by hand: no VM entry, so no timer ---------------------------------------- */
+
+#define POOL		200		/* pages */
+#define OTHER_BASE	0x120u		/* of FS: more than virtual-8086 mode can have */
+#define HOST_VECTOR	0x40u
+#define TSS_AT		(BOX_DATA + 0x2000)
+#define STACK_1		(BOX_DATA + 0x5000)
+
+BOX_GUEST_16(nop_guest, "nop\n\t hlt");
+/* JMP FAR 0:8000H, which is where it is. */
+BOX_GUEST_16(far_guest, ".byte 0xea, 0x00, 0x80, 0x00, 0x00");
+
+static void start_real(const struct hv_mmu *mmu, bool apic, const struct box_guest *guest, bool by_steps)
+{
+	u64 size = POOL * PAGE_SIZE;
+	struct kvm_sregs sregs;
+
+	hv_start(page_alloc());
+	hv_pool_init(&box.pool, pages_alloc(size, PAGE_SIZE), size);
+	box.memory = pages_alloc(BOX_SIZE, PAGE_SIZE);
+	box_make(&box, mmu, apic, guest);
+	sregs = box_sregs(&box);
+	if (by_steps)
+		sregs.fs.base = OTHER_BASE;
+	sregs.idt = (struct kvm_dtable){ .limit = 0x3ff };
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+}
+
+/* A breakpoint on the first instruction of the handler of #DB; the frames go where nobody minds. */
+static void expect_slices_of_breakpoints(const struct hv_mmu *mmu, bool by_steps)
+{
+	const u64 handler = BOX_HANDLERS + 8 * VECTOR_DB;
+	const struct kvm_debugregs debug = { .db = { handler }, .dr6 = DR6_FIXED,
+					     .dr7 = DR7_FIXED | 2 };
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+
+	start_real(mmu, true, &nop_guest, by_steps);
+	box_add_memory(&box, 1, 0x10000, 0x10000, 0);
+	REQUIRE_EQ(hv_vcpu_set_debugregs(&box.vcpu, &debug), 0);
+	sregs = box_sregs(&box);
+	sregs.ss.selector = 0x1000;
+	sregs.ss.base = 0x10000;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	regs = box_regs(&box);
+	regs.rip = handler;
+	REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+	expect_slices();
+}
+
+CASE(breakpoints_in_virtual_8086_mode, PROVES("exit-reasons:52"),
+     NEEDS(VMX, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	expect_slices_of_breakpoints(&hv_mmu_shadow, false);
+}
+
+CASE(breakpoints_step_by_step, PROVES("exit-reasons:52"),
+     NEEDS(VMX, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	expect_slices_of_breakpoints(&hv_mmu_shadow, true);
+}
+
+CASE(breakpoints_with_restricted_ept, PROVES("exit-reasons:52"),
+     NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	expect_slices_of_breakpoints(&hv_mmu_ept_restricted, false);
+}
+
+CASE(far_jump_to_itself, PROVES("exit-reasons:52"), NEEDS(VMX, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	start_real(&hv_mmu_shadow, true, &far_guest, true);
+	expect_slices();
+}
+
+/* --- without local APICs: what an interrupt of the host cannot end ------------------------------- */
+
+static void allow_interrupts(void)
+{
+	struct kvm_regs regs = box_regs(&box);
+
+	regs.rflags |= RFLAGS_IF;
+	REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+}
+
+CASE(far_jump_to_itself_without_apic, PROVES("kvm-exits:10"), NEEDS(VMX))
+{
+	start_real(&hv_mmu_shadow, false, &far_guest, true);
+	allow_interrupts();
+	apic_pend(HOST_VECTOR);
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_INTR);
+	EXPECT_EQ(box_regs(&box).rip, BOX_CODE);
+}
+
+/* A trap gate, so that IF stays 1, and a breakpoint on it. */
+CASE(debug_exceptions_without_end_nor_apic, PROVES("kvm-exits:10"), NEEDS(BOX_NEEDS))
+{
+	const struct kvm_debugregs debug = { .db = { 0, BOX_IDT + 16 * VECTOR_DB },
+					     .dr6 = DR6_FIXED, .dr7 = DR7_FIXED | 0xb00004 };
+	struct kvm_sregs sregs;
+
+	box_start(&box, &gate_guest);
+	/* Type 15, and stack 1 of the TSS. */
+	*box_at(&box, BOX_IDT + 16 * VECTOR_DB) |= BIT(40) | BIT(32);
+	*(u64 *)(box.memory + TSS_AT + 36) = STACK_1;
+	sregs = box_sregs(&box);
+	sregs.tr = (struct kvm_segment){ .base = TSS_AT, .limit = 103, .selector = 0x28, .type = 11,
+					 .present = 1 };
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	REQUIRE_EQ(hv_vcpu_set_debugregs(&box.vcpu, &debug), 0);
+	allow_interrupts();
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_INTR);
 }

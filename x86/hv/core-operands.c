@@ -3,6 +3,7 @@
  * access that faults, nor an access of an instruction that goes nowhere. What the guest sees is in
  * guest/mmio-segments.
  */
+#include "cpu/features.h"
 #include "hv/box.h"
 #include "string.h"
 
@@ -99,3 +100,53 @@ TARGET_CASE(jump_to_no_canonical_address, BOX_NEEDS, &jump_64, BIT(63), 8, VECTO
 TARGET_CASE(call_within_the_limit, BOX_NEEDS, &call_32, BOX_DATA, 4, 0);
 TARGET_CASE(call_beyond_the_limit, BOX_NEEDS, &call_32, CODE_LIMIT + 1, 4, VECTOR_GP);
 TARGET_CASE(jump_beyond_the_limit, BOX_NEEDS, &jump_32, CODE_LIMIT + 1, 4, VECTOR_GP);
+
+/* --- forms that count otherwise elsewhere ----------------------------------------------------- */
+
+/* Volume 2, JMP: in 64-bit mode a near target has 64 bits, whatever 66H says. */
+BOX_GUEST_64(jump_66_guest, "mov $0x10000000, %eax\n\t .byte 0x66\n\t jmp *(%rax)\n\t hlt");
+
+CASE(near_jump_with_66, PROVES("guest-instructions:mmio.push_pop"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &jump_66_guest);
+	*(u8 *)box_at(&box, BOX_DATA) = 0xf4;	/* HLT */
+	answer_mmio(false, BOX_MMIO, 8, BOX_DATA);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rip, BOX_DATA + 1);
+}
+
+/* In the stack segment, and not canonical: #SS, not #GP. */
+BOX_GUEST_64(invpcid_guest,
+	     "mov $0x1000000000000000, %rbp\n\t xor %eax, %eax\n\t invpcid 0(%rbp), %rax\n\t hlt");
+
+CASE(invpcid_beyond_the_stack, PROVES("guest-instructions:inv.invlpg"), NEEDS(VMX, CPU(INVPCID)))
+{
+	hv_start(page_alloc());
+	box_start_on(&box, &hv_mmu_shadow, 200, &invpcid_guest);
+	box_set_cpuid(&box, (struct kvm_cpuid_entry2){
+		.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .ebx = BIT(10) });
+	EXPECT_VECTOR(&box, VECTOR_SS);
+}
+
+/* 2.3.5.6: VMOVUPS XMM0, [EAX] with the B bit set, which has no meaning outside of 64-bit mode. */
+BOX_GUEST_32(vex_guest, "mov %cr4, %eax\n\t or $0x40200, %eax\n\t mov %eax, %cr4\n\t"
+	     "xor %ecx, %ecx\n\t xor %edx, %edx\n\t mov $7, %eax\n\t xsetbv\n\t"
+	     "mov $0x10000000, %eax\n\t .byte 0xc4, 0xc1, 0x78, 0x10, 0x00\n\t hlt");
+
+CASE(vex_b_in_32_bit_code, PROVES("guest-instructions:mmio.avx"), NEEDS(BOX_NEEDS, CPU(XSAVE)))
+{
+	struct kvm_regs regs;
+
+	box_start(&box, &vex_guest);
+	box_set_cpuid(&box, (struct kvm_cpuid_entry2){ .function = 0, .eax = 0xd });
+	box_set_cpuid(&box, (struct kvm_cpuid_entry2){
+		.function = 1, .eax = 0x600, .ecx = BIT(31) | BIT(28) | BIT(26), .edx = 0x3701a1ff });
+	box_set_cpuid(&box, (struct kvm_cpuid_entry2){
+		.function = 0xd, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .eax = 7, .ebx = 0x340,
+		.ecx = 0x340 });
+	regs = box_regs(&box);
+	regs.r8 = 0x20000000;
+	REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_MMIO);
+	EXPECT_EQ(box.vcpu.run->mmio.phys_addr, BOX_MMIO);
+}

@@ -158,7 +158,7 @@ static bool is_vex(const struct reader *reader, bool long_mode)
 }
 
 /* 2.3.5 The VEX Prefix; the R, X and B bits are inverted. */
-static u16 take_vex(struct reader *reader)
+static u16 take_vex(struct reader *reader, bool long_mode)
 {
 	static const u8 prefixes[] = { 0, 0x66, 0xf3, 0xf2 };
 	struct hv_instruction *to = reader->to;
@@ -171,6 +171,9 @@ static u16 take_vex(struct reader *reader)
 	to->rex = 0x40 | (first & 0x80 ? 0 : 4);
 	if (three)
 		to->rex |= (first & 0x40 ? 0 : 2) | (first & 0x20 ? 0 : 1) | (second & 0x80 ? 8 : 0);
+	/* 2.3.5.6: elsewhere than in 64-bit mode B and W say nothing, and R and X make it LES or LDS. */
+	if (!long_mode)
+		to->rex = 0;
 	to->opcode = 0x0f00 | take(reader, 1);
 	return three && (first & 0x1f) != 1 ? 0 : two_byte(to->opcode);
 }
@@ -312,7 +315,7 @@ bool hv_decode(struct hv_vcpu *vcpu, struct hv_instruction *to)
 			form = (to->opcode & 0xfe) == 0xf0 ? KNOWN | MODRM : 0;
 		}
 	} else if (is_vex(&reader, long_mode)) {
-		form = take_vex(&reader);
+		form = take_vex(&reader, long_mode);
 	}
 	if (!to->prefix && prefixes.operand)
 		to->prefix = 0x66;

@@ -17,6 +17,12 @@ static u32 push_size(const struct job *job)
 	return hv_in_64_bit_mode(job->vcpu) && size == 4 ? 8 : size;
 }
 
+/* Volume 2, CALL and JMP: a near target has 64 bits in 64-bit mode, with 66H too. */
+static u32 target_size(const struct job *job)
+{
+	return hv_in_64_bit_mode(job->vcpu) ? 8 : job->insn.operand_size;
+}
+
 static void move_stack(struct job *job, u64 by)
 {
 	emu_set_register(job, GPR_RSP, stack_size(job), hv_gpr(job->vcpu, GPR_RSP) + by);
@@ -68,10 +74,12 @@ static bool can_go_to(const struct job *job, u64 target)
 /* CALL, JMP and PUSH with a memory operand: FFH, ModRM.reg 2, 4, 6. */
 enum step emu_indirect(struct job *job, u32 reg)
 {
-	u32 size = job->insn.operand_size = push_size(job);
+	u32 size = reg == 6 ? push_size(job) : target_size(job);
 	u64 value, next = vmcs_get(GUEST_RIP) + job->insn.length;
-	enum step step = emu_read_operand(job, &value, false);
+	enum step step;
 
+	job->insn.operand_size = size;
+	step = emu_read_operand(job, &value, false);
 	if (step == STEP_DONE && reg == 6)
 		return push(job, value, size);
 	if (step == STEP_DONE && !can_go_to(job, value)) {

@@ -30,5 +30,7 @@ int hv_next_interrupt(const struct hv_vcpu *vcpu);
 
 /* Whether an interrupt would be taken at once. */
 bool hv_interrupts_open(struct hv_vcpu *vcpu);
+/* Whether an NMI would be. */
+bool hv_nmis_open(void);
 
 #endif

@@ -65,7 +65,8 @@ enum hv_next hv_exit_hlt(struct hv_vcpu *vcpu)
 {
 	hv_skip_exiting(vcpu);
 	/* A trap behind HLT ends the wait at once. */
-	if (vcpu->nmi_pending || vmcs_get(GUEST_PENDING_DEBUG_EXCEPTIONS) & HV_PENDING_BS ||
+	if ((vcpu->nmi_pending && hv_nmis_open()) ||
+	    vmcs_get(GUEST_PENDING_DEBUG_EXCEPTIONS) & HV_PENDING_BS ||
 	    (hv_next_interrupt(vcpu) >= 0 && hv_interrupts_open(vcpu)))
 		return HV_GUEST;
 	if (!vcpu->vm->irqchip)
@@ -108,7 +109,7 @@ static enum hv_next deliver_again(struct hv_vcpu *vcpu, u64 event)
 	hv_inject(vcpu, (struct hv_fault){ .vector = vector, .has_error = vector == VECTOR_AC });
 	/* 30.3.3: RF is as the processor would have pushed it, which for a trap is not 1. */
 	vmcs_put(GUEST_RFLAGS, flags);
-	return vcpu->vm->irqchip ? hv_exit_preemption_timer(vcpu) : HV_GUEST;
+	return hv_exit_preemption_timer(vcpu);
 }
 
 /* A page fault that the MMU has asked for, or an NMI of the host: its handler gets it. */
@@ -120,6 +121,8 @@ enum hv_next hv_exit_exception_or_nmi(struct hv_vcpu *vcpu)
 		return hv_exit_memory(vcpu);
 	if (FIELD(event, 10, 8) != HV_EVENT_NMI && vcpu->real.way != HV_WAY_NATIVE) {
 		hv_real_exception(vcpu, event);
+		if (vcpu->event.id && !vcpu->shutdown)
+			return hv_exit_preemption_timer(vcpu);
 		return vcpu->real.way == HV_WAY_STEP && !vcpu->event.id ? hv_debug_stepped(vcpu) :
 									   HV_GUEST;
 	}

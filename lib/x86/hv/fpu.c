@@ -80,8 +80,10 @@ void hv_fpu_forget(struct hv_vcpu *vcpu)
 		set_owner(NULL);
 }
 
-void hv_fpu_load(struct hv_vcpu *vcpu)
+u64 hv_fpu_load(struct hv_vcpu *vcpu)
 {
+	u64 host_xcr0 = has_xsave() ? xgetbv() : 0;
+
 	if (owner() != vcpu) {
 		if (owner())
 			save(owner());
@@ -90,6 +92,13 @@ void hv_fpu_load(struct hv_vcpu *vcpu)
 	}
 	if (has_xsave() && xgetbv() != vcpu->xcr0)
 		xsetbv(vcpu->xcr0);
+	return host_xcr0;
+}
+
+void hv_fpu_leave(u64 host_xcr0)
+{
+	if (host_xcr0 && xgetbv() != host_xcr0)
+		xsetbv(host_xcr0);
 }
 
 void hv_fpu_reset(struct hv_vcpu *vcpu)
@@ -235,6 +244,9 @@ static bool is_xcr0(const struct hv_vcpu *vcpu, u64 value)
 	const u64 avx512 = BITS(7, 5);
 
 	if (!entry || value & ~((u64)entry->edx << 32 | entry->eax) || !(value & 1))
+		return false;
+	/* User space may have promised what this processor, or the core, does not have. */
+	if (value & ~all_components())
 		return false;
 	if ((value & BIT(2) && !(value & BIT(1))) || !(value & BIT(3)) != !(value & BIT(4)))
 		return false;

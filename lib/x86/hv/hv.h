@@ -20,6 +20,7 @@
  * writes only inside of them on its behalf.
  *
  * Limits: whoever calls hv_vcpu_run() must not use the registers of FPU and SSE, which stay the guest's.
+ * XCR0, CR3, CR4, DR0 to DR7 and IA32_DEBUGCTL are the caller's again when it returns.
  * One processor.
  */
 #ifndef HV_HV_H
@@ -40,6 +41,7 @@
 #define HV_CPUID_LISTS	128
 #define HV_NO_LEAF	BIT(32)
 #define HV_SLICE	10000	/* cycles of the time-stamp counter */
+#define HV_LONG_SLICE	10000000	/* without local APICs, where only interrupts of the host end a run */
 #define HV_PIO_OFFSET	3072	/* of the I/O data in the page of struct kvm_run; 1024 bytes */
 #define HV_PIO_SIZE	1024
 #define HV_MTRRS	28
@@ -156,6 +158,7 @@ struct hv_vcpu {
 	u64 proc1;			/* primary controls as in the VMCS */
 	/* What is left of the last exit to user space when the vCPU runs again; NULL: nothing. */
 	int (*complete)(struct hv_vcpu *vcpu);
+	u32 io_count;			/* elements of the last exit for I/O */
 	struct hv_emulation emulation;
 	struct hv_real real;
 	u64 exits;			/* VM exits so far */

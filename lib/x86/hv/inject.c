@@ -6,7 +6,7 @@
 #include "hv/internal.h"
 
 #define ERROR_CODE_VECTORS (BIT(VECTOR_DF) | BIT(VECTOR_TS) | BIT(VECTOR_NP) | BIT(VECTOR_SS) | \
-			    BIT(VECTOR_GP) | BIT(VECTOR_PF) | BIT(VECTOR_AC))
+			    BIT(VECTOR_GP) | BIT(VECTOR_PF) | BIT(VECTOR_AC) | BIT(VECTOR_CP))
 #define SHADOW		(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)
 
 static u32 type_of(const struct hv_event *event)
@@ -124,7 +124,7 @@ static void deliver(struct hv_vcpu *vcpu)
 	vmcs_put(INJECTED_EVENT_IDENTIFICATION, id);
 }
 
-static bool nmis_open(void)
+bool hv_nmis_open(void)
 {
 	return !(vmcs_get(GUEST_INTERRUPTIBILITY_STATE) & (BLOCKING_BY_NMI | SHADOW));
 }
@@ -147,7 +147,7 @@ void hv_events_before_entry(struct hv_vcpu *vcpu)
 {
 	int vector;
 
-	if (!vcpu->event.id && vcpu->nmi_pending && nmis_open()) {
+	if (!vcpu->event.id && vcpu->nmi_pending && hv_nmis_open()) {
 		vcpu->event = (struct hv_event){ .id = HV_EVENT(HV_EVENT_NMI, VECTOR_NMI) };
 		vcpu->nmi_pending = false;
 	}

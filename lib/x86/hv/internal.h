@@ -21,8 +21,10 @@
 
 /* On this processor: nobody's values are in the registers. */
 void hv_fpu_start(void);
-/* For a run: the registers are this vCPU's. */
-void hv_fpu_load(struct hv_vcpu *vcpu);
+/* For a run: the registers are this vCPU's, XCR0 too. Returns the XCR0 of the host ... */
+u64 hv_fpu_load(struct hv_vcpu *vcpu);
+/* ... which is there again after it. */
+void hv_fpu_leave(u64 host_xcr0);
 /* What of this vCPU is in the registers is not wanted any more. */
 void hv_fpu_forget(struct hv_vcpu *vcpu);
 void hv_fpu_reset(struct hv_vcpu *vcpu);

@@ -3,8 +3,8 @@
 #include "sdm/invpcid.h"
 #include "vmx/guest.h"
 
-/* Table 30-10: the linear address of a memory operand, from the instruction information. */
-static u64 operand(struct hv_vcpu *vcpu, u64 information)
+/* Table 30-10: the memory operand, from the instruction information. */
+static struct hv_memory_operand operand(struct hv_vcpu *vcpu, u64 information)
 {
 	static const u64 widths[4] = { BITS(15, 0), BITS(31, 0), ~0ull, ~0ull };
 	u64 offset = vmcs_get(EXIT_QUALIFICATION);
@@ -13,8 +13,11 @@ static u64 operand(struct hv_vcpu *vcpu, u64 information)
 		offset += hv_gpr(vcpu, FIELD(information, 26, 23));
 	if (!(information & BIT(22)))
 		offset += hv_gpr(vcpu, FIELD(information, 21, 18)) << FIELD(information, 1, 0);
-	return hv_linear(vcpu, FIELD(information, 17, 15),
-			 offset & widths[FIELD(information, 8, 7)]);
+	return (struct hv_memory_operand){
+		.segment = FIELD(information, 17, 15),
+		.offset = offset & widths[FIELD(information, 8, 7)],
+		.size = sizeof(struct invpcid_descriptor),
+	};
 }
 
 static bool is_legal(const struct hv_vcpu *vcpu, const struct invpcid_descriptor *descriptor, u64 type)
@@ -33,7 +36,9 @@ enum hv_next hv_exit_invpcid(struct hv_vcpu *vcpu)
 	u64 information = vmcs_get(VM_EXIT_INSTRUCTION_INFORMATION);
 	u64 type = hv_gpr(vcpu, FIELD(information, 31, 28));
 	struct invpcid_descriptor descriptor = { 0 };
-	struct hv_fault fault = HV_FAULT_GP;
+	struct hv_memory_operand memory;
+	struct hv_fault fault;
+	u64 linear;
 	bool legal;
 
 	/* 28.1.1: the fault comes before the exit; a processor that is wrong does no harm here. */
@@ -41,9 +46,11 @@ enum hv_next hv_exit_invpcid(struct hv_vcpu *vcpu)
 		return hv_exit_gp(vcpu);
 	if (!hv_in_64_bit_mode(vcpu))
 		type &= BITS(31, 0);
+	memory = operand(vcpu, information);
 	/* An operand that is no memory reads as what invalidates nothing that is there. */
-	legal = hv_copy(vcpu, operand(vcpu, information), &descriptor, sizeof(descriptor),
-			ACCESS_READ, &fault) != HV_COPY_FAULT;
+	legal = hv_operand_address(vcpu, &memory, false, &linear, &fault) &&
+		hv_copy(vcpu, linear, &descriptor, sizeof(descriptor), ACCESS_READ, &fault) !=
+			HV_COPY_FAULT;
 	if (legal && !is_legal(vcpu, &descriptor, type)) {
 		fault = HV_FAULT_GP;
 		legal = false;

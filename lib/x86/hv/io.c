@@ -36,6 +36,8 @@ static enum hv_next to_user(struct hv_vcpu *vcpu, const struct io_exit *io, u32 
 {
 	struct kvm_run *run = vcpu->run;
 
+	/* What user space makes of its copies does not count. */
+	vcpu->io_count = count;
 	run->io.direction = io->in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
 	run->io.size = io->size;
 	run->io.port = io->port;
@@ -48,11 +50,12 @@ static enum hv_next to_user(struct hv_vcpu *vcpu, const struct io_exit *io, u32 
 
 static int complete_in(struct hv_vcpu *vcpu)
 {
-	u64 *rax = &vcpu->state.regs.rax, mask = BITS(8 * vcpu->run->io.size - 1, 0), value = 0;
+	const u32 size = read_exit().size;
+	u64 *rax = &vcpu->state.regs.rax, mask = BITS(8 * size - 1, 0), value = 0;
 
-	memcpy(&value, io_data(vcpu), vcpu->run->io.size);
+	memcpy(&value, io_data(vcpu), size);
 	/* A 32-bit result clears bits 63:32. */
-	*rax = vcpu->run->io.size == 4 ? value : (*rax & ~mask) | value;
+	*rax = size == 4 ? value : (*rax & ~mask) | value;
 	hv_skip_exiting(vcpu);
 	return 0;
 }
@@ -142,7 +145,7 @@ static int complete_string(struct hv_vcpu *vcpu)
 	struct hv_memory_operand operand;
 	struct hv_fault fault;
 	enum hv_copy result = HV_COPIED;
-	u32 count = vcpu->run->io.count;
+	u32 count = vcpu->io_count;
 
 	/* User space may have changed the code since. */
 	if (!hv_decode(vcpu, &insn) || !insn.is_string) {

@@ -244,9 +244,12 @@ static bool meets_breakpoint(struct hv_vcpu *vcpu)
 	return true;
 }
 
-static bool slice_is_over(const struct hv_vcpu *vcpu)
+/* Nothing is to be entered; then no timer ends the slice, and no interrupt of the host the run. */
+static bool stay_outside(struct hv_vcpu *vcpu, int *next)
 {
-	return vcpu->vm->irqchip && rdtsc() >= vcpu->slice_end;
+	if (!vcpu->shutdown && rdtsc() >= vcpu->slice_end)
+		*next = hv_user(vcpu, KVM_EXIT_INTR, NULL);
+	return false;
 }
 
 bool hv_real_enter(struct hv_vcpu *vcpu, int *next)
@@ -257,20 +260,18 @@ bool hv_real_enter(struct hv_vcpu *vcpu, int *next)
 		return true;
 	/* A fault has taken the place of what was delivered. */
 	if (vcpu->event.id || vcpu->shutdown)
-		return false;
+		return stay_outside(vcpu, next);
 	if (!vcpu->real.step && all_fit_v86()) {
 		enter_by(vcpu, HV_WAY_V86);
 		return true;
 	}
 	/* No VM entry would see to these before the instruction. */
 	if (take_pending_debug(vcpu) || meets_breakpoint(vcpu))
-		return false;
+		return stay_outside(vcpu, next);
 	switch (hv_real_emulate(vcpu)) {
 	case HV_REAL_DONE:
 		vcpu->real.step = false;
-		if (slice_is_over(vcpu))
-			*next = hv_user(vcpu, KVM_EXIT_INTR, NULL);
-		return false;
+		return stay_outside(vcpu, next);
 	case HV_REAL_NO_MEMORY:
 		*next = hv_emulation_failure(vcpu);
 		return false;

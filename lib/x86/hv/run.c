@@ -1,4 +1,5 @@
 /* The loop: enter the guest, dispatch its exit, until something is left for user space. */
+#include "cpu/safe.h"
 #include "hv/internal.h"
 
 static enum hv_next fail_entry(struct hv_vcpu *vcpu, u64 reason)
@@ -89,9 +90,42 @@ static void swap_registers(struct hv_vcpu *vcpu)
 	hv_msrs_swap(vcpu);
 }
 
+/* What an exit does not leave as it was: 30.5.1, 30.5.2. */
+struct host {
+	struct table_pointer gdtr, idtr;
+	u64 dr7, debugctl;
+};
+
+/* The caller may have changed its control registers since the VMCS was made. */
+static struct host leave_host(void)
+{
+	struct host host = { read_gdtr(), read_idtr(), read_dr7(), 0 };
+
+	/* Not every emulator has it. */
+	if (rdmsr_safe(IA32_DEBUGCTL, &host.debugctl) != OUTCOME_DONE)
+		host.debugctl = 0;
+	vmcs_put(HOST_CR3, read_cr3());
+	vmcs_put(HOST_CR4, read_cr4());
+	/* Its breakpoints must not meet the guest's addresses. */
+	if (host.dr7 != DR7_FIXED)
+		write_dr7(DR7_FIXED);
+	return host;
+}
+
+static void return_to_host(const struct host *host)
+{
+	/* The limits are FFFFH now. */
+	write_gdtr(host->gdtr);
+	write_idtr(host->idtr);
+	if (host->debugctl)
+		wrmsr(IA32_DEBUGCTL, host->debugctl);
+	if (host->dr7 != DR7_FIXED)
+		write_dr7(host->dr7);
+}
+
 static void loop(struct hv_vcpu *vcpu)
 {
-	struct table_pointer gdtr = read_gdtr(), idtr = read_idtr();
+	const struct host host = leave_host();
 	enum hv_next next = HV_GUEST;
 
 	vcpu->running = true;
@@ -102,9 +136,7 @@ static void loop(struct hv_vcpu *vcpu)
 		vcpu->vm->mmu->drain(vcpu);
 	swap_registers(vcpu);
 	vcpu->running = false;
-	/* 30.5.2: an exit leaves the limits at FFFFH. */
-	write_gdtr(gdtr);
-	write_idtr(idtr);
+	return_to_host(&host);
 	if (next == HV_GUEST)
 		hv_user(vcpu, vcpu->shutdown ? KVM_EXIT_SHUTDOWN : KVM_EXIT_INTR, NULL);
 	vcpu->shutdown = false;
@@ -136,13 +168,10 @@ static void tell_state(struct hv_vcpu *vcpu)
 	run->apic_base = vcpu->apic_base;
 }
 
-int hv_vcpu_run(struct hv_vcpu *vcpu)
+static int run(struct hv_vcpu *vcpu)
 {
 	u32 reason_before = vcpu->run->exit_reason;
 
-	hv_load(vcpu);
-	/* Before an emulation goes on: it may use them, and PKRU. */
-	hv_fpu_load(vcpu);
 	if (!vcpu->vm->irqchip)
 		vcpu->cr8 = vcpu->run->cr8;
 	if (vcpu->vm->mmu->resumed)
@@ -154,9 +183,24 @@ int hv_vcpu_run(struct hv_vcpu *vcpu)
 		}
 		if (!hv_ready(vcpu))
 			return -EAGAIN;
-		vcpu->slice_end = rdtsc() + HV_SLICE;
+		vcpu->slice_end = rdtsc() + (vcpu->vm->irqchip ? HV_SLICE : HV_LONG_SLICE);
 		loop(vcpu);
 	}
 	tell_state(vcpu);
 	return 0;
+}
+
+int hv_vcpu_run(struct hv_vcpu *vcpu)
+{
+	u64 host_xcr0;
+	int result;
+
+	if (!vcpu->vm->irqchip && vcpu->run->cr8 > 15)
+		return -EINVAL;
+	hv_load(vcpu);
+	/* Before an emulation goes on: it may use them, and PKRU. */
+	host_xcr0 = hv_fpu_load(vcpu);
+	result = run(vcpu);
+	hv_fpu_leave(host_xcr0);
+	return result;
 }
