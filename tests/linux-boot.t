@@ -86,7 +86,7 @@ supervise vmx/loop "$tmp/loop" "$tmp/loop.tsv" --silence 120 --log "$tmp/log"
 wait $!
 is "a killed Bochs: the run ends, exit status" "$status" 1
 like "a killed Bochs: the case that ran is to blame" "$out" '^not ok 1 - loops'
-like "a killed Bochs: as what" "$out" 'Bochs has ended, and the kernel with it'
+like "a killed Bochs: as what" "$out" 'Bochs has ended, killed by signal 9, and the kernel with it'
 kill -s TERM "$server"
 wait "$server"
 is "nothing is left" "$(bochs_of; find "$tmp" -name 'exitpath-linux.*')" ""
