@@ -93,14 +93,9 @@ static bool try_neighbours(struct checking *checking, const struct entry_scene *
 /* The audit costs as much as ten entries: of a long list it sees the first trials. */
 static outcome_t enter_trial(struct entry_session *session, const struct entry_input *in, u32 n)
 {
-	outcome_t outcome;
-
 	if (n >= AUDITED)
 		return entry_session_enter(session, in);
-	entry_session_write(session, in);
-	outcome = resume();
-	entry_session_entered(session, outcome);
-	return outcome;
+	return entry_session_enter_audited(session, in, NULL);
 }
 
 /* All trials from one base state, up to the first that fails. */

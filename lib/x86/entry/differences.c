@@ -1,6 +1,7 @@
 #include "entry/differences.h"
 #include "string.h"
 #include "vmx/entry_reader.h"
+#include "vmx/vmx.h"
 
 /* The stage to which an entry must have come to end so. */
 static enum entry_stage stage_of(outcome_t outcome)
@@ -168,12 +169,14 @@ void differences_report(const struct differences *differences)
 {
 	u32 i;
 
-	tap_comment("%u entries", differences->entries);
+	tap_comment("%u entries, %u of them audited", differences->entries,
+		    this_vmx()->audit.entries);
 	if (differences->left_out)
 		tap_comment("%u entries left out, e.g. because %s", differences->left_out,
 			    differences->why_left_out);
 	for (i = 0; i < differences->ways; i++)
 		report(&differences->way[i]);
+	audit_report_ways();
 	/* A processor without any rule: some ways have got no line of their own. */
 	if (differences->ways == DIFFERENCES_MOST)
 		tap_comment("exitpath differs: more");

@@ -3,7 +3,7 @@
  * each way once, with a count and its first examples. A way is a rule that the processor does not
  * enforce, or enforces with another result, named as in spec/vm-entry-checks.csv ("guest.cs.present");
  * or an entry that it refuses without reason, "refused.7" (VMfailValid(7)), "refused.33.0" (reason,
- * qualification).
+ * qualification); or a rule of the audit, where an entry was audited: "audit.save_dr7".
  */
 #ifndef ENTRY_DIFFERENCES_H
 #define ENTRY_DIFFERENCES_H

@@ -15,6 +15,7 @@ struct walk {
 	u32 field;				/* that the last step changed ... */
 	u64 before;				/* ... and what it was */
 	u32 made;				/* entries, those to shrink a difference as well */
+	bool audited;				/* the next entry of the walk is */
 };
 
 /* SplitMix64, as in lib/case.c, but for each walk afresh. */
@@ -25,6 +26,43 @@ static u64 draw(struct walk *walk)
 	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
 	z = (z ^ z >> 27) * 0x94d049bb133111eb;
 	return z ^ z >> 31;
+}
+
+static void say_fields(const struct walk *walk, const struct entry_input *in, char *to, size_t size)
+{
+	char *p = to, *end = to + size;
+	u32 i;
+
+	p += format(p, end - p, "%s", entry_base_words(walk->scene.base));
+	for (i = 0; i < VMCS_FIELDS; i++)
+		if (in->field[i] != walk->plain.in.field[i])
+			p += format(p, end - p, ", %s = 0x%lx", entry_field_name(i), in->field[i]);
+}
+
+static void say_how_to_repeat(const struct walk *walk)
+{
+	tap_comment("reproduce: ./exitpath run vmx/random --seed %lu --count 1", walk->seed);
+}
+
+/* --- entries ---------------------------------------------------------------------------- */
+
+/* One step of each walk is audited; the seed says which, so that it can be repeated. */
+static outcome_t enter_step(struct walk *walk, const struct entry_input *in)
+{
+	char fields[400];
+	outcome_t outcome;
+	bool claims_hold;
+
+	if (!walk->audited)
+		return entry_session_enter(&walk->session, in);
+	walk->audited = false;
+	outcome = entry_session_enter_audited(&walk->session, in, &claims_hold);
+	if (!claims_hold) {
+		say_fields(walk, in, fields, sizeof(fields));
+		tap_comment("the audit: %s", fields);
+		say_how_to_repeat(walk);
+	}
+	return outcome;
 }
 
 /* True when the entry was made; `outcome`: how it ended. False: it might end the image. */
@@ -44,7 +82,7 @@ static bool try(struct walk *walk, const struct entry_input *in, struct entry_pr
 		return false;
 	}
 	walk->made++;
-	*outcome = entry_session_enter(&walk->session, in);
+	*outcome = enter_step(walk, in);
 	return true;
 }
 
@@ -116,17 +154,6 @@ static void shrink(struct walk *walk, struct entry_input *in, const struct diffe
 	} while (changed);
 }
 
-static void say_fields(const struct walk *walk, const struct entry_input *in, char *to, size_t size)
-{
-	char *p = to, *end = to + size;
-	u32 i;
-
-	p += format(p, end - p, "%s", entry_base_words(walk->scene.base));
-	for (i = 0; i < VMCS_FIELDS; i++)
-		if (in->field[i] != walk->plain.in.field[i])
-			p += format(p, end - p, ", %s = 0x%lx", entry_field_name(i), in->field[i]);
-}
-
 /*
  * The field that an entry is refused for: the one that the last step changed; of one of controls, which
  * has only brought it into use, the first that still matters when all else is taken back.
@@ -157,7 +184,7 @@ static void tell(struct walk *walk, struct difference *way)
 	shrink(walk, &in, way);
 	say_fields(walk, &in, way->example[0], sizeof(way->example[0]));
 	tap_comment("%s: %s", difference_id(id, sizeof(id), way), way->example[0]);
-	tap_comment("reproduce: ./exitpath run vmx/random --seed %lu --count 1", walk->seed);
+	say_how_to_repeat(walk);
 }
 
 /* --- walking --------------------------------------------------------------------------- */
@@ -230,8 +257,11 @@ static void walk_from(struct walk *walk, u64 seed)
 		entry_session_dress(&walk->session, &walk->scene);
 	if (!entry_session_is_valid(&walk->scene))
 		return;
-	for (i = 0; i < RANDOM_STEPS; i++)
+	for (i = 0; i < RANDOM_STEPS; i++) {
+		walk->audited = i == seed % RANDOM_STEPS;
 		step(walk);
+	}
+	walk->audited = false;
 }
 
 void entry_random(u32 walks)
@@ -244,6 +274,7 @@ void entry_random(u32 walks)
 	walk.made = 0;
 	entry_session_start(&walk.session);
 	entry_session_load_all(&walk.session);
+	audit_outcomes_judged();
 	if (platform->count)
 		walks = platform->count;
 	else

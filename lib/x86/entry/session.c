@@ -74,10 +74,26 @@ static void poke(struct entry_scene *scene, u32 offset, u64 value)
 	session->page[offset / 8] = value;
 }
 
+/*
+ * A machine that keeps the blocking of virtual NMIs of another guest (vmx/exit-pending:
+ * virtual_nmi_blocking_is_loaded) does so no longer: what one case has injected is not to be found
+ * by the next.
+ */
+static void end_virtual_nmi_blocking(void)
+{
+	if (!control_allowed(CONTROL_PIN_VIRTUAL_NMIS))
+		return;
+	vmcs_set_control_by_rules(CONTROL_PIN_VIRTUAL_NMIS);
+	REQUIRE(enter_unaudited(unblock_nmis), GUEST_DONE);
+	vmcs_clear_control_by_rules(CONTROL_PIN_VIRTUAL_NMIS);
+	vmcs_clear_control(CONTROL_PIN_NMI_EXITING);
+}
+
 void entry_session_start(struct entry_session *session)
 {
 	struct entry_scene scene;
 
+	end_virtual_nmi_blocking();
 	session->page = page_alloc();
 	session->empty_page = page_alloc();
 	session->structures = page_alloc();
@@ -158,6 +174,7 @@ static void add_controls(struct entry_scene *scene)
 #include "sdm/controls.def"
 	};
 	struct entry_input *in = &scene->in;
+	char refused[500] = "", *p = refused, *end = refused + sizeof(refused);
 	u32 round, i;
 
 	/* Twice: some need others that come later in the table. */
@@ -167,10 +184,17 @@ static void add_controls(struct entry_scene *scene)
 			    entry_control(in, all[i]))
 				continue;
 			entry_set_control(in, all[i], true);
-			if (!accepted(in))
-				entry_set_control(in, all[i], false);
+			if (accepted(in))
+				continue;
+			entry_set_control(in, all[i], false);
+			if (round)
+				p += format(p, end - p, "%s\"%s\"", *refused ? ", " : "",
+					    control_words(all[i]));
 		}
 	}
+	if (*refused)
+		tap_comment("%s, all controls but %s, which do not go with the others",
+			    entry_base_words(scene->base), refused);
 }
 
 void entry_session_dress(struct entry_session *session, struct entry_scene *scene)
@@ -234,7 +258,8 @@ static void note_exit(struct entry_session *session, outcome_t outcome)
 	session->guest_unknown |= outcome_kind(outcome) == OUTCOME_KIND_EXIT;
 }
 
-void entry_session_entered(struct entry_session *session, outcome_t outcome)
+/* What an entry has changed, and the way back to the usual host. */
+static void entered(struct entry_session *session, outcome_t outcome)
 {
 	enum outcome_kind kind = outcome_kind(outcome);
 
@@ -253,6 +278,20 @@ outcome_t entry_session_enter(struct entry_session *session, const struct entry_
 
 	entry_session_write(session, in);
 	outcome = resume_unaudited();
-	entry_session_entered(session, outcome);
+	entered(session, outcome);
+	return outcome;
+}
+
+outcome_t entry_session_enter_audited(struct entry_session *session, const struct entry_input *in,
+				      bool *claims_hold)
+{
+	u32 failures = this_vmx()->audit.failures;
+	outcome_t outcome;
+
+	entry_session_write(session, in);
+	outcome = resume();
+	if (claims_hold)
+		*claims_hold = this_vmx()->audit.failures == failures;
+	entered(session, outcome);
 	return outcome;
 }

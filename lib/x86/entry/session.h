@@ -58,8 +58,13 @@ void entry_session_write(struct entry_session *session, const struct entry_input
 /* The same, then VMLAUNCH or VMRESUME without the audit: how it ended. The host is as before. */
 outcome_t entry_session_enter(struct entry_session *session, const struct entry_input *in);
 
-/* After an entry by resume(): what it has changed, and the way back to the usual host. */
-void entry_session_entered(struct entry_session *session, outcome_t outcome);
+/*
+ * The same with the audit, which costs as much as ten entries. `claims_hold`: what the entry and
+ * exit loaded, saved and reported is as the model of VM exits says; else the case has failed
+ * already. NULL: not asked.
+ */
+outcome_t entry_session_enter_audited(struct entry_session *session, const struct entry_input *in,
+				      bool *claims_hold);
 
 /*
  * Why an entry that the model predicts so must not be made, in words that complete "the guest
@@ -76,9 +81,10 @@ const char *entry_hazard(const struct entry_session *session, const struct entry
 const char *entry_host_hazard(const struct entry_session *session, const struct entry_input *in);
 
 /*
- * The same for machines of which the device tree says exitpath,addresses-need-memory, whatever the SDM says:
- * random walks would end there, each with the same known deviation.
+ * The same for machines of which the device tree says exitpath,addresses-need-memory, whatever the
+ * SDM says: random walks would end there, each with the same known deviation.
  */
-const char *entry_machine_hazard(const struct entry_input *in, const struct entry_prediction *prediction);
+const char *entry_machine_hazard(const struct entry_input *in,
+				 const struct entry_prediction *prediction);
 
 #endif

@@ -40,6 +40,21 @@ void audit_none(void)
 	this_vmx()->audit.none = true;
 }
 
+void audit_outcomes_judged(void)
+{
+	this_vmx()->audit.outcomes_judged = true;
+}
+
+void audit_report_ways(void)
+{
+	const struct audit *audit = &this_vmx()->audit;
+	u32 rule;
+
+	for (rule = 0; rule < EXIT_RULES; rule++)
+		if (audit->failed[rule / 64] & BIT(rule % 64))
+			tap_comment("exitpath differs: audit.%s: see the failures", exit_rules[rule].name);
+}
+
 /* --- how much --------------------------------------------------------------------- */
 
 /* What the platform is known to do otherwise: names of rules, one after another. `say`: names them. */
@@ -147,15 +162,21 @@ static void fail(const struct exit_claim *claim)
 
 static void judge(void *context, const struct exit_claim *claim)
 {
-	const struct audit *audit = context;
+	struct audit *audit = context;
+	u64 bit = BIT(claim->rule % 64);
 
-	if (!exit_claim_holds(claim) && !(audit->off[claim->rule / 64] & BIT(claim->rule % 64)))
-		fail(claim);
+	if (exit_claim_holds(claim) || audit->off[claim->rule / 64] & bit)
+		return;
+	audit->failures++;
+	audit->failed[claim->rule / 64] |= bit;
+	fail(claim);
 }
 
 void audit_after_entry(struct audit *audit, outcome_t outcome, u64 rflags, u64 rsp)
 {
 	if (audit->none)
+		return;
+	if (!audit->exit.host_only && audit->outcomes_judged && !entry_accepts(&audit->predicted, outcome))
 		return;
 	if (!audit->exit.host_only)
 		audit_entry_outcome(audit, outcome);

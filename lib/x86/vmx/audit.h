@@ -23,6 +23,9 @@ struct audit {
 	u64 off[(EXIT_RULES + 63) / 64];	/* bit = enum exit_rule_number */
 	bool whole;			/* every entry of this case in full */
 	bool none;			/* nothing of this case */
+	bool outcomes_judged;		/* by the case itself */
+	u32 failures;			/* claims that did not hold ... */
+	u64 failed[(EXIT_RULES + 63) / 64];	/* ... and their rules */
 	u32 entries;			/* of this case */
 	u64 random;
 	struct entry_input entry;	/* the VMCS as the entry finds it */
@@ -45,6 +48,15 @@ void audit_whole(void);
 
 /* No audit of the rest of the case: for an image that measures what an entry costs. */
 void audit_none(void);
+
+/*
+ * For a case that compares how its entries end with the model itself: an entry that ends otherwise than
+ * predicted is its finding, and what such an exit leaves behind is not judged.
+ */
+void audit_outcomes_judged(void);
+
+/* Prints "exitpath differs: audit.RULE" for each rule with a claim that did not hold in this case. */
+void audit_report_ways(void);
 
 /* `resume`: by VMRESUME; `vmcs`: the current-VMCS pointer. */
 void audit_before_entry(struct audit *audit, bool resume, u64 vmcs);

@@ -105,7 +105,7 @@ const char *audit_value(char *to, size_t size, u16 subject, u64 value)
 	const struct bit_name *names = names_of(subject);
 
 	if (names)
-		return value ? format_bits(to, size, value, names) : "0";
+		return value ? format_bits(to, size, value, names) : format_number(to, size, 0);
 	if (subject >= INDEX_GUEST_ES_ACCESS_RIGHTS && subject <= INDEX_GUEST_TR_ACCESS_RIGHTS)
 		rights_words(to, size, value);
 	else if (subject == INDEX_EXITING_EVENT_IDENTIFICATION ||

@@ -60,6 +60,7 @@ outcome_t resume(void);
  * must be the one of vmx_start().
  */
 outcome_t resume_unaudited(void);
+outcome_t enter_unaudited(void (*guest)(void));
 
 /* Moves the guest's RIP over the instruction that exited. */
 void skip_instruction(void);
