@@ -56,6 +56,7 @@ case | image | fact) ;;
 *) die "list --by takes case, image or fact, not '$by'" ;;
 esac
 
+[ "$by" = fact ] || need_images "$globs"
 run_child "$EXITPATH_TOP/scripts/setup.sh" --for list || exit 2
 if [ "$by" = fact ]; then
 	set -f

@@ -85,6 +85,28 @@ select_ids()
 		$0 in chosen'
 }
 
+# source_names: the images that the sources would make, one per line; none where there are no sources.
+source_names()
+{
+	for names_file in "$EXITPATH_TOP"/x86/*/*.c; do
+		[ -f "$names_file" ] || continue
+		names_file=${names_file#"$EXITPATH_TOP/x86/"}
+		printf '%s\n' "${names_file%.c}"
+	done
+}
+
+# need_images GLOBS: dies when a glob (one per line) names no image that is or can be built, before
+# anything is built for it.
+need_images()
+{
+	need_images_names=$(source_names; image_names)
+	[ -n "$need_images_names" ] || return 0
+	printf '%s' "$1" | while IFS= read -r need_images_glob; do
+		[ -n "$(printf '%s\n' "$need_images_names" | matching "${need_images_glob%%:*}")" ] ||
+			no_match "$need_images_glob" "$(printf '%s\n' "$need_images_names" | sort -u)"
+	done || exit 2
+}
+
 # matching GLOB: those lines of its input that match.
 matching()
 {
@@ -96,10 +118,11 @@ matching()
 	done
 }
 
-# no_match GLOB: dies; says which images there are, and which cases when GLOB names one image.
+# no_match GLOB [IMAGES]: dies; says which images there are (IMAGES, one per line; left out: those that
+# are built), and which cases when GLOB names one image.
 no_match()
 {
-	no_match_images=$(image_names)
+	no_match_images=${2-$(image_names)}
 	say "no case matches '${1%":*"}'; the images are:"
 	printf '%s\n' "${no_match_images:-none}" | sed 's/^/  /' >&2
 	if [ -f "$EXITPATH_BUILD/images/${1%%:*}.tsv" ]; then

@@ -32,6 +32,14 @@ mmu/good"
 	run_cmd "$exitpath" "$command" ''
 	is "$command with an empty glob: exit status 2" "$status" 2
 done
+# Whoever mistypes a name is told so at once.
+for command in "run --on=fake" list; do
+	# shellcheck disable=SC2086	# two words
+	run_cmd env EXITPATH_BUILD="$tmp/empty" "$exitpath" $command vmx/nobody
+	is "$command of no image: exit status 2" "$status" 2
+	like "$command of no image: says which there are" "$err" "no case matches .vmx/nobody.; the images are:"
+	is "$command of no image: nothing has been built" "$(ls "$tmp/empty" 2>/dev/null)" ""
+done
 run_cmd "$exitpath" bench boot vmx/good mmu/good
 is "bench boot with two images: exit status 2" "$status" 2
 run_cmd "$exitpath" bench entry vmx/good
