@@ -151,6 +151,14 @@ struct difference *differences_add(struct differences *differences, const struct
 	return new;
 }
 
+bool differences_audit_failed(struct differences *differences, const char *example)
+{
+	if (differences->audits_failed++ >= DIFFERENCES_EXAMPLES)
+		return false;
+	tap_comment("the audit: %s", example);
+	return true;
+}
+
 static void report(const struct difference *way)
 {
 	char id[80], what[500];
@@ -171,6 +179,8 @@ void differences_report(const struct differences *differences)
 
 	tap_comment("%u entries, %u of them audited", differences->entries,
 		    this_vmx()->audit.entries);
+	if (differences->audits_failed)
+		tap_comment("the audit found something in %u of them", differences->audits_failed);
 	if (differences->left_out)
 		tap_comment("%u entries left out, e.g. because %s", differences->left_out,
 			    differences->why_left_out);

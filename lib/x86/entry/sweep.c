@@ -121,7 +121,7 @@ static outcome_t enter_value(struct sweeping *sweeping, const struct entry_input
 	sweeping->audited |= stage;
 	outcome = entry_session_enter_audited(&sweeping->session, in, &claims_hold);
 	if (!claims_hold)
-		tap_comment("the audit: %s", example);
+		differences_audit_failed(&sweeping->differences, example);
 	return outcome;
 }
 
