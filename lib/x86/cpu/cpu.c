@@ -49,14 +49,24 @@ static void fill_gdt(struct cpu *cpu)
 	cpu_set_tss(cpu);
 }
 
+/* 16 bytes, granular by bytes: 3A 3.5.2 and 10.2.3. */
+static void set_system_descriptor(struct cpu *cpu, u16 selector, u64 type, u64 base, u32 limit)
+{
+	cpu->gdt[selector / 8] = FIELD(limit, 15, 0) | FIELD(base, 23, 0) << 16 | type << 40 |
+				 FIELD(limit, 19, 16) << 48 | FIELD(base, 31, 24) << 56;
+	cpu->gdt[selector / 8 + 1] = base >> 32;
+}
+
 void cpu_set_tss(struct cpu *cpu)
 {
-	u64 base = (u64)&cpu->tss, limit = sizeof(cpu->tss) - 1;
-
 	/* An available 64-bit TSS: LTR makes it busy. */
-	cpu->gdt[SELECTOR_TSS / 8] = limit | FIELD(base, 23, 0) << 16 | 0x89ull << 40 |
-				     FIELD(base, 31, 24) << 56;
-	cpu->gdt[SELECTOR_TSS / 8 + 1] = base >> 32;
+	set_system_descriptor(cpu, SELECTOR_TSS, 0x89, (u64)&cpu->tss, sizeof(cpu->tss) - 1);
+}
+
+void cpu_load_ldt(u64 base, u32 limit)
+{
+	set_system_descriptor(this_cpu(), SELECTOR_SPARE, 0x82, base, limit);
+	write_ldtr(SELECTOR_SPARE);
 }
 
 void cpu_set_descriptor(u16 selector, u64 descriptor)
@@ -112,7 +122,7 @@ static void load_tables(struct cpu *cpu)
 	write_ss(SELECTOR_DATA);
 	write_fs(0);
 	write_gs(0);
-	asm volatile("lldt %w0" : : "r" (0));
+	write_ldtr(0);
 	asm volatile("ltr %w0" : : "r" (SELECTOR_TSS));
 }
 

@@ -106,6 +106,11 @@ static inline u16 read_tr(void)
 	return value;
 }
 
+static inline void write_ldtr(u16 value)
+{
+	asm volatile("lldt %0" : : "r" (value) : "memory");
+}
+
 static inline u16 read_ldtr(void)
 {
 	u16 value;

@@ -227,8 +227,8 @@ static void on_invalid_opcode(struct trap_frame *frame)
 	trap_return_to(frame, cpu->catcher);
 }
 
-/* Makes the accesses from slot `from` on. Outcome: done, or an exception other than #PF in one. */
-static outcome_t run_loop(struct sweep *sweep, u32 from)
+/* Makes the accesses of slots `from` to `to` - 1. Outcome: done, or an exception other than #PF in one. */
+static outcome_t run_loop(struct sweep *sweep, u32 from, u32 to)
 {
 	struct cpu *cpu = this_cpu();
 	struct context context, *outer = cpu->catcher;
@@ -237,7 +237,7 @@ static outcome_t run_loop(struct sweep *sweep, u32 from)
 	struct sweep_start start = {
 		.rip = loop_address(loops[sweep->kind].start, cpl), .cs = selectors[cpl].code,
 		.rflags = sweep->cpu.rflags, .ss = selectors[cpl].data,
-		.record = record + from * sizeof(sweep->record[0]), .left = sweep->count - from,
+		.record = record + from * sizeof(sweep->record[0]), .left = to - from,
 		.to_supervisor = physical(sweep->record) - record,
 		.resume = loop_address(loops[sweep->kind].next, cpl),
 	};
@@ -253,26 +253,48 @@ static outcome_t run_loop(struct sweep *sweep, u32 from)
 	return this_cpu()->caught;
 }
 
+/* The same, and goes on behind an exception, which is that access's outcome. */
+static void run_slots(struct sweep *sweep, u32 from, u32 to)
+{
+	outcome_t outcome;
+	u32 at;
+
+	while (from < to && (outcome = run_loop(sweep, from, to)) != OUTCOME_DONE) {
+		at = (last_trap()->frame.regs.rbx - records_address(sweep)) /
+		     sizeof(sweep->record[0]);
+		if (at < from || at >= to)
+			at = from;
+		sweep->record[at].fault = outcome;
+		from = at + 1;
+	}
+}
+
+/* Each slot's data are an LDT of one descriptor. */
+static void run_slots_with_ldt(struct sweep *sweep)
+{
+	u32 slot;
+
+	for (slot = 0; slot < sweep->count; slot++) {
+		cpu_load_ldt(sweep->record[slot].linear, 7);
+		run_slots(sweep, slot, slot + 1);
+	}
+	write_ldtr(0);
+}
+
 /* With CR3 loaded anew, nothing is cached of any slot: 5.10.4.1; CR4.PGE sees to global pages. */
 static void run_batch(struct sweep *sweep, const struct walk_cpu *begin)
 {
 	struct gate *gate = &this_cpu()->idt[VECTOR_PF], before = *gate;
 	u64 cr3 = read_cr3();
-	u32 from = 0, at;
-	outcome_t outcome;
 
 	write_cr3(sweep->root);
 	write_cr4(sweep->cpu.cr4);
 	gate->offset_low = (u64)sweep_page_fault;
 	gate->offset_middle = (u64)sweep_page_fault >> 16;
-	while (from < sweep->count && (outcome = run_loop(sweep, from)) != OUTCOME_DONE) {
-		at = (last_trap()->frame.regs.rbx - records_address(sweep)) /
-		     sizeof(sweep->record[0]);
-		if (at < from || at >= sweep->count)
-			at = from;
-		sweep->record[at].fault = outcome;
-		from = at + 1;
-	}
+	if (sweep_is_implicit(sweep->kind))
+		run_slots_with_ldt(sweep);
+	else
+		run_slots(sweep, 0, sweep->count);
 	*gate = before;
 	write_cr4(begin->cr4);
 	write_cr3(cr3);

@@ -51,6 +51,8 @@ enum sweep_kind {
 	SWEEP_FETCH,			/* CALL of two instructions that return a number */
 	SWEEP_WRSS,			/* WRSS: a user shadow-stack write, for CPL 3 with SWEEP_CET */
 	SWEEP_WRUSS,			/* WRUSS: the same, for CPL 0 with SWEEP_CET */
+	SWEEP_LSL,			/* LSL: implicitly reads a descriptor; not in 32-bit code */
+	SWEEP_LOAD,			/* MOV to ES: implicitly reads one, and sets its accessed flag */
 	SWEEP_KINDS,
 };
 

@@ -26,6 +26,8 @@ SWEEP_LOOP(prefix##exchange);						\
 SWEEP_LOOP(prefix##fetch);						\
 SWEEP_LOOP(prefix##wrss);						\
 SWEEP_LOOP(prefix##wruss);						\
+SWEEP_LOOP(prefix##lsl);						\
+SWEEP_LOOP(prefix##load);						\
 static const struct {							\
 	const u8 *start, *at, *next;					\
 } loops[SWEEP_KINDS] = {						\
@@ -35,6 +37,8 @@ static const struct {							\
 	[SWEEP_FETCH] = { prefix##fetch, prefix##fetch_at, prefix##fetch_next }, \
 	[SWEEP_WRSS] = { prefix##wrss, prefix##wrss_at, prefix##wrss_next }, \
 	[SWEEP_WRUSS] = { prefix##wruss, prefix##wruss_at, prefix##wruss_next }, \
+	[SWEEP_LSL] = { prefix##lsl, prefix##lsl_at, prefix##lsl_next },	\
+	[SWEEP_LOAD] = { prefix##load, prefix##load_at, prefix##load_next },	\
 }
 
 /* What differs between an access and the model. */
@@ -93,6 +97,12 @@ struct sweep {
 	u32 mismatch_count;
 	struct sweep_mismatch mismatch[SWEEP_MISMATCHES];
 };
+
+/* Kinds of which the data are a descriptor, and the access is the processor's own: 5.6. */
+static inline bool sweep_is_implicit(enum sweep_kind kind)
+{
+	return kind == SWEEP_LSL || kind == SWEEP_LOAD;
+}
 
 /* An entry; those of 32-bit paging are `narrow`: 4 bytes. */
 static inline u64 sweep_get(bool narrow, const void *entry)

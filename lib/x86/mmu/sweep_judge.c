@@ -27,6 +27,24 @@ static u64 code_returning(u32 number)
 #define DATA_BEFORE(slot)	code_returning(RETURNED_BEFORE(slot))
 #define DATA_WRITTEN(slot)	code_returning(0xfadeu << 16 | (slot))
 
+/* For implicit accesses: a writable data segment for CPL 3, with a limit that is the slot's own. */
+#define LIMIT(slot)		(0x51000ull + (slot))
+#define DESCRIPTOR(slot)	(FIELD(LIMIT(slot), 15, 0) | 0xf2ull << 40 | \
+				 FIELD(LIMIT(slot), 19, 16) << 48)
+#define DESCRIPTOR_ACCESSED	BIT(40)
+
+static u64 data_before(const struct sweep *sweep, u32 slot)
+{
+	switch (sweep->kind) {
+	case SWEEP_LSL:
+		return DESCRIPTOR(slot) | DESCRIPTOR_ACCESSED;
+	case SWEEP_LOAD:
+		return DESCRIPTOR(slot);
+	default:
+		return DATA_BEFORE(slot);
+	}
+}
+
 static volatile u64 *data_of(const struct sweep *sweep, u32 slot)
 {
 	return &sweep->data[((slot & 1) * PAGE_SIZE + slot * SLOT_SIZE) / sizeof(u64)];
@@ -158,7 +176,7 @@ static bool plan_slot(struct sweep *sweep, u32 slot, u64 number)
 		place->before[level] = entries->entry[level];
 		sweep_set(narrow, place->entry[level], entries->entry[level]);
 	}
-	*data_of(sweep, slot) = DATA_BEFORE(slot);
+	*data_of(sweep, slot) = data_before(sweep, slot);
 	sweep->record[slot].value = DATA_WRITTEN(slot);
 	sweep->record[slot].fault = SWEEP_NO_FAULT;
 	return true;
@@ -186,6 +204,8 @@ static const struct {
 	[SWEEP_FETCH] = { "fetch", { .kind = ACCESS_FETCH } },
 	[SWEEP_WRSS] = { "wrss", { .kind = ACCESS_WRITE, .shadow_stack = true } },
 	[SWEEP_WRUSS] = { "wruss", { .kind = ACCESS_WRITE, .shadow_stack = true, .wruss = true } },
+	[SWEEP_LSL] = { "lsl", { .kind = ACCESS_READ, .implicit = true } },
+	[SWEEP_LOAD] = { "load", { .kind = ACCESS_WRITE, .implicit = true } },
 };
 
 static bool is_write(enum sweep_kind kind)
@@ -258,7 +278,10 @@ static void judge_fault(struct judged *judged, const struct sweep_record *record
 {
 	u64 rip = judged->sweep->kind == SWEEP_FETCH ? record->linear : judged->sweep->loop_at;
 
-	if (record->cr2 != record->linear)
+	/* Which bytes of a descriptor it takes at a time is the processor's business. */
+	u64 bytes = sweep_is_implicit(judged->sweep->kind) ? BITS(2, 0) : 0;
+
+	if ((record->cr2 & ~bytes) != record->linear)
 		mismatch(judged, ASPECT_CR2, record->linear, record->cr2);
 	if (record->rip != rip)
 		mismatch(judged, ASPECT_RIP, rip, record->rip);
@@ -269,7 +292,7 @@ static void judge_data(struct judged *judged, const struct sweep_record *record,
 {
 	const struct sweep *sweep = judged->sweep;
 	u32 slot = judged->slot;
-	u64 value = DATA_WRITTEN(slot), data = DATA_BEFORE(slot);
+	u64 value = DATA_WRITTEN(slot), data = data_before(sweep, slot);
 	/* Where the two differ, in as many bytes as an access has. */
 	u64 change = (DATA_WRITTEN(slot) ^ DATA_BEFORE(slot)) & sweep->access_mask;
 
@@ -277,7 +300,11 @@ static void judge_data(struct judged *judged, const struct sweep_record *record,
 		value ^= change;
 	if (done && sweep->kind == SWEEP_FETCH)
 		value = RETURNED_BEFORE(slot) | (value & ~sweep->access_mask);
-	if (done && is_write(sweep->kind))
+	if (done && sweep->kind == SWEEP_LSL)
+		value = LIMIT(slot);
+	if (done && sweep->kind == SWEEP_LOAD)
+		data |= DESCRIPTOR_ACCESSED;
+	else if (done && is_write(sweep->kind))
 		data ^= change;
 	if (record->value != value)
 		mismatch(judged, ASPECT_VALUE, value, record->value);
@@ -309,18 +336,44 @@ static void judge_entries(struct judged *judged, const struct walk_result *resul
 	}
 }
 
+static void walk_as_planned(struct judged *judged, const struct walk_access *access,
+			    struct walk_result *result)
+{
+	judged->level = judged->sweep->entries.top + 1;
+	walk_into(&judged->sweep->cpu, access, read_planned, judged, result);
+}
+
+/*
+ * What the access of a record must come to. A descriptor is read before its accessed flag is written:
+ * what stops the read has the last word, and the flags that the read has set stay set.
+ */
+static void predict(struct judged *judged, u64 linear, struct walk_result *result)
+{
+	struct walk_access access = kinds[judged->sweep->kind].access;
+	struct walk_result read;
+
+	access.address = linear;
+	walk_as_planned(judged, &access, result);
+	if (judged->sweep->kind != SWEEP_LOAD || result->kind == WALK_DONE)
+		return;
+	access.kind = ACCESS_READ;
+	walk_as_planned(judged, &access, &read);
+	if (read.kind == WALK_DONE) {
+		read.kind = result->kind;
+		read.error_code = result->error_code;
+	}
+	*result = read;
+}
+
 static void judge_slot(struct sweep *sweep, u32 slot)
 {
 	struct sweep_record *record = &sweep->record[slot];
-	struct judged judged = { .sweep = sweep, .slot = slot,
-				 .level = sweep->entries.top + 1 };
-	struct walk_access access = kinds[sweep->kind].access;
+	struct judged judged = { .sweep = sweep, .slot = slot };
 	outcome_t expected = OUTCOME_DONE, got = outcome_of(record);
 	struct walk_result result;
 	bool done;
 
-	access.address = record->linear;
-	walk_into(&sweep->cpu, &access, read_planned, &judged, &result);
+	predict(&judged, record->linear, &result);
 	done = result.kind == WALK_DONE;
 	if (!done)
 		expected = OUTCOME_FAULT(VECTOR_PF, result.error_code);
