@@ -58,6 +58,7 @@ supervise "$image" "$build/images/$image" "$build/images/$image.tsv" --silence 1
 is "a kernel that panics: the run ends, exit status" "$status" 1
 like "a kernel that panics: the case that ran is to blame" "$out" "^not ok 1 - $victim "
 like "a kernel that panics: its last words" "$out" 'kernel: .*Kernel panic - not syncing: sysrq triggered crash'
+unlike "a kernel that panics: no WARNING of its boot is among them" "$out" "WARNING: |cut here"
 like "a kernel that panics: the other case has another machine" "$out" "^ok 2 - $survivor "
 
 # bochs_of: the process of this test's Bochs.
@@ -144,5 +145,14 @@ is "and the rest goes on in a new boot" "$status" 0
 kill -s TERM "$server"
 wait "$server"
 is "nothing is left, either" "$(bochs_of; find "$tmp" -name 'exitpath-linux.*')" ""
+
+# A value that a parameter does not take; and the options of this run.
+unset EXITPATH_SESSION EXITPATH_APPEND EXITPATH_EXTRA_MODULE
+EXITPATH_KVM_PARAMS="nested=1 ept=maybe"
+export EXITPATH_KVM_PARAMS
+cases vmx/instructions-basic vmclear_ignores_the_revision
+is "a value that KVM does not take: status" "$status" 2
+like "a value that KVM does not take: which" "$out" \
+	"^Bail out! .*: linux: --kvm-params has a value that KVM does not take: kvm_intel: .maybe. invalid for parameter .ept."
 
 done_testing

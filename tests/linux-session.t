@@ -68,6 +68,29 @@ image wraps <<'END'
 frame "krefcount_t: underflow; use-after-free."
 frame e0
 END
+image breaks-off <<'END'
+frame "lok 1 - before"
+frame "pok 2 - unfin"
+frame "kWARNING: CPU: 0 PID: 1 at nested.c:1"
+frame "kCall Trace:"
+frame "lished"
+frame e0
+END
+image murmurs <<'END'
+frame "pok 1 - unfin"
+frame "ka warning of no importance"
+frame "kanother"
+frame "pish"
+frame "led"
+frame "pok 2"
+frame "kone more"
+frame e0
+END
+image dies-midway <<'END'
+frame "pok 1 - unfin"
+echo "[    0.5] BUG: unable to handle page fault" >>serial
+kill -KILL $$
+END
 image dies <<'END'
 frame "lok 1 - before"
 { echo "[    0.5] Kernel panic - not syncing: nested"; seq 50 | sed 's/^/[    0.6] trace /'; } >>serial
@@ -102,6 +125,25 @@ is "a WARNING and what follows it are no comments, and come before the result" "
 kernel: WARNING: CPU: 0 PID: 1 at nested.c:1
 kernel: Call Trace:
 ok 2 - during"
+
+# A line of the console that has no end yet.
+run_cmd "$session" once "$tmp/start" "$tmp/breaks-off" "$tmp/tree"
+is "a WARNING behind an unfinished line begins a line of its own" "$out" \
+	"ok 1 - before
+ok 2 - unfin
+kernel: WARNING: CPU: 0 PID: 1 at nested.c:1
+kernel: Call Trace:
+ished"
+run_cmd "$session" once "$tmp/start" "$tmp/murmurs" "$tmp/tree"
+is "what is no bug waits for the end of the line, or of the image" "$out" \
+	"ok 1 - unfinished
+# kernel: a warning of no importance
+# kernel: another
+ok 2
+# kernel: one more"
+run_cmd "$session" once "$tmp/start" "$tmp/dies-midway" "$tmp/tree"
+like "so does what the serial console of a machine has that died in the middle of a line" "$out" \
+	'^kernel: \[    0\.5\] BUG: unable to handle'
 
 run_cmd "$session" once "$tmp/start" "$tmp/counts" "$tmp/tree"
 is "a BUG without a colon is one" "$out" "kernel: BUG kmalloc-64 (Not tainted): Poison overwritten"
@@ -173,5 +215,30 @@ is "served: what cannot be run" "$status $err" "2 linux: cannot use $tmp/empty: 
 kill -s TERM "$server"
 wait "$server"
 is "the server ends, and its machines with it" "$(find "$tmp" -name 'exitpath-linux.*')" ""
+
+# TMPDIR may be long: neither the socket nor the files of a machine go elsewhere.
+hundred=$(printf '%0100d' 0)
+image where <<'END'
+frame "l$(pwd)"
+frame e0
+END
+mkdir -p "$tmp/$hundred/$hundred/$hundred" || exit 2
+TMPDIR=$tmp/$hundred/$hundred
+run_cmd "$session" once "$tmp/start" "$tmp/where" "$tmp/tree"
+like "a long TMPDIR is used" "$status $out" "^0 $TMPDIR/exitpath-linux\.[^/]*\$"
+setsid "$session" serve "$TMPDIR/socket" 1 "$tmp/start" 2>"$tmp/said" &
+server=$!
+until [ -S "$TMPDIR/socket" ] || ! kill -s 0 "$server"; do
+	sleep 0.1
+done
+run_cmd timeout 20 "$session" run "$TMPDIR/socket" "$tmp/where" "$tmp/tree"
+like "the socket, too" "$status $out" "^0 $TMPDIR/exitpath-linux\.[^/]*\$"
+kill -s TERM "$server"
+wait "$server"
+is "nothing is left in it" "$(ls "$TMPDIR")" "$hundred"
+TMPDIR=$tmp/$hundred/$hundred/$hundred/$hundred
+run_cmd "$session" once "$tmp/start" "$tmp/where" "$tmp/tree"
+is "one that is too long for Bochs: status 2" "$status" 2
+like "one that is too long for Bochs: says so" "$err" '^linux: TMPDIR has [0-9]* characters: Bochs takes no file in there, give it a shorter one$'
 
 done_testing

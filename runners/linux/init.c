@@ -90,6 +90,21 @@ static _Noreturn void fail(const char *what, const char *which)
 		pause();
 }
 
+/* What the kernel has said of a value that a parameter of KVM does not take; empty: nothing. */
+static char bad_value[256];
+
+/*
+ * "kvm_intel: `maybe' invalid for parameter `ept'" when a module is loaded, "Booting kernel: `maybe'
+ * invalid for parameter `kvm_intel.ept'" when it is built in (kernel/params.c). The second kernel goes
+ * on without the parameter: the run would bear a name that is not true.
+ */
+static void note_bad_value(const char *text)
+{
+	if (!bad_value[0] && strstr(text, "kvm") &&
+	    (strstr(text, "' invalid for parameter `") || strstr(text, "' too large for parameter `")))
+		snprintf(bad_value, sizeof(bad_value), "%s", text);
+}
+
 /* Sends the kernel's messages that are warnings or worse. */
 static void send_kernel_messages(int kmsg)
 {
@@ -107,7 +122,10 @@ static void send_kernel_messages(int kmsg)
 		if (!text || (atoi(record) & 7) > KERNEL_WARNING)
 			continue;
 		end = strchr(++text, '\n');
-		send(FRAME_KERNEL, text, end ? (size_t)(end - text) : strlen(text));
+		if (end)
+			*end = 0;
+		note_bad_value(text);
+		send_text(FRAME_KERNEL, text);
 	}
 }
 
@@ -288,8 +306,18 @@ static void find_parameters(char *to, size_t size, const char *module)
 	}
 }
 
+/* Cannot go on when the kernel has refused the value of a parameter of KVM. */
+static void check_values(int kmsg)
+{
+	send_kernel_messages(kmsg);
+	if (!bad_value[0])
+		return;
+	errno = EINVAL;
+	fail("--kvm-params has a value that KVM does not take: ", bad_value);
+}
+
 /* Loads /NAME.ko; a kernel that has it built in comes without the file. */
-static void load_module(const char *name)
+static void load_module(const char *name, int kmsg)
 {
 	char path[64], parameters[1024] = "", module[32];
 	int file;
@@ -303,8 +331,13 @@ static void load_module(const char *name)
 		if (*at == '-')
 			*at = '_';
 	find_parameters(parameters, sizeof(parameters), module);
-	if (syscall(SYS_finit_module, file, parameters, 0))
+	if (syscall(SYS_finit_module, file, parameters, 0)) {
+		const int error = errno;
+
+		check_values(kmsg);
+		errno = error;
 		fail("the kernel does not load the module ", path + 1);
+	}
 	close(file);
 }
 
@@ -352,9 +385,9 @@ int main(void)
 		fail("cannot read ", "/dev/kmsg");
 	for (size_t i = 0; i < sizeof(modules) / sizeof(*modules); i++) {
 		send_kernel_messages(kmsg);
-		load_module(modules[i]);
+		load_module(modules[i], kmsg);
 	}
-	send_kernel_messages(kmsg);
+	check_values(kmsg);
 	if (access("/dev/kvm", R_OK | W_OK))
 		fail("no VM can be made: ", "/dev/kvm");
 	check_parameters("kvm_intel");

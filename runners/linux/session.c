@@ -46,11 +46,12 @@ enum {
 	BOOT_SECONDS = 600,            /* a kernel that has not booted by then never will */
 	NEWS_SECONDS = 5, /* how often a waiting client is told that the kernel boots */
 	QUIET_SECONDS = 3, /* after these the serial console is looked at, too */
+	FOLDER_BYTES = 400, /* a line of Bochs's configuration has at most 511 bytes, and a path in it */
 };
 
 struct machine {
 	const char *start; /* the command */
-	char folder[64];
+	char folder[FOLDER_BYTES];
 	pid_t process; /* 0: none; it leads a process group */
 	int output;
 	uint32_t number; /* of the last request */
@@ -116,8 +117,13 @@ static bool machine_start(struct machine *m, struct client *client)
 	m->number = 0;
 	m->bug = false;
 	m->line_size = 0;
-	snprintf(m->folder, sizeof(m->folder), "%s/exitpath-linux.XXXXXX",
-		 tmp && strlen(tmp) < 32 ? tmp : "/tmp");
+	if (snprintf(m->folder, sizeof(m->folder), "%s/exitpath-linux.XXXXXX",
+		     tmp && *tmp ? tmp : "/tmp") >= (int)sizeof(m->folder)) {
+		m->folder[0] = 0;
+		tell_why(client, "TMPDIR has %zu characters: Bochs takes no file in there, give it a shorter one",
+			 strlen(tmp));
+		return false;
+	}
 	if (!mkdtemp(m->folder)) {
 		tell_why(client, "no temporary folder: %s", strerror(errno));
 		return false;
@@ -331,16 +337,18 @@ static int follow(struct machine *m, struct client *client)
 		}
 		switch (frame) {
 		case FRAME_LINE:
-			tell(client, "%s\n", m->line);
-			break;
 		case FRAME_PART:
-			tell(client, "%s", m->line);
+			tell_console(client, m->line, frame == FRAME_LINE);
 			break;
 		case FRAME_KERNEL:
 			m->bug |= is_bug(m->line);
-			tell(client, "%skernel: %s\n", m->bug ? "" : "# ", m->line);
+			if (m->bug)
+				tell(client, "kernel: %s\n", m->line);
+			else
+				tell_later(client, "# kernel: %s\n", m->line);
 			break;
 		case FRAME_END:
+			tell_held(client);
 			return atoi(m->line);
 		case FRAME_FAILED:
 			tell(client, "# linux: %s\n", m->line);
@@ -428,13 +436,24 @@ static _Noreturn void work(int socket, const char *start, pid_t server)
 	exit(0);
 }
 
+/* The address of the socket `path`. It may be longer than an address: then its folder is kept open. */
 static struct sockaddr_un address_of(const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const char *name = strrchr(path, '/');
+	char folder[PATH_BYTES];
+	int file;
 
-	if (strlen(path) >= sizeof(address.sun_path))
+	if (strlen(path) < sizeof(address.sun_path)) {
+		strcpy(address.sun_path, path);
+		return address;
+	}
+	if (name)
+		snprintf(folder, sizeof(folder), "%.*s", (int)(name - path), path);
+	file = name ? open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+	if (file < 0 || snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d%s",
+				 file, name) >= (int)sizeof(address.sun_path))
 		die("%s is too long for the name of a socket", path);
-	strcpy(address.sun_path, path);
 	return address;
 }
 

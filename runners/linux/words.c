@@ -22,10 +22,19 @@ void tell_bytes(struct client *client, const char *bytes, size_t size)
 		if (written <= 0)
 			client->gone = true;
 		else {
+			client->midway = bytes[written - 1] != '\n';
 			bytes += written;
 			size -= (size_t)written;
 		}
 	}
+}
+
+static void end_line(struct client *client)
+{
+	if (client->midway)
+		tell_bytes(client, "\n", 1);
+	tell_bytes(client, client->held, strlen(client->held));
+	client->held[0] = 0;
 }
 
 void tell(struct client *client, const char *format, ...)
@@ -37,7 +46,37 @@ void tell(struct client *client, const char *format, ...)
 	va_start(args, format);
 	size = vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	end_line(client);
 	tell_bytes(client, text, size < (int)sizeof(text) ? (size_t)size : sizeof(text) - 1);
+}
+
+void tell_later(struct client *client, const char *format, ...)
+{
+	char text[LINE_MAX_BYTES];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (client->midway && strlen(client->held) + strlen(text) < sizeof(client->held))
+		strcat(client->held, text);
+	else
+		tell(client, "%s", text);
+}
+
+void tell_held(struct client *client)
+{
+	if (client->held[0])
+		end_line(client);
+}
+
+void tell_console(struct client *client, const char *text, bool ends_line)
+{
+	tell_bytes(client, text, strlen(text));
+	if (!ends_line)
+		return;
+	tell_bytes(client, "\n", 1);
+	end_line(client);
 }
 
 void tell_why(struct client *client, const char *format, ...)

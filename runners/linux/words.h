@@ -15,16 +15,27 @@ struct client {
 	int file; /* gets the console */
 	bool gone;
 	bool socket; /* file is one: its other end may go away at any time */
+	bool midway; /* what it got last is not the end of a line */
+	char held[LINE_MAX_BYTES]; /* lines for the end of the one that it is in the middle of */
 	char why[512]; /* an image cannot be run: the reason, for standard error */
 };
 
 /* Writes `bytes` to the client; one that cannot be reached is gone from then on. */
 void tell_bytes(struct client *client, const char *bytes, size_t size);
 
-/* The same with the words of printf(). */
+/* Tells whole lines, in the words of printf(); they begin a line, whatever the console has written. */
 void tell(struct client *client, const char *format, ...);
 
-/* The same, and it is why the machine cannot be started. */
+/* The same for a line that must not break one of the console: it may have to wait for its end. */
+void tell_later(struct client *client, const char *format, ...);
+
+/* Part of the console, perhaps the end of a line. */
+void tell_console(struct client *client, const char *text, bool ends_line);
+
+/* Tells what still waits. */
+void tell_held(struct client *client);
+
+/* The same as tell(), and it is why the machine cannot be started. */
 void tell_why(struct client *client, const char *format, ...);
 
 /* True for the first line of what a kernel says of a bug of its own. The time may stand in front.

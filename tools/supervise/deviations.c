@@ -94,6 +94,31 @@ const struct deviation *deviation_find(const struct deviation_list *list, const 
 	return found;
 }
 
+/* Only a line that says it: IMAGE:CASE:* is about the ways that a case itself tells. */
+static bool is_for_crashes(const char *glob)
+{
+	static const char sign[] = ":crash";
+	const size_t len = strlen(glob);
+
+	return is_for_ways(glob) && len >= sizeof(sign) - 1 &&
+	       strcmp(glob + len - (sizeof(sign) - 1), sign) == 0;
+}
+
+const struct deviation *deviation_find_crash(const struct deviation_list *list, const char *image,
+					     const char *name)
+{
+	const struct deviation *found = NULL;
+	struct text id = { 0 };
+
+	text_printf(&id, "%s:%s:crash", image, name);
+	for (size_t i = 0; i < list->count && !found; i++)
+		if (is_for_crashes(list->items[i].id_glob) &&
+		    fnmatch(list->items[i].id_glob, id.data, 0) == 0)
+			found = &list->items[i];
+	text_free(&id);
+	return found;
+}
+
 const struct deviation *deviation_find_way(const struct deviation_list *list, const char *image,
 					   const char *name, const char *way, size_t len)
 {

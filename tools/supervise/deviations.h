@@ -30,6 +30,13 @@ void deviation_list_free(struct deviation_list *list);
 const struct deviation *deviation_find(const struct deviation_list *list, const char *image,
 				       const char *name);
 
+/*
+ * The first that says of the case image:name that it does not come to its own end, image:name:crash: it
+ * kills, resets, switches off or hangs the machine, or a kernel below it reports a bug. Or NULL.
+ */
+const struct deviation *deviation_find_crash(const struct deviation_list *list, const char *image,
+					     const char *name);
+
 /* The rules of the audit that are listed, as "audit:NAME": each name with its terminator. */
 void deviations_waive(struct text *names, const struct deviation_list *list);
 

@@ -120,12 +120,6 @@ static void find_excuse(struct report *r, const struct result *result, struct te
 
 	if (result->never_ran || result->skipped)
 		return;
-	if (result->kernel_bug) {
-		find_ways(r, &(struct result){ .info = result->info, .differs = "crash\n" }, todo,
-			  &unlisted);
-		text_free(&unlisted);
-		return;
-	}
 	if (!result->ok && result->differs && *result->differs) {
 		find_ways(r, result, todo, &unlisted);
 		if (unlisted.len) {
@@ -138,7 +132,11 @@ static void find_excuse(struct report *r, const struct result *result, struct te
 		text_free(&unlisted);
 		return;
 	}
-	known = deviation_find(r->deviations, r->image, result->info->name);
+	/* A case that passes is a surprise for lines of either kind. */
+	known = result->crashed ? NULL :
+				  deviation_find(r->deviations, r->image, result->info->name);
+	if (!known && (result->crashed || result->ok))
+		known = deviation_find_crash(r->deviations, r->image, result->info->name);
 	if (known)
 		add_deviation(todo, known);
 }

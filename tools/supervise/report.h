@@ -28,7 +28,7 @@ struct result {
 	const struct case_info *info;
 	bool ok;
 	bool never_ran;		 /* then no deviation can excuse it */
-	bool kernel_bug;	 /* only a line IMAGE:CASE:crash can excuse it */
+	bool crashed;		 /* no end of its own: only a line IMAGE:CASE:crash can excuse it */
 	const char *description; /* what follows the name, escaped; NULL: as IMAGE.tsv says */
 	const char *skipped;	 /* the reason, escaped; NULL: not skipped */
 	const char *yaml;	 /* a whole block, or NULL */

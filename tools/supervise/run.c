@@ -98,10 +98,7 @@ static void add_tail(struct text *yaml, const char *key, const struct text *tail
 	text_add_literal(yaml, tail->data, tail->len, 4, lines);
 }
 
-/*
- * A kernel below the machine has reported a bug of its own: runners/linux/session.c says so.
- * That is never what a deviation of the running case is about, unless its line says so.
- */
+/* A kernel below the machine has reported a bug of its own: runners/linux/session.c says so. */
 static bool is_kernel_bug(const struct boot *b)
 {
 	static const char sign[] = "\nkernel: ";
@@ -141,7 +138,7 @@ static void report_crash(const struct boot *b)
 	report_result(run->report, &(struct result){
 		.number = run->next + 1,
 		.info = info,
-		.kernel_bug = is_kernel_bug(b),
+		.crashed = true,
 		.yaml = yaml.data,
 	});
 	run->next++;

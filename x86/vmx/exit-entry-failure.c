@@ -224,6 +224,18 @@ CASE(guest_state_area_stays, PROVES("host-and-exit:fail.guest_area"), NEEDS(VMX)
 	EXPECT_EQ(vmread(GUEST_RFLAGS), 0);
 }
 
+/* The guest has never run, so there is no value to save. */
+CASE(timer_value_stays, PROVES("host-and-exit:fail.guest_area"),
+     NEEDS(VMX, PIN(ACTIVATE_VMX_PREEMPTION_TIMER), EXIT_CTL(SAVE_VMX_PREEMPTION_TIMER_VALUE)))
+{
+	vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
+	vmcs_set_control(CONTROL_EXIT_SAVE_VMX_PREEMPTION_TIMER_VALUE);
+	vmwrite(VMX_PREEMPTION_TIMER_VALUE, 0x12345678);
+	spoil_guest();
+	EXPECT(resume(), BAD_GUEST);
+	EXPECT_EQ(vmread(VMX_PREEMPTION_TIMER_VALUE), 0x12345678);
+}
+
 CASE(controls_stay, PROVES("host-and-exit:fail.fields_kept"), NEEDS(VMX))
 {
 	u64 entry_controls = vmread(VM_ENTRY_CONTROLS);
