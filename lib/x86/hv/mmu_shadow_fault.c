@@ -79,15 +79,49 @@ static bool needs_write_protect_off(struct hv_vcpu *vcpu, const struct walk_cpu 
 }
 
 /*
+ * Whether the processor itself writes, to set the accessed flag of a segment descriptor that it loads
+ * (volume 3A, 3.4.5.1): then the flag is set here, and the processor has nothing to write.
+ */
+static bool set_accessed_flag(struct hv_vcpu *vcpu, u64 linear, u64 physical)
+{
+	const struct {
+		u64 base, limit;
+	} tables[] = {
+		{ vmcs_get(GUEST_GDTR_BASE), vmcs_get(GUEST_GDTR_LIMIT) },
+		{ vmcs_get(GUEST_LDTR_BASE), vmcs_get(GUEST_LDTR_LIMIT) },
+	};
+	u32 i, count = vmcs_get(GUEST_LDTR_ACCESS_RIGHTS) & RIGHTS_UNUSABLE ? 1 : 2;
+	u64 offset, type;
+	u8 *rights;
+
+	for (i = 0; i < count; i++) {
+		offset = linear - tables[i].base;
+		type = tables[i].base + (offset & ~7ull) + 5;
+		if (offset > tables[i].limit || (type ^ linear) & PAGE_MASK)
+			continue;
+		rights = hv_memory(vcpu->vm, physical + (type - linear), 1, true);
+		/* P = 1, S = 1, and not accessed. */
+		if (rights && (*rights & 0x91) == 0x90) {
+			__atomic_or_fetch(rights, 1, __ATOMIC_SEQ_CST);
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
  * One instruction writes to a page that is read-only. The emulator does it, if it knows the
  * instruction; else the processor, with the monitor trap flag (28.5.2) to end it.
  */
-static enum hv_mmu_fault write_once(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u64 linear)
+static enum hv_mmu_fault write_once(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u64 linear,
+				    u64 physical)
 {
 	struct hv_instruction instruction;
 
 	if (!vcpu->event.id && hv_decode(vcpu, &instruction))
 		return HV_MMU_DEVICE;
+	if (set_accessed_flag(vcpu, linear, physical))
+		return HV_MMU_AGAIN;
 	return shadow_step(vcpu, own, linear) ? HV_MMU_AGAIN : HV_MMU_DEVICE;
 }
 
@@ -113,7 +147,7 @@ static enum hv_mmu_fault allow(struct hv_vcpu *vcpu, struct shadow_vcpu *own,
 	if (filled == SHADOW_NO_ROOM)
 		return HV_MMU_DEVICE;
 	if (lift && !stand_in)
-		return write_once(vcpu, own, access->address);
+		return write_once(vcpu, own, access->address, result->physical);
 	return filled == SHADOW_SAME ? refused_anyway(vcpu, own, cpu, *access) : HV_MMU_AGAIN;
 }
 
