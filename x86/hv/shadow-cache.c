@@ -318,12 +318,13 @@ static u64 dirty_pages(void)
 	return bits;
 }
 
-CASE(dirty_pages_are_logged, PROVES("kvm-ioctls:dirty.content"), NEEDS(VMX))
+/* A page of the slot with a log, mapped at `linear`: its address. */
+static u64 start_logged(u64 linear)
 {
-	u64 linear = linear_of(PAGING_4_LEVEL), page, tables = BITS(3, 1);
 	struct kvm_userspace_memory_region logged = {
 		.slot = 1, .guest_phys_addr = PAGED_MEMORY, .flags = KVM_MEM_LOG_DIRTY_PAGES,
 		.memory_size = PAGED_PAGES * PAGE_SIZE };
+	u64 page;
 
 	hv_start(page_alloc());
 	start(PAGING_4_LEVEL, POOL);
@@ -331,6 +332,14 @@ CASE(dirty_pages_are_logged, PROVES("kvm-ioctls:dirty.content"), NEEDS(VMX))
 	paged_map(&paged, linear, page, PTE_P | PTE_RW | PTE_US, LEVEL_PTE);
 	logged.userspace_addr = physical(paged.memory);
 	REQUIRE_EQ(hv_vm_set_memory(&paged.box.vm, &logged), 0);
+	return page;
+}
+
+CASE(dirty_pages_are_logged, PROVES("kvm-ioctls:dirty.content"), NEEDS(VMX))
+{
+	u64 linear = linear_of(PAGING_4_LEVEL), tables = BITS(3, 1);
+
+	start_logged(linear);
 	/* A read sets accessed flags, and so writes to the tables: pages 1 to 3. */
 	try_access(ACCESS_READ, linear, 0);
 	EXPECT_EQ(dirty_pages(), tables);
@@ -343,12 +352,31 @@ CASE(dirty_pages_are_logged, PROVES("kvm-ioctls:dirty.content"), NEEDS(VMX))
 	EXPECT_EQ(dirty_pages(), 0);
 }
 
+/* Of its two mappings the one that may write is the newer one. */
+CASE(page_mapped_twice_is_logged, PROVES("kvm-ioctls:dirty.content"), NEEDS(VMX))
+{
+	u64 linear = linear_of(PAGING_4_LEVEL), other = linear + PAGE_SIZE;
+	u32 i;
+
+	paged_map(&paged, other, start_logged(linear), PTE_P | PTE_US, LEVEL_PTE);
+	try_access(ACCESS_READ, other, 0);
+	dirty_pages();
+	for (i = 0; i < 3; i++) {
+		try_access(ACCESS_WRITE, linear, i);
+		EXPECT_EQ(dirty_pages() & BIT(0), BIT(0));
+		try_access(ACCESS_READ, other, 0);
+		EXPECT_EQ(dirty_pages(), 0);
+	}
+}
+
 /* --- in one run ---------------------------------------------------------------------------------- */
 
 /*
  * When user space lets the guest run, it may have written to any table, and the core looks at all of
  * them with the next invalidation. What follows is what the guest does to its tables without a stop
- * in between. Pages that it reads are writable at once where it can be: hence the write, which sets a dirty flag. Its entry for FIRST is at TABLE, and leads to PAGE_A or PAGE_B, which the guest can reach, too.
+ * in between. Pages that it reads are writable at once where it can be: hence the write, which sets a
+ * dirty flag. Its entry for FIRST is at TABLE, and leads to PAGE_A or PAGE_B, which the guest can
+ * reach, too.
  */
 #define TABLE	0xb000
 #define PAGE_A	0xc000

@@ -169,3 +169,101 @@ CASE_RUN(ten_thousand_vms, ten_thousand_vms, PROVES("kvm-ioctls:mem.ok"), NEEDS(
 	 ROW(&hv_mmu_shadow));
 CASE_RUN(ten_thousand_vms_with_ept, ten_thousand_vms, PROVES("kvm-ioctls:mem.ok"),
 	 NEEDS(BOX_NEEDS), ROW(&hv_mmu_ept));
+
+/* --- thousands of mappings of one page -------------------------------------------------------- */
+
+/*
+ * What an entry costs must not depend on how many others map the same page, or a guest holds the
+ * core for as long as it likes. So the same is done with few and with many, and the cost of each
+ * compared: in instructions or cycles, whatever the time-stamp counter counts.
+ */
+#define FEW		1		/* page tables with 512 entries each */
+#define MANY		16
+#define MOST_DEARER	4		/* with MANY; what grows with their number is 16 times as dear */
+#define WRITES		16
+#define ALIASED	0x103000	/* the first page table; the page directory is before it */
+
+/* RSI pages are read; then all translations are invalidated. */
+BOX_GUEST_64(read_guest,
+	     "mov $0x40000000, %eax\n\t mov %esi, %ecx\n\t"
+	     "1: mov (%rax), %edx\n\t add $4096, %rax\n\t dec %ecx\n\t jnz 1b\n\t"
+	     "out %al, $0x80\n\t mov %cr3, %rax\n\t mov %rax, %cr3\n\t hlt");
+/* The same, but that the page is a page table, which is written to. */
+BOX_GUEST_64(write_guest,
+	     "mov $0x40000000, %eax\n\t mov %esi, %ecx\n\t"
+	     "1: mov (%rax), %edx\n\t add $4096, %rax\n\t dec %ecx\n\t jnz 1b\n\t"
+	     "out %al, $0x80\n\t mov $" STRINGIFY(WRITES) ", %ecx\n\t"
+	     "2: lock orl $0, 0x103000\n\t invlpg (%rax)\n\t dec %ecx\n\t jnz 2b\n\t hlt");
+
+/* The second GByte: all pages are the first page table. Up to the OUT. */
+static u64 *map_aliases(const struct box_guest *guest, u32 tables)
+{
+	struct kvm_regs regs;
+	u64 i, *memory;
+
+	box_start_on(&box, &hv_mmu_shadow, POOL, guest);
+	memory = (u64 *)box_add_memory(&box, 1, 0x100000, 32 * PAGE_SIZE, 0);
+	box_at(&box, BOX_TABLES + PAGE_SIZE)[1] = (ALIASED - PAGE_SIZE) | PTE_P | PTE_RW;
+	memory += (ALIASED - 0x100000) / 8;
+	for (i = 0; i < tables; i++)
+		memory[i - 512] = (ALIASED + i * PAGE_SIZE) | PTE_P | PTE_RW;
+	for (i = 0; i < tables * 512; i++)
+		memory[i] = ALIASED | PTE_P | PTE_RW;
+	regs = box_regs(&box);
+	regs.rsi = tables * 512;
+	REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	return memory;
+}
+
+/* User space clears them all, and the guest loads CR3. */
+static u64 cost_of_clearing(u32 tables)
+{
+	u64 *entries = map_aliases(&read_guest, tables), start;
+
+	memset(entries, 0, tables * PAGE_SIZE);
+	start = rdtsc();
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	return (rdtsc() - start) / tables;
+}
+
+static u64 cost_of_destroying(u32 tables)
+{
+	u64 start;
+
+	map_aliases(&read_guest, tables);
+	start = rdtsc();
+	hv_vm_destroy(&box.vm);
+	return (rdtsc() - start) / tables;
+}
+
+/* The page is a table, and each of its mappings may be the one that writes to it. */
+static u64 cost_of_guarding(u32 tables)
+{
+	u64 start;
+
+	map_aliases(&write_guest, tables);
+	start = rdtsc();
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	return rdtsc() - start;
+}
+
+static void mappings_of_one_page(const struct case_def *this_case)
+{
+	u64 (*const cost)(u32) = this_case->row;
+	u64 few, many;
+
+	hv_start(page_alloc());
+	few = cost(FEW);
+	many = cost(MANY);
+	tap_comment("%lu with %u mappings, %lu with %u", (unsigned long)few, FEW * 512,
+		    (unsigned long)many, MANY * 512);
+	EXPECT_TRUE(many <= MOST_DEARER * few);
+}
+
+#define ALIASES_CASE(id, body)								\
+	CASE_RUN(id, mappings_of_one_page, PROVES("paging:tlb.cr3.same"), NEEDS(VMX), ROW(body))
+
+ALIASES_CASE(clearing_many_mappings_of_a_page, cost_of_clearing);
+ALIASES_CASE(destroying_many_mappings_of_a_page, cost_of_destroying);
+ALIASES_CASE(guarding_a_table_of_many_mappings, cost_of_guarding);

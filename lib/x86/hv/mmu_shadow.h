@@ -11,6 +11,7 @@
  *	mmu_shadow_fill.c	from the model's translation to entries
  *	mmu_shadow_sync.c	what the guest writes to its tables, and when that has to be seen
  *	mmu_shadow_tables.c	the cache of shadow tables: find, make, free, reclaim
+ *	mmu_shadow_entries.c	their entries, and the lists that those are in
  *
  * All of a table's entries but those of the last level allow everything; the last one has the rights
  * of the whole translation, as the model says them. So a table that is reached with different
@@ -25,15 +26,15 @@
 #define SHADOW_MAX_LEVEL	5
 #define SHADOW_MAX_ENTRIES	1024	/* of a table of 32-bit paging; else 512 */
 #define SHADOW_MAX_VCPUS	32
-#define SHADOW_BLOCKS		256
-#define SHADOW_PER_BLOCK	64
+#define SHADOW_BLOCKS		512
+#define SHADOW_PER_BLOCK	32
 #define SHADOW_BUCKETS		1024
 #define SHADOW_MAX_STEPS	4
 #define SHADOW_MAX_REFUSALS	4
 
 /* Tables that one instruction can need, so that it comes to an end: struct hv_mmu's min_pages. */
 #define SHADOW_MIN_TABLES	40
-#define SHADOW_MIN_PAGES	(4 * SHADOW_MIN_TABLES + 6)
+#define SHADOW_MIN_PAGES	(4 * SHADOW_MIN_TABLES + SHADOW_MIN_TABLES / SHADOW_MAX_LEVEL + 7)
 
 /* What makes two shadows of the same frame different ones. */
 struct shadow_role {
@@ -57,6 +58,7 @@ struct shadow_role {
 typedef u64 shadow_key;
 #define SHADOW_KEY_DIRECT	BIT(6)
 #define SHADOW_KEY_FRAME(key)	((key) >> 23)
+#define SHADOW_KEY_OF_FRAME(frame)	((shadow_key)(frame) << 23)
 
 /* One entry of one table: 0, or number of the table * 1024 + number of the entry. */
 typedef u32 shadow_ref;
@@ -66,20 +68,25 @@ struct shadow_table {
 	void *entries;		/* the page for the processor */
 	void *seen;		/* the guest's entries that `entries` were made from; NULL: direct */
 	/*
-	 * By entry: the next one of the list that it is in. A present entry is in one list: of the
-	 * last level, in that of all that map the frame (struct shadow, `mapped`); else in `parents`
-	 * of the table that it refers to.
+	 * By entry: the ones behind and before it in the list that it is in. A present entry is in one
+	 * list: of the last level, in that of all that map the frame (struct shadow, `mapped`); else in
+	 * `parents` of the table that it refers to.
 	 */
-	shadow_ref *links;
+	shadow_ref *next_entry, *last_entry;
 	u32 *children;		/* numbers of the tables that the entries refer to; NULL at the last level */
 	shadow_ref parents;
-	u32 next;		/* in its bucket, or among the free ones */
+	u32 next, before;	/* in its bucket; `next`: or among the free ones */
 	u32 newer, older;	/* in the order of their last use; 0: none */
-	u32 next_behind;	/* `behind`: among those */
+	u32 next_behind, before_behind;	/* `behind`: among those */
 	u16 present;		/* entries */
 	u8 roots;		/* vCPUs whose root it is */
 	/* The guest may have written to its table: `entries` must be compared before they count. */
 	bool behind;
+};
+
+/* 1024 lists of entries, for as many frames side by side: the number of their page, 0 for none. */
+struct shadow_lists {
+	u32 page : 20, used : 12;	/* lists that are not empty, and those who hold it */
 };
 
 /* One vCPU's part: which table CR3 refers to. */
@@ -107,7 +114,7 @@ struct shadow {
 	bool written_unseen;	/* user space has run: it writes to guest memory unseen */
 	u64 reclaimed;		/* tables so far */
 	u32 *buckets;		/* tables by frame */
-	shadow_ref *mapped;	/* entries of the last level by host frame */
+	struct shadow_lists *mapped;	/* entries of the last level by host frame */
 	struct shadow_table **blocks;
 };
 
@@ -126,6 +133,7 @@ void shadow_destroy(struct hv_vm *vm);
 shadow_key shadow_key_of(const struct shadow_role *role);
 enum paging_mode shadow_mode(const struct shadow_table *table);
 u32 shadow_level(const struct shadow_table *table);
+u32 shadow_entries(const struct shadow_table *table);
 /* Number of the entry of `table` that translates `linear`. */
 u32 shadow_index(const struct shadow_table *table, u64 linear);
 
@@ -140,6 +148,18 @@ void shadow_touch(struct shadow *shadow, u32 number);
 /* Frees a table and all entries that refer to it; a vCPU whose root it is looks for another. */
 void shadow_free(struct hv_vm *vm, u32 number);
 void shadow_free_all(struct hv_vm *vm);
+/* Frees the table that has not been used for longest; false: there is none. */
+bool shadow_reclaim(struct hv_vm *vm);
+/* The guest may no longer have written to its table: takes it out of shadow->behind. */
+void shadow_no_longer_behind(struct shadow *shadow, u32 number);
+
+/* Without paging the tables are those of 32-bit paging. */
+static inline bool shadow_is_32_bit(shadow_key key)
+{
+	return FIELD(key, 5, 3) == PAGING_32_BIT || FIELD(key, 5, 3) == PAGING_OFF;
+}
+
+/* --- mmu_shadow_entries.c --------------------------------------------------------------- */
 
 /* Entries as a quadword, whatever the table's format. */
 u64 shadow_get(const struct shadow_table *table, u32 index);
@@ -147,14 +167,27 @@ u64 shadow_get(const struct shadow_table *table, u32 index);
 u64 shadow_guest_entry(const struct shadow_table *table, u32 index);
 u64 shadow_seen(const struct shadow_table *table, u32 index);
 void shadow_see(struct shadow_table *table, u32 index, u64 entry);
-/* Replaces an entry. `to`: the table that it refers to, 0 at the last level. */
+/*
+ * Replaces an entry. `to`: the table that it refers to, 0 at the last level; there the list of the
+ * new entry's frame must be held.
+ */
 void shadow_set(struct hv_vm *vm, u32 number, u32 index, u64 entry, u32 to);
-u32 shadow_entries(const struct shadow_table *table);
+/*
+ * The memory for the list of that frame stays until it is let go of. Making room for it may take
+ * any table; false: there is no room.
+ */
+bool shadow_hold_list(struct hv_vm *vm, u64 frame);
+void shadow_let_go_of_list(struct hv_vm *vm, u64 frame);
 /* Changes the flags of an entry that maps a page. */
-void shadow_change(struct shadow_table *table, u32 index, u64 entry);
-/* The entries that map `frame`, among others: look at their addresses. 0: no more. */
-shadow_ref shadow_first_mapping(const struct shadow *shadow, u64 frame);
-shadow_ref shadow_next_mapping(const struct shadow *shadow, shadow_ref ref);
+void shadow_change(struct shadow *shadow, shadow_ref ref, u64 entry);
+/* An entry that maps `frame` and has its dirty flag set, without which nobody writes; 0: none. */
+shadow_ref shadow_writable_mapping(const struct shadow *shadow, u64 frame);
+/* The entry itself. */
+static inline u64 shadow_entry(const struct shadow *shadow, shadow_ref ref)
+{
+	return shadow_get(shadow_at(shadow, ref / SHADOW_MAX_ENTRIES), ref % SHADOW_MAX_ENTRIES);
+}
+
 /* The table that an entry refers to, 0 when it is not present. */
 static inline u32 shadow_child(const struct shadow_table *table, u32 index)
 {

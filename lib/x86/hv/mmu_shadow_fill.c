@@ -200,17 +200,27 @@ static u64 page_entry(const struct path *path, u64 frame, bool may_write, bool s
 	       (result->pat_index & 4 ? PTE_PAT : 0) | PTE_KEY(result->protection_key);
 }
 
-static void set_page(struct path *path, u64 entry)
+/* False: there was no room for it. */
+static bool set_page(struct path *path, u64 entry)
 {
 	struct shadow_table *table = shadow_at(shadow_of(path->vm), path->table);
 	u32 index = shadow_index(table, path->linear);
+	u64 frame = (entry & PTE_ADDRESS) / PAGE_SIZE;
+	shadow_key own_key = table->key;
 
 	shadow_see(table, index, guest_entry(path, LEVEL_PTE));
 	if (shadow_get(table, index) == entry)
-		return;
-	shadow_set(path->vm, path->table, index, entry, 0);
+		return true;
+	if (!shadow_hold_list(path->vm, frame))
+		return false;
+	/* Making room may have taken the table. */
+	if (table->key == own_key) {
+		shadow_set(path->vm, path->table, index, entry, 0);
+		path->vm->fills++;
+	}
+	shadow_let_go_of_list(path->vm, frame);
 	path->changed = true;
-	path->vm->fills++;
+	return true;
 }
 
 enum shadow_filled shadow_fill(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u64 linear,
@@ -237,7 +247,9 @@ enum shadow_filled shadow_fill(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u6
 		shadow_fall_behind(shadow, frame);
 	if (kind == ACCESS_WRITE)
 		hv_mark_dirty(slot, result->physical);
-	set_page(&path, page_entry(&path, frame, may_write(&path, slot, kind, frame), stand_in));
+	if (!set_page(&path, page_entry(&path, frame, may_write(&path, slot, kind, frame),
+					stand_in)))
+		return SHADOW_NO_ROOM;
 	return path.changed ? SHADOW_CHANGED : SHADOW_SAME;
 }
 
@@ -263,16 +275,12 @@ bool shadow_step(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u64 linear)
 {
 	struct shadow *shadow = shadow_of(vcpu->vm);
 	shadow_ref ref = find_page(shadow, own->root, linear);
-	struct shadow_table *table;
 
 	if (!control_allowed(CONTROL_PROC1_MONITOR_TRAP_FLAG) || !ref ||
 	    own->steps == SHADOW_MAX_STEPS)
 		return false;
-	table = shadow_at(shadow, ref / SHADOW_MAX_ENTRIES);
-	shadow_change(table, ref % SHADOW_MAX_ENTRIES,
-		      (shadow_get(table, ref % SHADOW_MAX_ENTRIES) & PTE_ADDRESS) |
+	shadow_change(shadow, ref, (shadow_entry(shadow, ref) & PTE_ADDRESS) |
 		      PTE_P | PTE_RW | PTE_A | PTE_D);
-	shadow->stale = true;
 	own->step[own->steps++] = linear;
 	own->step_rip = vmcs_get(GUEST_RIP);
 	hv_want_steps(vcpu, HV_STEPS_FOR_MMU, true);

@@ -33,6 +33,9 @@ static void let_fall_behind(struct shadow *shadow, u32 number)
 		return;
 	table->behind = true;
 	table->next_behind = shadow->behind;
+	table->before_behind = 0;
+	if (shadow->behind)
+		shadow_at(shadow, shadow->behind)->before_behind = number;
 	shadow->behind = number;
 }
 
@@ -47,17 +50,10 @@ void shadow_fall_behind(struct shadow *shadow, u64 frame)
 void shadow_guard(struct hv_vm *vm, u64 frame)
 {
 	struct shadow *shadow = shadow_of(vm);
-	shadow_ref ref = shadow_first_mapping(shadow, frame);
+	shadow_ref ref;
 
-	for (; ref; ref = shadow_next_mapping(shadow, ref)) {
-		struct shadow_table *table = shadow_at(shadow, ref / SHADOW_MAX_ENTRIES);
-		u64 entry = shadow_get(table, ref % SHADOW_MAX_ENTRIES);
-
-		if ((entry & PTE_ADDRESS) / PAGE_SIZE != frame || !(entry & PTE_D))
-			continue;
-		shadow_change(table, ref % SHADOW_MAX_ENTRIES, entry & ~(u64)(PTE_RW | PTE_D));
-		shadow->stale = true;
-	}
+	while ((ref = shadow_writable_mapping(shadow, frame)))
+		shadow_change(shadow, ref, shadow_entry(shadow, ref) & ~(u64)(PTE_RW | PTE_D));
 }
 
 /* Drops the entries of which the guest has changed what they were made from. */
@@ -97,8 +93,7 @@ void shadow_catch_up(struct hv_vm *vm)
 		struct shadow_table *table = shadow_at(shadow, number);
 		u64 frame = SHADOW_KEY_FRAME(table->key);
 
-		shadow->behind = table->next_behind;
-		table->behind = false;
+		shadow_no_longer_behind(shadow, number);
 		compare(vm, number);
 		/* What has become empty is most likely no table any more. */
 		if (!table->present && !table->roots)

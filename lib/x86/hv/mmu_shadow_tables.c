@@ -1,7 +1,7 @@
 /*
- * Shadow paging: the cache of shadow tables. All of it is in the VM's pool: two to four pages for
- * each table (struct shadow_table). When the pool is empty, the table that has
- * not been used for longest makes room.
+ * Shadow paging: the cache of shadow tables. All of it is in the VM's pool: two to five pages for
+ * each table (struct shadow_table). When the pool is empty, the table that has not been used for
+ * longest makes room.
  */
 #include "hv/mmu_shadow.h"
 #include "mmu/pages.h"
@@ -20,7 +20,8 @@ shadow_key shadow_key_of(const struct shadow_role *role)
 	       (u64)role->user << 7 | (u64)role->writable << 8 | (u64)role->executable << 9 |
 	       (u64)role->pse << 10 | (u64)role->nxe << 11 | (u64)role->protection_key << 12 |
 	       (u64)role->pat_index << 16 | (u64)role->shadow_stack << 20 | KEY_IN_USE |
-	       (u64)role->write_protect_off << 21 | (u64)role->dirty << 22 | role->frame << 23;
+	       (u64)role->write_protect_off << 21 | (u64)role->dirty << 22 |
+	       SHADOW_KEY_OF_FRAME(role->frame);
 }
 
 enum paging_mode shadow_mode(const struct shadow_table *table)
@@ -33,12 +34,6 @@ u32 shadow_level(const struct shadow_table *table)
 	return FIELD(table->key, 2, 0);
 }
 
-/* Without paging the tables are those of 32-bit paging. */
-static bool is_32_bit(const struct shadow_table *table)
-{
-	return shadow_mode(table) == PAGING_32_BIT || shadow_mode(table) == PAGING_OFF;
-}
-
 static bool is_pae_root(shadow_key key)
 {
 	return FIELD(key, 5, 3) == PAGING_PAE && FIELD(key, 2, 0) == LEVEL_PDPTE;
@@ -48,49 +43,14 @@ u32 shadow_entries(const struct shadow_table *table)
 {
 	if (is_pae_root(table->key))
 		return 4;
-	return is_32_bit(table) ? 1024 : 512;
+	return shadow_is_32_bit(table->key) ? 1024 : 512;
 }
 
 u32 shadow_index(const struct shadow_table *table, u64 linear)
 {
-	u32 bits = is_32_bit(table) ? 10 : 9;
+	u32 bits = shadow_is_32_bit(table->key) ? 10 : 9;
 
 	return linear >> (12 + (shadow_level(table) - 1) * bits) & (shadow_entries(table) - 1);
-}
-
-static u64 entry_in(const struct shadow_table *table, const void *page, u32 index)
-{
-	return is_32_bit(table) ? ((const volatile u32 *)page)[index] :
-	       ((const volatile u64 *)page)[index];
-}
-
-static void put_entry(const struct shadow_table *table, void *page, u32 index, u64 entry)
-{
-	if (is_32_bit(table))
-		((volatile u32 *)page)[index] = entry;
-	else
-		((volatile u64 *)page)[index] = entry;
-}
-
-u64 shadow_get(const struct shadow_table *table, u32 index)
-{
-	return entry_in(table, table->entries, index);
-}
-
-u64 shadow_seen(const struct shadow_table *table, u32 index)
-{
-	return table->seen ? entry_in(table, table->seen, index) : 0;
-}
-
-u64 shadow_guest_entry(const struct shadow_table *table, u32 index)
-{
-	return entry_in(table, (const void *)(SHADOW_KEY_FRAME(table->key) * PAGE_SIZE), index);
-}
-
-void shadow_see(struct shadow_table *table, u32 index, u64 entry)
-{
-	if (table->seen)
-		put_entry(table, table->seen, index, entry);
 }
 
 /* --- lists ---------------------------------------------------------------------------- */
@@ -100,9 +60,12 @@ struct shadow_table *shadow_at(const struct shadow *shadow, u32 number)
 	return &shadow->blocks[number / SHADOW_PER_BLOCK][number % SHADOW_PER_BLOCK];
 }
 
-static u32 bucket_of(u64 frame)
+/* All tables of the guest in `frame` are in one bucket; those of a page are parted by their rights. */
+static u32 bucket_of(shadow_key key)
 {
-	return (frame ^ frame >> 10) % SHADOW_BUCKETS;
+	u64 at = SHADOW_KEY_FRAME(key) ^ (key & SHADOW_KEY_DIRECT ? FIELD(key, 22, 7) : 0);
+
+	return (at ^ at >> 10) % SHADOW_BUCKETS;
 }
 
 static void take_out_of_use_order(struct shadow *shadow, u32 number)
@@ -142,7 +105,7 @@ void shadow_touch(struct shadow *shadow, u32 number)
 
 u32 shadow_find(struct shadow *shadow, shadow_key key)
 {
-	u32 number = shadow->buckets[bucket_of(SHADOW_KEY_FRAME(key))];
+	u32 number = shadow->buckets[bucket_of(key)];
 
 	while (number && shadow_at(shadow, number)->key != key)
 		number = shadow_at(shadow, number)->next;
@@ -151,7 +114,7 @@ u32 shadow_find(struct shadow *shadow, shadow_key key)
 
 u32 shadow_next_of_frame(const struct shadow *shadow, u64 frame, u32 number)
 {
-	number = number ? shadow_at(shadow, number)->next : shadow->buckets[bucket_of(frame)];
+	number = number ? shadow_at(shadow, number)->next : shadow->buckets[bucket_of(SHADOW_KEY_OF_FRAME(frame))];
 	for (; number; number = shadow_at(shadow, number)->next) {
 		shadow_key key = shadow_at(shadow, number)->key;
 
@@ -159,78 +122,6 @@ u32 shadow_next_of_frame(const struct shadow *shadow, u64 frame, u32 number)
 			return number;
 	}
 	return 0;
-}
-
-/* --- entries ----------------------------------------------------------------------------- */
-
-/* The list that a present entry is in: shadow->mapped, or `parents` of the table it refers to. */
-static shadow_ref *list_of(struct shadow *shadow, const struct shadow_table *table, u64 entry,
-			   u32 to)
-{
-	if (shadow_level(table) == LEVEL_PTE)
-		return &shadow->mapped[bucket_of((entry & PTE_ADDRESS) / PAGE_SIZE)];
-	return &shadow_at(shadow, to)->parents;
-}
-
-static shadow_ref *link_of(const struct shadow *shadow, shadow_ref ref)
-{
-	return &shadow_at(shadow, ref / SHADOW_MAX_ENTRIES)->links[ref % SHADOW_MAX_ENTRIES];
-}
-
-static void link_entry(struct shadow *shadow, u32 number, u32 index, u64 entry, u32 to)
-{
-	struct shadow_table *table = shadow_at(shadow, number);
-	shadow_ref *list = list_of(shadow, table, entry, to);
-
-	table->links[index] = *list;
-	*list = number * SHADOW_MAX_ENTRIES + index;
-}
-
-static void unlink_entry(struct shadow *shadow, u32 number, u32 index)
-{
-	struct shadow_table *table = shadow_at(shadow, number);
-	shadow_ref ref = number * SHADOW_MAX_ENTRIES + index;
-	shadow_ref *at = list_of(shadow, table, shadow_get(table, index),
-				 shadow_child(table, index));
-
-	while (*at != ref)
-		at = link_of(shadow, *at);
-	*at = table->links[index];
-}
-
-shadow_ref shadow_first_mapping(const struct shadow *shadow, u64 frame)
-{
-	return shadow->mapped[bucket_of(frame)];
-}
-
-shadow_ref shadow_next_mapping(const struct shadow *shadow, shadow_ref ref)
-{
-	return *link_of(shadow, ref);
-}
-
-void shadow_change(struct shadow_table *table, u32 index, u64 entry)
-{
-	put_entry(table, table->entries, index, entry);
-}
-
-void shadow_set(struct hv_vm *vm, u32 number, u32 index, u64 entry, u32 to)
-{
-	struct shadow *shadow = shadow_of(vm);
-	struct shadow_table *table = shadow_at(shadow, number);
-	u64 before = shadow_get(table, index);
-
-	if (before) {
-		unlink_entry(shadow, number, index);
-		table->present--;
-		shadow->stale = true;
-	}
-	put_entry(table, table->entries, index, entry);
-	if (table->children)
-		table->children[index] = to;
-	if (entry) {
-		link_entry(shadow, number, index, entry, to);
-		table->present++;
-	}
 }
 
 /* --- tables --------------------------------------------------------------------------------- */
@@ -269,26 +160,43 @@ void shadow_destroy(struct hv_vm *vm)
 	give(vm, shadow);
 }
 
-static void unhash(struct shadow *shadow, u32 number)
+static void put_into_bucket(struct shadow *shadow, u32 number)
 {
-	u64 frame = SHADOW_KEY_FRAME(shadow_at(shadow, number)->key);
-	u32 *at = &shadow->buckets[bucket_of(frame)];
+	struct shadow_table *table = shadow_at(shadow, number);
+	u32 *bucket = &shadow->buckets[bucket_of(table->key)];
 
-	while (*at != number)
-		at = &shadow_at(shadow, *at)->next;
-	*at = shadow_at(shadow, number)->next;
+	table->before = 0;
+	table->next = *bucket;
+	if (*bucket)
+		shadow_at(shadow, *bucket)->before = number;
+	*bucket = number;
 }
 
-static void no_longer_behind(struct shadow *shadow, u32 number)
+static void take_out_of_bucket(struct shadow *shadow, u32 number)
 {
-	u32 *at = &shadow->behind;
+	const struct shadow_table *table = shadow_at(shadow, number);
 
-	if (!shadow_at(shadow, number)->behind)
+	if (table->before)
+		shadow_at(shadow, table->before)->next = table->next;
+	else
+		shadow->buckets[bucket_of(table->key)] = table->next;
+	if (table->next)
+		shadow_at(shadow, table->next)->before = table->before;
+}
+
+void shadow_no_longer_behind(struct shadow *shadow, u32 number)
+{
+	struct shadow_table *table = shadow_at(shadow, number);
+
+	if (!table->behind)
 		return;
-	while (*at != number)
-		at = &shadow_at(shadow, *at)->next_behind;
-	*at = shadow_at(shadow, number)->next_behind;
-	shadow_at(shadow, number)->behind = false;
+	table->behind = false;
+	if (table->before_behind)
+		shadow_at(shadow, table->before_behind)->next_behind = table->next_behind;
+	else
+		shadow->behind = table->next_behind;
+	if (table->next_behind)
+		shadow_at(shadow, table->next_behind)->before_behind = table->before_behind;
 }
 
 static void empty(struct hv_vm *vm, u32 number)
@@ -308,7 +216,9 @@ static void release(struct hv_vm *vm, u32 number)
 
 	give(vm, table->entries);
 	give(vm, table->seen);
-	give(vm, table->links);
+	give(vm, table->next_entry);
+	if (shadow_is_32_bit(table->key))
+		give(vm, table->last_entry);
 	give(vm, table->children);
 	*table = (struct shadow_table){ .next = shadow->free };
 	shadow->free = number;
@@ -325,8 +235,8 @@ void shadow_free(struct hv_vm *vm, u32 number)
 			   table->parents % SHADOW_MAX_ENTRIES, 0, 0);
 	if (table->roots)
 		shadow_drop_root(shadow, number);
-	no_longer_behind(shadow, number);
-	unhash(shadow, number);
+	shadow_no_longer_behind(shadow, number);
+	take_out_of_bucket(shadow, number);
 	take_out_of_use_order(shadow, number);
 	shadow->tables--;
 	/* The processor may still walk the table. */
@@ -361,9 +271,21 @@ static u32 take_number(struct hv_vm *vm)
 
 static bool is_complete(const struct shadow_table *table)
 {
-	return table->entries && table->links &&
+	return table->entries && table->next_entry && table->last_entry &&
 	       (table->children || shadow_level(table) == LEVEL_PTE) &&
 	       (table->seen || (table->key & SHADOW_KEY_DIRECT && !is_pae_root(table->key)));
+}
+
+/* 1024 entries take a page in each direction; 512 have one page for both. */
+static void take_links(struct hv_vm *vm, struct shadow_table *table)
+{
+	shadow_ref *page = hv_pool_take(&vm->pool);
+
+	table->next_entry = page;
+	if (shadow_is_32_bit(table->key))
+		table->last_entry = hv_pool_take(&vm->pool);
+	else
+		table->last_entry = page ? page + SHADOW_MAX_ENTRIES / 2 : NULL;
 }
 
 /* All pages of a new table; 0 when the pool has not enough of them. */
@@ -378,7 +300,7 @@ static u32 try_to_make(struct hv_vm *vm, shadow_key key)
 	table = shadow_at(shadow, number);
 	*table = (struct shadow_table){ .key = key };
 	table->entries = hv_pool_take(&vm->pool);
-	table->links = hv_pool_take(&vm->pool);
+	take_links(vm, table);
 	if (shadow_level(table) > LEVEL_PTE)
 		table->children = hv_pool_take(&vm->pool);
 	if (!(key & SHADOW_KEY_DIRECT) || is_pae_root(key))
@@ -389,21 +311,27 @@ static u32 try_to_make(struct hv_vm *vm, shadow_key key)
 	return 0;
 }
 
+bool shadow_reclaim(struct hv_vm *vm)
+{
+	struct shadow *shadow = shadow_of(vm);
+
+	if (!shadow->oldest)
+		return false;
+	shadow_free(vm, shadow->oldest);
+	shadow->reclaimed++;
+	return true;
+}
+
 u32 shadow_make(struct hv_vm *vm, shadow_key key)
 {
 	struct shadow *shadow = shadow_of(vm);
-	u32 *bucket = &shadow->buckets[bucket_of(SHADOW_KEY_FRAME(key))];
 	u32 number = try_to_make(vm, key);
 
-	while (!number && shadow->oldest) {
-		shadow_free(vm, shadow->oldest);
-		shadow->reclaimed++;
+	while (!number && shadow_reclaim(vm))
 		number = try_to_make(vm, key);
-	}
 	if (!number)
 		return 0;
-	shadow_at(shadow, number)->next = *bucket;
-	*bucket = number;
+	put_into_bucket(shadow, number);
 	put_newest(shadow, number);
 	shadow->tables++;
 	if (!(key & SHADOW_KEY_DIRECT))
