@@ -110,3 +110,40 @@ CASE(highest_page_is_memory, PROVES("paging:mode.off", "paging:mode.select.pae")
 	EXPECT_EQ(box_regs(&box).rbx, 0x55555555);
 	EXPECT_EQ(box_regs(&box).rcx, 0x77777777);
 }
+
+/* --- what cannot be done ------------------------------------------------------------------------ */
+
+/* The processor that has it decides which of them a VM gets. */
+CASE(as_many_pages_as_with_unrestricted_guest, PROVES("kvm-ioctls:mem.ok"), NEEDS(BOX_NEEDS))
+{
+	EXPECT_EQ(hv_mmu_ept.min_pages, hv_mmu_ept_restricted.min_pages);
+	EXPECT_EQ(hv_mmu_ept_write_protect.min_pages, hv_mmu_ept_restricted.min_pages);
+}
+
+/*
+ * IA32_S_CET.SH_STK_EN, and a CALL that is not to the next instruction: the core's tables have no
+ * page that is one of shadow stack. The run says so, and is not for ever.
+ */
+BOX_GUEST_32(shadow_stack_guest,
+	     "mov $0x6a2, %ecx\n\t mov $1, %eax\n\t xor %edx, %edx\n\t wrmsr\n\t"
+	     "mov $0x11, %bl\n\t call 1f\n\t nop\n\t 1: mov $0x22, %bl\n\t hlt");
+
+CASE(shadow_stack_without_paging_ends_the_run, PROVES("kvm-exits:17"),
+     NEEDS(BOX_NEEDS, CPU(CET_SS), ENTRY_CTL(LOAD_CET_STATE)))
+{
+	struct kvm_sregs sregs;
+
+	start(&shadow_stack_guest);
+	box_set_cpuid(&box, (struct kvm_cpuid_entry2){
+		.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .ecx = BIT(7) });
+	sregs = box_sregs(&box);
+	sregs.cr0 |= CR0_WP;
+	sregs.cr4 |= CR4_CET;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_INTERNAL_ERROR);
+	EXPECT_EQ(box_regs(&box).rbx, 0x11);
+	/* The page fault that nobody can have, and where. */
+	EXPECT_EQ(box.vcpu.run->internal.suberror, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON);
+	EXPECT_EQ(box.vcpu.run->internal.data[0], EXIT_EXCEPTION_OR_NMI);
+	EXPECT_EQ(box.vcpu.run->internal.data[3], box_regs(&box).rip);
+}

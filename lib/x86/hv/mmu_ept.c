@@ -17,6 +17,12 @@
 #define PML_ENTRIES	512
 #define PML_FIRST	(PML_ENTRIES - 1)	/* the index counts down */
 
+/*
+ * Of a VM, of any kind: the processor decides which it becomes. Five of them are without
+ * "unrestricted guest" there for as long as the VM is.
+ */
+#define MIN_PAGES	20
+
 enum { INVEPT_SINGLE_CONTEXT = 1, INVEPT_ALL_CONTEXT = 2 };
 
 static u64 *entry_in(u64 *table, u64 gpa, enum paging_level level)
@@ -428,12 +434,19 @@ static void follow_paging(struct hv_vcpu *vcpu)
 	vm->ept.has_identity = unpaged;
 }
 
-static void put_identity_pdptes(void)
+/* False: they were there already. */
+static bool put_identity_pdptes(void)
 {
+	bool changed = false;
 	u32 i;
 
-	for (i = 0; i < 4; i++)
-		vmcs_put(GUEST_PDPTE0 + 2 * i, identity_at(i) | PTE_P);
+	for (i = 0; i < 4; i++) {
+		u64 pdpte = identity_at(i) | PTE_P;
+
+		changed |= vmcs_get(GUEST_PDPTE0 + 2 * i) != pdpte;
+		vmcs_put(GUEST_PDPTE0 + 2 * i, pdpte);
+	}
+	return changed;
 }
 
 static void restricted_registers(struct hv_vcpu *vcpu)
@@ -468,11 +481,11 @@ static enum hv_mmu_fault restricted_fault(struct hv_vcpu *vcpu)
 	/*
 	 * Without paging there is no page fault, unless the processor has loaded other PDPTEs:
 	 * Bochs does by any MOV to CR0, where 5.4.1 says by one that changes CD, NW or PG.
+	 * If it has not, it is an access to a shadow stack (5.6.1), which has no pages here: without
+	 * paging there are no dirty flags and read-only pages to make one of.
 	 */
-	if (vmcs_get(EXIT_REASON) == EXIT_EXCEPTION_OR_NMI) {
-		put_identity_pdptes();
-		return HV_MMU_AGAIN;
-	}
+	if (vmcs_get(EXIT_REASON) == EXIT_EXCEPTION_OR_NMI)
+		return put_identity_pdptes() ? HV_MMU_AGAIN : HV_MMU_REFUSED;
 	if (!vm->ept.has_identity || gpa < identity_at(0) || gpa >= BIT(maxphyaddr()))
 		return fault(vcpu);
 	entry = make_entry(vm, gpa, LEVEL_PTE);
@@ -489,7 +502,7 @@ static enum hv_mmu_fault restricted_fault(struct hv_vcpu *vcpu)
 
 #define EPT_MMU(title, create_it)	{						\
 	.name = title,									\
-	.min_pages = 16,								\
+	.min_pages = MIN_PAGES,								\
 	.gpa_bits = gpa_bits,								\
 	.supported = supported,								\
 	.create = create_it,								\
@@ -510,7 +523,7 @@ const struct hv_mmu hv_mmu_ept_write_protect = EPT_MMU("EPT, write protection",
 
 const struct hv_mmu hv_mmu_ept_restricted = {
 	.name = "EPT, no unrestricted guest",
-	.min_pages = 20,	/* of them five for as long as the VM is there */
+	.min_pages = MIN_PAGES,
 	.cr0_always = CR0_PE | CR0_PG,
 	.gpa_bits = gpa_bits,
 	.supported = supported,
