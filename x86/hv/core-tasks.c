@@ -191,6 +191,80 @@ CASE(error_code_beyond_the_stack, PROVES("guest-instructions:task.ec"), NEEDS(BO
 	EXPECT_EXIT(box_run(&box), KVM_EXIT_SHUTDOWN);
 }
 
+/* --- what is wrong with a segment of the new task is its own exception: 10.3 ------------------ */
+
+#define SELECTOR_USER	(SELECTOR_SHORT | 3)	/* code of privilege level 3 instead of that segment */
+#define PDPT		0xd000
+
+static void expect_error(u8 vector, u32 error)
+{
+	EXPECT_VECTOR(&box, vector);
+	EXPECT_EQ(box_sregs(&box).tr.selector, SELECTOR_NEW);
+	EXPECT_EQ(box_sregs(&box).cs.selector, SELECTOR_CODE32);
+	EXPECT_EQ(*(u32 *)box_at(&box, box_regs(&box).rsp), error);
+}
+
+/* The handler of another privilege level has a stack from the TSS. */
+static void give_stack_0(void)
+{
+	new_tss()[1] = NEW_STACK - 0x100;
+	new_tss()[2] = SELECTOR_DATA;
+}
+
+CASE(null_cs_of_the_new_task, PROVES("guest-instructions:task.switch"), NEEDS(BOX_NEEDS))
+{
+	start(&call_guest);
+	new_tss()[TSS_CS] = 0;
+	expect_error(VECTOR_TS, 0);
+	/* The CS that is pushed is that of the new task. */
+	EXPECT_EQ(*(u32 *)box_at(&box, box_regs(&box).rsp + 8), 0);
+}
+
+CASE(null_ss_of_a_user_task, PROVES("guest-instructions:task.switch"), NEEDS(BOX_NEEDS))
+{
+	start(&call_guest);
+	give_stack_0();
+	set_descriptor(SELECTOR_SHORT, 0x00cffb000000ffff);
+	new_tss()[TSS_CS] = SELECTOR_USER;
+	new_tss()[TSS_SS] = 0;
+	expect_error(VECTOR_TS, 0);
+	EXPECT_EQ(*(u32 *)box_at(&box, box_regs(&box).rsp + 8), SELECTOR_USER);
+}
+
+static void start_virtual_8086(void)
+{
+	start(&call_guest);
+	give_stack_0();
+	new_tss()[TSS_EFLAGS] = RFLAGS_FIXED | RFLAGS_VM;
+}
+
+CASE(virtual_8086_task_with_a_bad_ldt, PROVES("guest-instructions:task.switch"), NEEDS(BOX_NEEDS))
+{
+	start_virtual_8086();
+	new_tss()[24] = 0x78;
+	expect_error(VECTOR_TS, 0x78);
+	EXPECT_EQ(*(u32 *)box_at(&box, box_regs(&box).rsp + 12) & RFLAGS_VM, RFLAGS_VM);
+}
+
+/* 5.4.1: a PDPTE with bit 1 set. */
+CASE(virtual_8086_task_with_bad_pdptes, PROVES("guest-instructions:task.cr3"), NEEDS(BOX_NEEDS))
+{
+	struct kvm_sregs sregs;
+
+	start_virtual_8086();
+	*box_at(&box, PDPT) = (BOX_TABLES + 2 * PAGE_SIZE) | PTE_P;
+	*box_at(&box, PDPT + 32) = (BOX_TABLES + 2 * PAGE_SIZE) | PTE_P | PTE_RW;
+	box_at(&box, BOX_TABLES + 2 * PAGE_SIZE)[0] = PTE_P | PTE_RW | PTE_PS;
+	new_tss()[7] = PDPT + 32;
+	sregs = box_sregs(&box);
+	sregs.cr3 = PDPT;
+	sregs.cr4 |= CR4_PAE;
+	sregs.cr0 |= CR0_PG;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	expect_error(VECTOR_GP, 0);
+	EXPECT_EQ(*(u32 *)box_at(&box, box_regs(&box).rsp + 12) & RFLAGS_VM, RFLAGS_VM);
+}
+
 /* --- NMIs: 7.7.1 Handling Multiple NMIs ------------------------------------------------------- */
 
 static bool nmis_masked(void)

@@ -20,6 +20,7 @@ enum { LDTR = 6, TR = 7 };
 #define EFLAGS_LOADED	(BITS(21, 0) & ~(BIT(15) | BIT(5) | BIT(3)))
 #define DR7_LOCAL	(BIT(0) | BIT(2) | BIT(4) | BIT(6) | BIT(8))
 #define DR6_BT		BIT(15)
+#define FLAT_CODE	0xc09bu		/* access rights: type 11, present, 32 bits */
 #define FAULT(v, code)	((struct hv_fault){ .vector = (v), .has_error = true, .error = (code) })
 
 /* The registers of a TSS, both sizes: 10.2.1, Figure 10-2; 10.6, Figure 10-11. */
@@ -210,13 +211,8 @@ static bool load_segment(struct hv_vcpu *vcpu, u32 number, u16 selector, u32 cpl
 	struct descriptor descriptor;
 	u8 vector;
 
-	if (vmcs_get(GUEST_RFLAGS) & RFLAGS_VM) {
-		put_segment(number, selector, (u64)selector << 4, 0xffff, 0xf3);
-		return true;
-	}
 	if (!(selector & 0xfffc)) {
 		*fault = FAULT(VECTOR_TS, 0);
-		put_segment(number, selector, 0, 0, HV_AR_UNUSABLE);
 		return number != SEGMENT_CS && number != SEGMENT_SS;
 	}
 	if (!find_descriptor(vcpu, selector, VECTOR_TS, &descriptor, fault))
@@ -237,7 +233,6 @@ static bool load_ldtr(struct hv_vcpu *vcpu, u16 selector, struct hv_fault *fault
 {
 	struct descriptor descriptor;
 
-	put_segment(LDTR, selector, 0, 0, HV_AR_UNUSABLE);
 	if (!(selector & 0xfffc))
 		return true;
 	if (selector & 4 ||
@@ -251,13 +246,45 @@ static bool load_ldtr(struct hv_vcpu *vcpu, u16 selector, struct hv_fault *fault
 	return true;
 }
 
+/*
+ * 10.3: the selectors come first, and what is wrong with a descriptor is an exception of the new task.
+ * What is not loaded yet must suit the VM entry that delivers it (29.3.1.2): the privilege is that of
+ * the new CS, and SS has it, too; its base and limit stay, for there may be no other stack. Without
+ * "unrestricted guest" the RPL of SS has to be right as well.
+ */
+static void load_selectors(struct hv_vcpu *vcpu, const struct task *task)
+{
+	u16 cs = task->segment[SEGMENT_CS], ss = task->segment[SEGMENT_SS];
+	u64 dpl = (u64)(cs & 3) << 5;
+	u32 i;
+
+	put_segment(LDTR, task->ldtr, 0, 0, HV_AR_UNUSABLE);
+	for (i = 0; task->eflags & RFLAGS_VM && i < 6; i++)
+		put_segment(i, task->segment[i], (u64)task->segment[i] << 4, 0xffff, 0xf3);
+	if (task->eflags & RFLAGS_VM)
+		return;
+	for (i = 0; i < 6; i++)
+		if (i != SEGMENT_CS && i != SEGMENT_SS)
+			put_segment(i, task->segment[i], 0, 0, HV_AR_UNUSABLE);
+	put_segment(SEGMENT_CS, cs, 0, 0xffffffff, FLAT_CODE | dpl);
+	vmcs_put(GUEST_SS_SELECTOR, vcpu->vm->mmu->cr0_always ? (ss & ~3u) | (cs & 3) : ss);
+	if (vmcs_get(GUEST_SS_ACCESS_RIGHTS) & HV_AR_UNUSABLE)
+		vmcs_put(GUEST_SS_ACCESS_RIGHTS, HV_AR_UNUSABLE | dpl);
+	else
+		vmcs_put(GUEST_SS_ACCESS_RIGHTS,
+			 (vmcs_get(GUEST_SS_ACCESS_RIGHTS) & ~(u64)BITS(6, 5)) | dpl);
+}
+
 static bool load_segments(struct hv_vcpu *vcpu, const struct task *task, struct hv_fault *fault)
 {
 	static const u8 order[] = { SEGMENT_SS, SEGMENT_DS, SEGMENT_ES, SEGMENT_FS, SEGMENT_GS };
-	u32 cpl = task->eflags & RFLAGS_VM ? 3 : task->segment[SEGMENT_CS] & 3, i;
+	u32 cpl = task->segment[SEGMENT_CS] & 3, i;
 
-	if (!load_ldtr(vcpu, task->ldtr, fault) ||
-	    !load_segment(vcpu, SEGMENT_CS, task->segment[SEGMENT_CS], cpl, fault))
+	if (!load_ldtr(vcpu, task->ldtr, fault))
+		return false;
+	if (task->eflags & RFLAGS_VM)
+		return true;
+	if (!load_segment(vcpu, SEGMENT_CS, task->segment[SEGMENT_CS], cpl, fault))
 		return false;
 	for (i = 0; i < ARRAY_SIZE(order); i++)
 		if (!load_segment(vcpu, order[i], task->segment[order[i]], cpl, fault))
@@ -279,6 +306,7 @@ static bool load_registers(struct hv_vcpu *vcpu, const struct task *task, struct
 	vmcs_put(GUEST_RFLAGS, (task->eflags & EFLAGS_LOADED) | RFLAGS_FIXED);
 	for (i = 0; i < 8; i++)
 		hv_set_gpr(vcpu, i, task->gpr[i]);
+	load_selectors(vcpu, task);
 	if (task->has_cr3 && !hv_load_pdptes(vcpu, hv_cr0(), hv_cr4())) {
 		*fault = HV_FAULT_GP;
 		return false;
