@@ -6,7 +6,10 @@
 
 #include "core.h"
 
-/* The core's own pages for the VM: MMU tables, and two for each vCPU. */
+/*
+ * The core's own pages for the VM: MMU tables, and for each vCPU three, or four with page-modification
+ * logging (hv_vm_create()).
+ */
 #define POOL_SIZE	(4ull << 20)
 
 /* So that EPT can map guest memory by large pages. */

@@ -235,3 +235,64 @@ CASE(nowhere_to_deliver_is_a_shutdown, PROVES("kvm-exits:8"), NEEDS(VMX))
 			EXPECT_EXIT(box_run(&box), KVM_EXIT_SHUTDOWN);
 		}
 }
+
+/* --- what virtual-8086 mode, or protected mode, would do with it ------------------------------- */
+
+/* Nothing between a load of SS and the next instruction (7.8.3), a single-step trap neither. */
+BOX_GUEST_16(load_ss, "pushw $0x102; popfw; movw %ax, %ss; nop; hlt");
+
+CASE(no_trap_behind_a_load_of_ss, PROVES("exceptions:frame.real_mode"), NEEDS(VMX))
+{
+	u32 way;
+
+	hv_start(page_alloc());
+	for (way = 0; way < ways(); way++) {
+		start(&load_ss, way);
+		EXPECT_VECTOR(&box, VECTOR_DB);
+		EXPECT_EQ(STACK_WORD(3), BOX_CODE + 7);
+	}
+}
+
+/* The segment for it is there: SYSENTER is #GP all the same. */
+CASE(sysenter_with_a_segment, PROVES("guest-instructions:sysenter.real"), NEEDS(VMX))
+{
+	struct {
+		struct kvm_msrs msrs;
+		struct kvm_msr_entry entry;
+	} cs = { .msrs.nmsrs = 1, .entry = { .index = 0x174, .data = SELECTOR_CODE32 } };
+	u32 way;
+
+	hv_start(page_alloc());
+	for (way = 0; way < ways(); way++) {
+		start(&sysenter, way);
+		REQUIRE_EQ(hv_vcpu_set_msrs(&box.vcpu, &cs.msrs), 1);
+		EXPECT_VECTOR(&box, VECTOR_GP);
+		EXPECT_EQ(STACK_WORD(3), BOX_CODE);
+		EXPECT_EQ(hv_vcpu_get_msrs(&box.vcpu, &cs.msrs), 1);
+		EXPECT_EQ(cs.entry.data, SELECTOR_CODE32);
+	}
+}
+
+/* CPL is 0: alignment is not checked, whatever CR0.AM and EFLAGS.AC say. */
+BOX_GUEST_16(unaligned, "movw 0xa001, %ax; smsw %bx; hlt");
+
+CASE(alignment_is_not_checked, NEEDS(VMX))
+{
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	u32 way;
+
+	hv_start(page_alloc());
+	for (way = 0; way < ways(); way++) {
+		start(&unaligned, way);
+		sregs = box_sregs(&box);
+		sregs.cr0 |= CR0_AM;
+		REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+		regs = box_regs(&box);
+		regs.rflags |= RFLAGS_AC;
+		REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+		REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+		EXPECT_EQ(box_regs(&box).rip, BOX_CODE + 7);
+		EXPECT_EQ(box_sregs(&box).cr0 & CR0_AM, CR0_AM);
+	}
+}
