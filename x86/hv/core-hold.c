@@ -196,3 +196,27 @@ CASE(debug_exceptions_without_end_nor_apic, PROVES("kvm-exits:10"), NEEDS(BOX_NE
 	allow_interrupts();
 	EXPECT_EXIT(box_run(&box), KVM_EXIT_INTR);
 }
+
+/* --- a step of user space's debugger, when the slice ends with it --------------------------------- */
+
+BOX_GUEST_16(load_ds_guest, "mov %ax, %ds\n\t nop\n\t hlt");
+
+/*
+ * The time-stamp counter is about to overflow, so that the slice's end is before its beginning, and the
+ * slice over when the first instruction has been emulated.
+ */
+CASE(step_at_the_end_of_a_slice, PROVES("kvm-exits:4"),
+     NEEDS(VMX, PIN(ACTIVATE_VMX_PREEMPTION_TIMER), PROC1(MONITOR_TRAP_FLAG)))
+{
+	const struct kvm_guest_debug debug = {
+		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP };
+	u64 before = rdtsc();
+
+	start_real(&hv_mmu_shadow, true, &load_ds_guest, true);
+	REQUIRE_EQ(hv_vcpu_set_guest_debug(&box.vcpu, &debug), 0);
+	wrmsr(IA32_TSC, -(u64)HV_SLICE);
+	box_run(&box);
+	wrmsr(IA32_TSC, before);
+	EXPECT_EXIT(box.vcpu.run->exit_reason, KVM_EXIT_DEBUG);
+	EXPECT_EQ(box_regs(&box).rip, BOX_CODE + 2);
+}

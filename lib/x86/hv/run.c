@@ -34,8 +34,9 @@ static bool enter_real(struct hv_vcpu *vcpu, int *next)
 
 	if (hv_real_enter(vcpu, next))
 		return true;
-	if (*next == HV_GUEST && vmcs_get(GUEST_RIP) != rip)
-		*next = hv_debug_stepped(vcpu);
+	/* A step is told even where the slice has ended with it: that comes to an end as well. */
+	if (vmcs_get(GUEST_RIP) != rip && hv_debug_stepped(vcpu) == HV_USER)
+		*next = HV_USER;
 	return false;
 }
 
