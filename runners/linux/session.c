@@ -99,11 +99,14 @@ static void machine_end(struct machine *m)
 		close(m->output);
 	}
 	m->process = 0;
+	if (!m->folder[0])
+		return;
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
 		file_in(path, m, names[i]);
 		unlink(path);
 	}
 	rmdir(m->folder);
+	m->folder[0] = 0;
 }
 
 /* Starts Bochs; returns false, with words to the client, when that is impossible. */
