@@ -32,7 +32,7 @@ late=failed_resume_leaves_launched
 
 run_at 100 "$late"
 is "in full: exit status 1" "$status" 1
-like "in full: the audit looks at the third entry" "$out" 'audit: .*29\.8, rule failure_other_info'
+like "in full: the audit looks at the third entry" "$out" 'audit: .*29\.8, rule failure_instruction_length'
 unlike "in full: nothing to say" "$out" 'exitpath,audit ='
 
 run_at 0 "$late"

@@ -311,7 +311,11 @@ static void test_kept_fields(void **state)
 			expect_named(SCENE_bad_guest, i, EXIT_RULE_failure_guest_area);
 		if (field_types[i] == FIELD_EXIT_INFO && i != INDEX_EXIT_REASON &&
 		    i != INDEX_EXIT_QUALIFICATION)
-			expect_named(SCENE_bad_guest, i, EXIT_RULE_failure_other_info);
+			expect_named(SCENE_bad_guest, i, i == INDEX_EXITING_EVENT_IDENTIFICATION ?
+				     EXIT_RULE_failure_event_identification :
+				     i == INDEX_VM_EXIT_INSTRUCTION_LENGTH ?
+				     EXIT_RULE_failure_instruction_length :
+				     EXIT_RULE_failure_other_info);
 	}
 	expect_named(SCENE_bad_guest, INDEX_INJECTED_EVENT_IDENTIFICATION,
 		     EXIT_RULE_failure_inject_valid);

@@ -572,7 +572,12 @@ CASE(original_event_of_a_fault, PROVES("host-and-exit:exit.orig.errcode", "host-
 	EXPECT_EQ(read_cr2(), UNMAPPED_ADDRESS);
 }
 
-/* `code` at offset 0 of a segment of 64 KBytes; the code segment has other rights than the rest. */
+#define NO_MEMORY	0x20000
+
+/*
+ * `code` at offset 0 of a segment of 64 KBytes; the code segment has other rights than the rest. The
+ * page behind that segment is left out.
+ */
 static void start_real_mode(const u8 *code, u32 size, u64 code_rights)
 {
 	struct ept ept;
@@ -595,6 +600,7 @@ static void start_real_mode(const u8 *code, u32 size, u64 code_rights)
 	vmwrite(GUEST_CS_ACCESS_RIGHTS, code_rights);
 	memcpy(page, code, size);
 	ept_map(&ept, 0x10000, physical(page), ept.all_rights | EPT_MEMORY_TYPE(EPT_WB), LEVEL_PTE);
+	ept_map(&ept, NO_MEMORY, 0, 0, LEVEL_PTE);
 	ept_invalidate(&ept);
 	vmwrite(GUEST_RIP, 0);
 }
@@ -609,6 +615,20 @@ CASE(no_error_code_in_real_mode, PROVES("host-and-exit:exit.event.errcode"),
 	vmwrite(EXCEPTION_BITMAP, BITS(31, 0));
 	REQUIRE(resume(), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
 	EXPECT_EQ(vmread(EXITING_EVENT_IDENTIFICATION),
+		  BIT(31) | EVENT_TYPE_HARDWARE_EXCEPTION << 8 | VECTOR_GP);
+}
+
+/* 30.2.4: likewise the #GP whose delivery exits, because the interrupt vectors are no memory. */
+CASE(original_event_in_real_mode, PROVES("host-and-exit:exit.orig.errcode", "host-and-exit:exit.orig.valid"),
+     NEEDS(VMX, EPT, PROC2(UNRESTRICTED_GUEST)))
+{
+	static const u8 code[] = { 0xa1, 0xff, 0xff };	/* mov ax, [0xffff] */
+
+	start_real_mode(code, sizeof(code), 0x93);
+	vmwrite(GUEST_IDTR_BASE, NO_MEMORY);
+	vmwrite(GUEST_IDTR_LIMIT, 0x3ff);
+	REQUIRE(resume(), OUTCOME_EXIT(EXIT_EPT_VIOLATION));
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~BIT(12),
 		  BIT(31) | EVENT_TYPE_HARDWARE_EXCEPTION << 8 | VECTOR_GP);
 }
 

@@ -95,7 +95,7 @@ static outcome_t enter_trial(struct entry_session *session, const struct entry_i
 {
 	if (n >= AUDITED)
 		return entry_session_enter(session, in);
-	return entry_session_enter_audited(session, in, NULL);
+	return entry_session_enter_audited(session, in);
 }
 
 /* All trials from one base state, up to the first that fails. */

@@ -83,23 +83,6 @@ const char *difference_id(char *to, size_t size, const struct difference *way)
 	return to;
 }
 
-void entry_prediction_words(char *to, size_t size, const struct entry_prediction *predicted)
-{
-	char words[120], *p = to, *end = to + size;
-	const struct entry_rule *rule;
-	u32 i;
-
-	p += format(p, end - p, "%s", predicted->may_enter ? "the guest runs" : "");
-	for (i = 0; i < predicted->outcome_count; i++) {
-		outcome_words(words, sizeof(words), predicted->outcomes[i]);
-		p += format(p, end - p, "%s%s", p > to ? " or " : "", words);
-	}
-	for (i = 0; i < predicted->broken_count && i < ENTRY_MAX_BROKEN; i++) {
-		rule = &entry_rules[predicted->broken[i]];
-		p += format(p, end - p, "; %s (%s: %s)", rule->id, rule->section, rule->words);
-	}
-}
-
 static struct difference *find(struct differences *differences, u32 rule, outcome_t refused,
 			       u32 field)
 {
@@ -151,14 +134,6 @@ struct difference *differences_add(struct differences *differences, const struct
 	return new;
 }
 
-bool differences_audit_failed(struct differences *differences, const char *example)
-{
-	if (differences->audits_failed++ >= DIFFERENCES_EXAMPLES)
-		return false;
-	tap_comment("the audit: %s", example);
-	return true;
-}
-
 static void report(const struct difference *way)
 {
 	char id[80], what[500];
@@ -179,8 +154,6 @@ void differences_report(const struct differences *differences)
 
 	tap_comment("%u entries, %u of them audited", differences->entries,
 		    this_vmx()->audit.entries);
-	if (differences->audits_failed)
-		tap_comment("the audit found something in %u of them", differences->audits_failed);
 	if (differences->left_out)
 		tap_comment("%u entries left out, e.g. because %s", differences->left_out,
 			    differences->why_left_out);

@@ -26,7 +26,6 @@ struct differences {
 	struct difference way[DIFFERENCES_MOST];
 	u32 ways;
 	u32 entries;			/* compared */
-	u32 audits_failed;		/* of those that were audited */
 	u32 left_out;			/* and those that could not be made */
 	const char *why_left_out;	/* one of the reasons */
 };
@@ -48,15 +47,6 @@ const char *difference_id(char *to, size_t size, const struct difference *way);
 struct difference *differences_add(struct differences *differences, const struct entry_input *in,
 				   const struct entry_prediction *predicted, outcome_t outcome,
 				   u32 field, const char *example);
-
-/*
- * Notes an entry with claims of the audit that do not hold: of the first ones in a comment. What did not
- * hold the audit has said. Returns whether it is among the first.
- */
-bool differences_audit_failed(struct differences *differences, const char *example);
-
-/* What the model predicts, in words: outcomes and broken rules. */
-void entry_prediction_words(char *to, size_t size, const struct entry_prediction *predicted);
 
 /*
  * The verdict of the case: for each way a line "# exitpath differs: ID: ..." and a failure; a line that

@@ -15,7 +15,8 @@ struct walk {
 	u32 field;				/* that the last step changed ... */
 	u64 before;				/* ... and what it was */
 	u32 made;				/* entries, those to shrink a difference as well */
-	bool audited;				/* the next entry of the walk is */
+	bool audited;				/* the next entry is */
+	u64 told[(EXIT_RULES + 63) / 64];	/* rules of the audit that the run has told of */
 };
 
 /* SplitMix64, as in lib/case.c, but for each walk afresh. */
@@ -49,20 +50,10 @@ static void say_how_to_repeat(const struct walk *walk)
 /* One step of each walk is audited; the seed says which, so that it can be repeated. */
 static outcome_t enter_step(struct walk *walk, const struct entry_input *in)
 {
-	char fields[400];
-	outcome_t outcome;
-	bool claims_hold;
-
 	if (!walk->audited)
 		return entry_session_enter(&walk->session, in);
 	walk->audited = false;
-	outcome = entry_session_enter_audited(&walk->session, in, &claims_hold);
-	if (!claims_hold) {
-		say_fields(walk, in, fields, sizeof(fields));
-		if (differences_audit_failed(&walk->differences, fields))
-			say_how_to_repeat(walk);
-	}
-	return outcome;
+	return entry_session_enter_audited(&walk->session, in);
 }
 
 /* True when the entry was made; `outcome`: how it ended. False: it might end the image. */
@@ -102,25 +93,45 @@ static bool same_way(const struct entry_input *in, outcome_t outcome, const stru
 	return false;
 }
 
-static bool still_differs(struct walk *walk, const struct entry_input *in, const struct difference *way)
+/* The same for a rule of the audit, with nothing kept of what ran before. */
+static bool still_fails(struct walk *walk, const struct entry_input *in, enum exit_rule_number rule)
 {
 	struct entry_prediction predicted;
 	outcome_t outcome;
 
+	entry_session_forget(&walk->session);
+	walk->audited = true;
+	return try(walk, in, &predicted, &outcome) && audit_failed(rule);
+}
+
+/* What an entry is made smaller for: a way in which it differs, or, without one, a rule of the audit. */
+struct sought {
+	const struct difference *way;
+	enum exit_rule_number rule;
+};
+
+static bool still_differs(struct walk *walk, const struct entry_input *in, const struct sought *sought)
+{
+	const struct difference *way = sought->way;
+	struct entry_prediction predicted;
+	outcome_t outcome;
+
+	if (!way)
+		return still_fails(walk, in, sought->rule);
 	return try(walk, in, &predicted, &outcome) && !entry_accepts(&predicted, outcome) &&
 	       same_way(in, outcome, way);
 }
 
 /* Takes a field back to `value`, unless the difference goes away. */
-static bool take_back(struct walk *walk, struct entry_input *in, const struct difference *way, u32 index,
-		      u64 value)
+static bool take_back(struct walk *walk, struct entry_input *in, const struct sought *sought,
+		      u32 index, u64 value)
 {
 	u64 was = in->field[index];
 
 	if (was == value)
 		return false;
 	in->field[index] = value;
-	if (still_differs(walk, in, way))
+	if (still_differs(walk, in, sought))
 		return true;
 	in->field[index] = was;
 	return false;
@@ -137,7 +148,7 @@ static bool holds_controls(u32 index)
 }
 
 /* Takes back what the base state has otherwise: whole fields, and single controls, as long as it goes. */
-static void shrink(struct walk *walk, struct entry_input *in, const struct difference *way)
+static void shrink(struct walk *walk, struct entry_input *in, const struct sought *sought)
 {
 	const u64 *plain = walk->plain.in.field;
 	bool changed;
@@ -146,10 +157,11 @@ static void shrink(struct walk *walk, struct entry_input *in, const struct diffe
 	do {
 		changed = false;
 		for (i = 0; i < VMCS_FIELDS; i++) {
-			changed |= take_back(walk, in, way, i, plain[i]);
+			changed |= take_back(walk, in, sought, i, plain[i]);
 			for (n = 0; holds_controls(i) && n < 64; n++)
 				if ((in->field[i] ^ plain[i]) & BIT(n))
-					changed |= take_back(walk, in, way, i, in->field[i] ^ BIT(n));
+					changed |= take_back(walk, in, sought, i,
+							     in->field[i] ^ BIT(n));
 		}
 	} while (changed);
 }
@@ -167,7 +179,7 @@ static u32 field_to_blame(struct walk *walk, outcome_t refused)
 	if (!holds_controls(walk->field))
 		return walk->field;
 	in = walk->scene.in;
-	shrink(walk, &in, &way);
+	shrink(walk, &in, &(struct sought){ .way = &way });
 	for (i = 0; i < VMCS_FIELDS; i++)
 		if (in.field[i] != walk->plain.in.field[i] && !holds_controls(i))
 			return i;
@@ -181,10 +193,44 @@ static void tell(struct walk *walk, struct difference *way)
 	char id[80];
 
 	in = walk->scene.in;
-	shrink(walk, &in, way);
+	shrink(walk, &in, &(struct sought){ .way = way });
 	say_fields(walk, &in, way->example[0], sizeof(way->example[0]));
 	tap_comment("%s: %s", difference_id(id, sizeof(id), way), way->example[0]);
 	say_how_to_repeat(walk);
+}
+
+static void tell_rule(struct walk *walk, enum exit_rule_number rule)
+{
+	static struct entry_input in;
+	char fields[500];
+	const char *why = "";
+
+	in = walk->scene.in;
+	if (still_fails(walk, &in, rule))
+		shrink(walk, &in, &(struct sought){ .rule = rule });
+	else
+		why = " (after the steps before)";
+	say_fields(walk, &in, fields, sizeof(fields));
+	tap_comment("audit.%s%s: %s", exit_rules[rule].name, why, fields);
+	say_how_to_repeat(walk);
+}
+
+/* Rules of the audit that the run has not met before. */
+static void tell_rules(struct walk *walk)
+{
+	u64 failed[ARRAY_SIZE(walk->told)] = { 0 };
+	u32 rule;
+
+	/* Before other entries follow. */
+	for (rule = 0; rule < EXIT_RULES; rule++)
+		if (audit_failed(rule) && !(walk->told[rule / 64] & BIT(rule % 64)))
+			failed[rule / 64] |= BIT(rule % 64);
+	for (rule = 0; rule < EXIT_RULES; rule++) {
+		if (!(failed[rule / 64] & BIT(rule % 64)))
+			continue;
+		walk->told[rule / 64] |= BIT(rule % 64);
+		tell_rule(walk, rule);
+	}
 }
 
 /* --- walking --------------------------------------------------------------------------- */
@@ -224,7 +270,7 @@ static void step(struct walk *walk)
 	struct entry_prediction predicted;
 	struct difference *way;
 	outcome_t outcome;
-	bool differs = false;
+	bool differs = false, audited = walk->audited;
 
 	change(walk);
 	if (!try(walk, in, &predicted, &outcome)) {
@@ -232,6 +278,8 @@ static void step(struct walk *walk)
 		return;
 	}
 	walk->differences.entries++;
+	if (audited && audit_found())
+		tell_rules(walk);
 	if (!entry_accepts(&predicted, outcome)) {
 		differs = true;
 		way = differences_add(&walk->differences, in, &predicted, outcome,
@@ -249,6 +297,7 @@ static void walk_from(struct walk *walk, u64 seed)
 	u32 i;
 
 	walk->seed = walk->random = seed;
+	entry_session_forget(&walk->session);
 	do
 		base = draw(walk) % ENTRY_BASES;
 	while (entry_session_scene(&walk->session, &walk->plain, base));
@@ -272,6 +321,7 @@ void entry_random(u32 walks)
 
 	memset(&walk.differences, 0, sizeof(walk.differences));
 	walk.made = 0;
+	memset(walk.told, 0, sizeof(walk.told));
 	entry_session_start(&walk.session);
 	entry_session_load_all(&walk.session);
 	audit_outcomes_judged();

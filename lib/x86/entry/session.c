@@ -74,26 +74,10 @@ static void poke(struct entry_scene *scene, u32 offset, u64 value)
 	session->page[offset / 8] = value;
 }
 
-/*
- * A machine that keeps the blocking of virtual NMIs of another guest (vmx/exit-pending:
- * virtual_nmi_blocking_is_loaded) does so no longer: what one case has injected is not to be found
- * by the next.
- */
-static void end_virtual_nmi_blocking(void)
-{
-	if (!control_allowed(CONTROL_PIN_VIRTUAL_NMIS))
-		return;
-	vmcs_set_control_by_rules(CONTROL_PIN_VIRTUAL_NMIS);
-	REQUIRE(enter_unaudited(unblock_nmis), GUEST_DONE);
-	vmcs_clear_control_by_rules(CONTROL_PIN_VIRTUAL_NMIS);
-	vmcs_clear_control(CONTROL_PIN_NMI_EXITING);
-}
-
 void entry_session_start(struct entry_session *session)
 {
 	struct entry_scene scene;
 
-	end_virtual_nmi_blocking();
 	session->page = page_alloc();
 	session->empty_page = page_alloc();
 	session->structures = page_alloc();
@@ -110,6 +94,7 @@ void entry_session_start(struct entry_session *session)
 	session->written = session->valid;
 	session->guest_unknown = false;
 	set_unused_fields(session, &session->valid);
+	entry_session_forget(session);
 	entry_session_scene(session, &scene, BASE_64);
 	session->clean = scene.in;
 }
@@ -282,16 +267,28 @@ outcome_t entry_session_enter(struct entry_session *session, const struct entry_
 	return outcome;
 }
 
-outcome_t entry_session_enter_audited(struct entry_session *session, const struct entry_input *in,
-				      bool *claims_hold)
+outcome_t entry_session_enter_audited(struct entry_session *session, const struct entry_input *in)
 {
-	u32 failures = this_vmx()->audit.failures;
 	outcome_t outcome;
 
 	entry_session_write(session, in);
 	outcome = resume();
-	if (claims_hold)
-		*claims_hold = this_vmx()->audit.failures == failures;
 	entered(session, outcome);
 	return outcome;
+}
+
+/* IRET of a guest with virtual NMIs, in the VMCS of vmcs_set_defaults(): 28.3. */
+void entry_session_forget(struct entry_session *session)
+{
+	struct entry_input *in = &session->valid;
+	const u64 pin = in->field[INDEX_PIN_BASED_VM_EXECUTION_CONTROLS];
+
+	if (!control_allowed(CONTROL_PIN_VIRTUAL_NMIS))
+		return;
+	ON(PIN, NMI_EXITING);
+	ON(PIN, VIRTUAL_NMIS);
+	entry_session_write(session, in);
+	in->field[INDEX_PIN_BASED_VM_EXECUTION_CONTROLS] = pin;
+	REQUIRE(enter_unaudited(unblock_nmis), GUEST_DONE);
+	session->guest_unknown = true;
 }

@@ -58,13 +58,15 @@ void entry_session_write(struct entry_session *session, const struct entry_input
 /* The same, then VMLAUNCH or VMRESUME without the audit: how it ended. The host is as before. */
 outcome_t entry_session_enter(struct entry_session *session, const struct entry_input *in);
 
+/* The same with the audit, which costs as much as ten entries. */
+outcome_t entry_session_enter_audited(struct entry_session *session, const struct entry_input *in);
+
 /*
- * The same with the audit, which costs as much as ten entries. `claims_hold`: what the entry and
- * exit loaded, saved and reported is as the model of VM exits says; else the case has failed
- * already. NULL: not asked.
+ * Ends what a machine keeps of guests that ran before although the VMCS says otherwise: the blocking of
+ * virtual NMIs (vmx/exit-pending:virtual_nmi_blocking_is_loaded). So that what one case or walk does is not
+ * found by the next.
  */
-outcome_t entry_session_enter_audited(struct entry_session *session, const struct entry_input *in,
-				      bool *claims_hold);
+void entry_session_forget(struct entry_session *session);
 
 /*
  * Why an entry that the model predicts so must not be made, in words that complete "the guest

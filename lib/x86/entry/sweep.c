@@ -35,6 +35,13 @@ static enum control_field controls_of(u32 index)
 	return field;
 }
 
+static void add_value(u64 *values, u32 *count, u64 value)
+{
+	if (*count == VALUES_MOST)
+		bail_out("a field has more than %u values: VALUES_MOST of %s", VALUES_MOST, __FILE__);
+	values[(*count)++] = value;
+}
+
 /* How many there are, and into `values` those of the table. */
 static u32 table_values(const struct entry_scene *scene, u32 index, u64 *values)
 {
@@ -47,11 +54,11 @@ static u32 table_values(const struct entry_scene *scene, u32 index, u64 *values)
 		const u64 list[] = { __VA_ARGS__ };				\
 										\
 		for (n = 0; n < ARRAY_SIZE(list); n++)				\
-			values[count++] = list[n];				\
+			add_value(values, &count, list[n]);			\
 	}
 #define NUMBERED(fields, number, value)						\
 	for (n = 0; (fields) && n < (number); n++)				\
-		values[count++] = (value);
+		add_value(values, &count, value);
 #include "entry/sweep_values.def"
 #undef VALUES
 #undef NUMBERED
@@ -75,8 +82,9 @@ struct sweeping {
 	struct differences differences;
 	const struct entry_sweep *sweep;
 	const char *dress;		/* words for what is added to the base state */
+	u64 was;			/* the field in that state */
 	u32 values;			/* of which some may be left to other runs: drawn() */
-	u32 audited;			/* from this base state: bit = stage at which the entry ends */
+	u32 audited[ENTRY_STAGE_DONE + 1];	/* from this base state, by stage at which it ends */
 };
 
 /* A.6 Miscellaneous Data, bit 29: VMWRITE may write VM-exit information fields. */
@@ -106,22 +114,22 @@ static bool drawn(struct sweeping *sweeping, u32 i)
 }
 
 /*
- * The first entry of each base state that is to end in each stage is audited as well: what a success, a
- * failure and a late failure leave behind.
+ * Of each base state the first entries that are to end in a stage are audited as well, with another value
+ * than it has itself: what a success (0 and all ones, as far as the field takes them), a failure and a
+ * late failure leave behind.
  */
 static outcome_t enter_value(struct sweeping *sweeping, const struct entry_input *in,
 			     const struct entry_prediction *predicted, const char *example)
 {
-	u32 stage = BIT(predicted->stage);
+	u32 most = predicted->stage == ENTRY_STAGE_DONE ? 2 : 1;
 	outcome_t outcome;
-	bool claims_hold;
 
-	if (sweeping->audited & stage)
+	if (in->field[sweeping->sweep->index] == sweeping->was || sweeping->audited[predicted->stage] == most)
 		return entry_session_enter(&sweeping->session, in);
-	sweeping->audited |= stage;
-	outcome = entry_session_enter_audited(&sweeping->session, in, &claims_hold);
-	if (!claims_hold)
-		differences_audit_failed(&sweeping->differences, example);
+	sweeping->audited[predicted->stage]++;
+	outcome = entry_session_enter_audited(&sweeping->session, in);
+	if (audit_found())
+		tap_comment("the audit: %s", example);
 	return outcome;
 }
 
@@ -212,7 +220,6 @@ static void sweep_base(struct sweeping *sweeping, enum entry_base base, enum dre
 	static struct entry_scene scene;
 	const struct entry_sweep *sweep = sweeping->sweep;
 	u32 count, i;
-	u64 was;
 
 	if (entry_session_scene(&sweeping->session, &scene, base))
 		return;
@@ -221,15 +228,15 @@ static void sweep_base(struct sweeping *sweeping, enum entry_base base, enum dre
 	stay_out_of_memory(&scene, sweep->index);
 	if (!entry_session_is_valid(&scene))
 		return;
-	sweeping->audited = 0;
-	was = scene.in.field[sweep->index];
+	memset(sweeping->audited, 0, sizeof(sweeping->audited));
+	sweeping->was = scene.in.field[sweep->index];
 	count = table_values(&scene, sweep->index, values);
 	for (i = 0; i < count; i++)
 		if (drawn(sweeping, i))
 			try_value(sweeping, &scene, entry_field_value(&scene.in, sweep->index, values[i]));
 	for (i = 0; i < sweep->width; i++)
 		if (entry_field_value(&scene.in, sweep->index, BIT(i)) && drawn(sweeping, count + i))
-			try_value(sweeping, &scene, was ^ BIT(i));
+			try_value(sweeping, &scene, sweeping->was ^ BIT(i));
 }
 
 void entry_sweep(const struct case_def *this_case)

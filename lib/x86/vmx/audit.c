@@ -45,6 +45,16 @@ void audit_outcomes_judged(void)
 	this_vmx()->audit.outcomes_judged = true;
 }
 
+bool audit_failed(enum exit_rule_number rule)
+{
+	return this_vmx()->audit.failed_now[rule / 64] & BIT(rule % 64);
+}
+
+bool audit_found(void)
+{
+	return this_vmx()->audit.found;
+}
+
 void audit_report_ways(void)
 {
 	const struct audit *audit = &this_vmx()->audit;
@@ -107,6 +117,8 @@ static bool draw_whole(struct audit *audit)
 
 void audit_before_entry(struct audit *audit, bool resume, u64 vmcs)
 {
+	memset(audit->failed_now, 0, sizeof(audit->failed_now));
+	audit->found = false;
 	if (audit->none)
 		return;
 	audit->exit.host_only = !draw_whole(audit);
@@ -120,22 +132,11 @@ void audit_before_entry(struct audit *audit, bool resume, u64 vmcs)
 /* Chapter 29: the outcomes that the model allows, and the rules that it says are broken. */
 static void audit_entry_outcome(const struct audit *audit, outcome_t outcome)
 {
-	const struct entry_prediction *predicted = &audit->predicted;
-	char expected[600], got[120], words[120], *p = expected, *end = expected + sizeof(expected);
-	const struct entry_rule *rule;
-	u32 i;
+	char expected[600], got[120];
 
-	if (entry_accepts(predicted, outcome))
+	if (entry_accepts(&audit->predicted, outcome))
 		return;
-	p += format(p, end - p, "%s", predicted->may_enter ? "the guest runs" : "");
-	for (i = 0; i < predicted->outcome_count; i++) {
-		outcome_words(words, sizeof(words), predicted->outcomes[i]);
-		p += format(p, end - p, "%s%s", p > expected ? " or " : "", words);
-	}
-	for (i = 0; i < predicted->broken_count && i < ENTRY_MAX_BROKEN; i++) {
-		rule = &entry_rules[predicted->broken[i]];
-		p += format(p, end - p, "; %s (%s: %s)", rule->id, rule->section, rule->words);
-	}
+	entry_prediction_words(expected, sizeof(expected), &audit->predicted);
 	case_fail(NULL, 0, "audit of the VM entry", expected,
 		  outcome_words(got, sizeof(got), outcome));
 }
@@ -165,11 +166,15 @@ static void judge(void *context, const struct exit_claim *claim)
 	struct audit *audit = context;
 	u64 bit = BIT(claim->rule % 64);
 
+	bool again = audit->failed[claim->rule / 64] & bit;
+
 	if (exit_claim_holds(claim) || audit->off[claim->rule / 64] & bit)
 		return;
-	audit->failures++;
 	audit->failed[claim->rule / 64] |= bit;
-	fail(claim);
+	audit->failed_now[claim->rule / 64] |= bit;
+	audit->found |= !again;
+	if (!again || !audit->outcomes_judged)
+		fail(claim);
 }
 
 void audit_after_entry(struct audit *audit, outcome_t outcome, u64 rflags, u64 rsp)

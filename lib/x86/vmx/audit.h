@@ -24,8 +24,9 @@ struct audit {
 	bool whole;			/* every entry of this case in full */
 	bool none;			/* nothing of this case */
 	bool outcomes_judged;		/* by the case itself */
-	u32 failures;			/* claims that did not hold ... */
-	u64 failed[(EXIT_RULES + 63) / 64];	/* ... and their rules */
+	u64 failed[(EXIT_RULES + 63) / 64];	/* rules with a claim that did not hold ... */
+	u64 failed_now[(EXIT_RULES + 63) / 64];	/* ... at the last entry */
+	bool found;			/* one of those for the first time in this case */
 	u32 entries;			/* of this case */
 	u64 random;
 	struct entry_input entry;	/* the VMCS as the entry finds it */
@@ -50,10 +51,16 @@ void audit_whole(void);
 void audit_none(void);
 
 /*
- * For a case that compares how its entries end with the model itself: an entry that ends otherwise than
- * predicted is its finding, and what such an exit leaves behind is not judged.
+ * For a case of very many entries that compares how they end with the model itself: an entry that ends
+ * otherwise than predicted is its finding, and what such an exit leaves behind is not judged. Each rule
+ * fails the case once, so that none hides another.
  */
 void audit_outcomes_judged(void);
+
+/* Whether a claim of the rule did not hold at the last entry. */
+bool audit_failed(enum exit_rule_number rule);
+/* Whether a rule was among them that had held in this case until then. */
+bool audit_found(void);
 
 /* Prints "exitpath differs: audit.RULE" for each rule with a claim that did not hold in this case. */
 void audit_report_ways(void);
@@ -62,6 +69,9 @@ void audit_report_ways(void);
 void audit_before_entry(struct audit *audit, bool resume, u64 vmcs);
 /* RFLAGS and RSP as found right behind the exit. */
 void audit_after_entry(struct audit *audit, outcome_t outcome, u64 rflags, u64 rsp);
+
+/* What the model predicts, in words: outcomes and broken rules. */
+void entry_prediction_words(char *to, size_t size, const struct entry_prediction *predicted);
 
 /* A claim's subject, e.g. "GUEST_CS_ACCESS_RIGHTS" or "IA32_PAT", and a value of it, in words. */
 const char *audit_subject(char *to, size_t size, u16 subject);

@@ -2,6 +2,7 @@
 #include "fmt.h"
 #include "sdm/bits.h"
 #include "vmx/audit.h"
+#include "vmx/entry_rules.h"
 #include "vmx/exit_reader.h"
 
 static const char *const register_words[EXIT_REGISTERS] = {
@@ -120,4 +121,21 @@ const char *audit_value(char *to, size_t size, u16 subject, u64 value)
 	else
 		return format_number(to, size, value);
 	return to;
+}
+
+void entry_prediction_words(char *to, size_t size, const struct entry_prediction *predicted)
+{
+	char words[120], *p = to, *end = to + size;
+	const struct entry_rule *rule;
+	u32 i;
+
+	p += format(p, end - p, "%s", predicted->may_enter ? "the guest runs" : "");
+	for (i = 0; i < predicted->outcome_count; i++) {
+		outcome_words(words, sizeof(words), predicted->outcomes[i]);
+		p += format(p, end - p, "%s%s", p > to ? " or " : "", words);
+	}
+	for (i = 0; i < predicted->broken_count && i < ENTRY_MAX_BROKEN; i++) {
+		rule = &entry_rules[predicted->broken[i]];
+		p += format(p, end - p, "; %s (%s: %s)", rule->id, rule->section, rule->words);
+	}
 }

@@ -410,6 +410,22 @@ static bool changes_by_itself(const struct exit_input *x, u32 index)
 	return false;
 }
 
+/* The same of exit information, for an entry that fails late: 29.8. */
+static u32 rule_keeping_information(u32 index)
+{
+	switch (index) {
+	case INDEX_EXIT_REASON:
+	case INDEX_EXIT_QUALIFICATION:
+		return EXIT_RULES;
+	case INDEX_EXITING_EVENT_IDENTIFICATION:
+		return EXIT_RULE_failure_event_identification;
+	case INDEX_VM_EXIT_INSTRUCTION_LENGTH:
+		return EXIT_RULE_failure_instruction_length;
+	default:
+		return EXIT_RULE_failure_other_info;
+	}
+}
+
 /* The rule by which a field keeps its value; EXIT_RULES: none. */
 static u32 keeping_rule(const struct exit_input *x, u32 index)
 {
@@ -421,8 +437,7 @@ static u32 keeping_rule(const struct exit_input *x, u32 index)
 		return EXIT_RULE_failure_inject_valid;
 	switch (field_types[index]) {
 	case FIELD_EXIT_INFO:
-		return failed && index != INDEX_EXIT_REASON && index != INDEX_EXIT_QUALIFICATION ?
-		       EXIT_RULE_failure_other_info : EXIT_RULES;
+		return failed ? rule_keeping_information(index) : EXIT_RULES;
 	case FIELD_GUEST:
 		if (failed)
 			return EXIT_RULE_failure_guest_area;
