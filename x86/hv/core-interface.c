@@ -180,6 +180,33 @@ CASE(apic_base_by_user_space, PROVES("kvm-ioctls:sregs.apic_base"),
 	EXPECT_EQ(box_sregs(&box).cr8, 5);
 }
 
+/* --- MSRs that the guest uses in the processor: what that refuses stays with the core ---------------- */
+
+/*
+ * Values that the core has no reason to refuse, and this processor may: the bits of IA32_SPEC_CTRL
+ * that it does not have, and bit 2 of the shadow-stack pointers. Bochs 2.7 takes them all, so nothing
+ * can fail there.
+ */
+CASE(msr_that_the_processor_refuses, PROVES("kvm-ioctls:msrs.partial"), NEEDS(BOX_NEEDS))
+{
+	static const struct {
+		u32 index;
+		u64 value;
+	} refused[] = { { 0x48, 7 }, { 0x6a4, 4 }, { 0x6a5, 4 }, { 0x6a6, 4 }, { 0x6a7, 4 } };
+	u32 i;
+
+	hv_start(page_alloc());
+	for (i = 0; i < ARRAY_SIZE(refused); i++) {
+		box_start_on(&box, &hv_mmu_ept, BOX_POOL, &hlt_guest);
+		box_set_cpuid(&box, (struct kvm_cpuid_entry2){
+			.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .ecx = BIT(7),
+			.edx = BIT(26) });
+		if (set_msr(refused[i].index, refused[i].value) == 1)
+			tap_comment("MSR %#x = %u", refused[i].index, (u32)refused[i].value);
+		EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
+	}
+}
+
 /* --- events and the state of a processor that waits ------------------------------------------------------- */
 
 /* A vCPU that has its start-up IPI goes from one VM to another, and starts there. */

@@ -170,8 +170,9 @@ static u16 take_vex(struct reader *reader, bool long_mode)
 	to->prefix = prefixes[second & 3];
 	to->rex = 0x40 | (first & 0x80 ? 0 : 4);
 	if (three)
-		to->rex |= (first & 0x40 ? 0 : 2) | (first & 0x20 ? 0 : 1) | (second & 0x80 ? 8 : 0);
-	/* 2.3.5.6: elsewhere than in 64-bit mode B and W say nothing, and R and X make it LES or LDS. */
+		to->rex |= (first & 0x40 ? 0 : 2) | (first & 0x20 ? 0 : 1) |
+			   (second & 0x80 ? 8 : 0);
+	/* 2.3.5.6: outside of 64-bit mode B and W say nothing; R and X make it LES or LDS. */
 	if (!long_mode)
 		to->rex = 0;
 	to->opcode = 0x0f00 | take(reader, 1);
@@ -341,7 +342,7 @@ bool hv_decode(struct hv_vcpu *vcpu, struct hv_instruction *to)
 	return !reader.short_of_bytes;
 }
 
-/* --- what real-address mode does in another way than protected mode, or single-step shows: 23.1  */
+/* --- what real-address mode does in another way, or single-step shows: 23.1 ------------------ */
 
 /* A far pointer: an immediate of operand size, then a selector; an immediate of 2 bytes. */
 #define POINTER		BIT(8)

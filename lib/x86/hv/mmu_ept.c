@@ -481,8 +481,8 @@ static enum hv_mmu_fault restricted_fault(struct hv_vcpu *vcpu)
 	/*
 	 * Without paging there is no page fault, unless the processor has loaded other PDPTEs:
 	 * Bochs does by any MOV to CR0, where 5.4.1 says by one that changes CD, NW or PG.
-	 * If it has not, it is an access to a shadow stack (5.6.1), which has no pages here: without
-	 * paging there are no dirty flags and read-only pages to make one of.
+	 * If it has not, it is an access to a shadow stack (5.6.1), which has no pages here:
+	 * without paging there are no dirty flags and read-only pages to make one of.
 	 */
 	if (vmcs_get(EXIT_REASON) == EXIT_EXCEPTION_OR_NMI)
 		return put_identity_pdptes() ? HV_MMU_AGAIN : HV_MMU_REFUSED;

@@ -1,10 +1,10 @@
 /*
  * Shadow paging: what the files mmu_shadow*.c share.
  *
- * With EPT off the processor walks tables of the core, from guest-linear to host-physical addresses.
- * They have the format of the guest's own mode, and a shadow table is what one table of the guest
- * comes to: entry by entry, filled in when an access needs it. So it serves every address space
- * that the guest's table is part of, and stays when the guest loads another CR3.
+ * With EPT off the processor walks tables of the core, from guest-linear to host-physical
+ * addresses. They have the format of the guest's own mode, and a shadow table is what one table of
+ * the guest comes to: entry by entry, filled in when an access needs it. So it serves every address
+ * space that the guest's table is part of, and stays when the guest loads another CR3.
  *
  *	mmu_shadow.c		the seam to the core (struct hv_mmu); which tables a vCPU uses
  *	mmu_shadow_fault.c	a page fault: the model judges, then one path of entries is made
@@ -13,9 +13,9 @@
  *	mmu_shadow_tables.c	the cache of shadow tables: find, make, free, reclaim
  *	mmu_shadow_entries.c	their entries, and the lists that those are in
  *
- * All of a table's entries but those of the last level allow everything; the last one has the rights
- * of the whole translation, as the model says them. So a table that is reached with different
- * rights has a shadow for each.
+ * All of a table's entries but those of the last level allow everything; the last one has the
+ * rights of the whole translation, as the model says them. So a table that is reached with
+ * different rights has a shadow for each.
  */
 #ifndef HV_MMU_SHADOW_H
 #define HV_MMU_SHADOW_H
@@ -42,13 +42,15 @@ struct shadow_role {
 	u32 level;
 	/*
 	 * The table maps guest-physical memory in one piece: without paging, or below an entry that
-	 * maps a large page. Then `frame` is guest-physical; else it is the host's frame of the table.
+	 * maps a large page. Then `frame` is guest-physical; else it is the host's frame of the
+	 * table.
 	 */
 	bool direct;
 	bool user, writable, executable;	/* rights above it; with `direct`, all of them */
-	bool dirty;			/* the large page is: 5.8. With `writable` 0 it may be written all the same */
+	/* The large page is: 5.8. With `writable` 0 it may be written all the same. */
+	bool dirty;
 	bool shadow_stack;		/* the large page is one of shadow stack: 5.6.1 */
-	bool write_protect_off;		/* supervisor pages stand in for read-only ones: shadow_fill() */
+	bool write_protect_off;	/* supervisor pages stand in for read-only ones: shadow_fill() */
 	bool pse, nxe;			/* CR4.PSE and EFER.NXE decide what an entry means */
 	u8 protection_key, pat_index;	/* of the large page */
 	u64 frame;
@@ -66,14 +68,14 @@ typedef u32 shadow_ref;
 struct shadow_table {
 	shadow_key key;		/* 0: free */
 	void *entries;		/* the page for the processor */
-	void *seen;		/* the guest's entries that `entries` were made from; NULL: direct */
+	void *seen;		/* the guest's entries that those were made from; NULL: direct */
 	/*
-	 * By entry: the ones behind and before it in the list that it is in. A present entry is in one
-	 * list: of the last level, in that of all that map the frame (struct shadow, `mapped`); else in
-	 * `parents` of the table that it refers to.
+	 * By entry: the ones behind and before it in the list that it is in. A present entry is in
+	 * one list: of the last level, in that of all that map the frame (struct shadow, `mapped`);
+	 * else in `parents` of the table that it refers to.
 	 */
 	shadow_ref *next_entry, *last_entry;
-	u32 *children;		/* numbers of the tables that the entries refer to; NULL at the last level */
+	u32 *children;		/* the tables that the entries refer to; NULL at the last level */
 	shadow_ref parents;
 	u32 next, before;	/* in its bucket; `next`: or among the free ones */
 	u32 newer, older;	/* in the order of their last use; 0: none */
@@ -228,7 +230,7 @@ void shadow_forget(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u64 linear);
 bool shadow_step(struct hv_vcpu *vcpu, struct shadow_vcpu *own, u64 linear);
 void shadow_step_over(struct hv_vcpu *vcpu);
 
-/* --- mmu_shadow_fault.c, mmu_shadow.c ---------------------------------------------------------- */
+/* --- mmu_shadow_fault.c, mmu_shadow.c ------------------------------------------------------- */
 
 enum hv_mmu_fault shadow_fault(struct hv_vcpu *vcpu);
 /* Points GUEST_CR3 to the tables for the guest's registers. */

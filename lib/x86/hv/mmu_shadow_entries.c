@@ -92,7 +92,7 @@ void shadow_let_go_of_list(struct hv_vm *vm, u64 frame)
 	lists->page = 0;
 }
 
-/* --- lists --------------------------------------------------------------------------------------- */
+/* --- lists --------------------------------------------------------------------------------- */
 
 static shadow_ref *next_of(const struct shadow *shadow, shadow_ref ref)
 {
@@ -167,7 +167,7 @@ shadow_ref shadow_writable_mapping(const struct shadow *shadow, u64 frame)
 	return ref && shadow_entry(shadow, ref) & PTE_D ? ref : 0;
 }
 
-/* --- changes ---------------------------------------------------------------------------------------- */
+/* --- changes ------------------------------------------------------------------------------- */
 
 void shadow_change(struct shadow *shadow, shadow_ref ref, u64 entry)
 {

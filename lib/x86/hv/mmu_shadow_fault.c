@@ -79,8 +79,8 @@ static bool needs_write_protect_off(struct hv_vcpu *vcpu, const struct walk_cpu 
 }
 
 /*
- * Whether the processor itself writes, to set the accessed flag of a segment descriptor that it loads
- * (volume 3A, 3.4.5.1): then the flag is set here, and the processor has nothing to write.
+ * Whether the processor itself writes, to set the accessed flag of a segment descriptor that it
+ * loads (volume 3A, 3.4.5.1): then the flag is set here, and the processor has nothing to write.
  */
 static bool set_accessed_flag(struct hv_vcpu *vcpu, u64 linear, u64 physical)
 {

@@ -171,7 +171,8 @@ static bool may_write(const struct path *path, const struct hv_slot *slot, enum 
 {
 	if (!is_dirty(path->result) || slot->region.flags & KVM_MEM_READONLY)
 		return false;
-	return kind == ACCESS_WRITE || (!slot->dirty && !shadow_is_guarded(shadow_of(path->vm), frame));
+	return kind == ACCESS_WRITE ||
+	       (!slot->dirty && !shadow_is_guarded(shadow_of(path->vm), frame));
 }
 
 static u64 frame_of(const struct walk_result *result, const struct hv_slot *slot)
@@ -296,7 +297,8 @@ void shadow_step_over(struct hv_vcpu *vcpu)
 		shadow_ref ref = find_page(shadow, own->root, own->step[--own->steps]);
 
 		if (ref)
-			shadow_set(vcpu->vm, ref / SHADOW_MAX_ENTRIES, ref % SHADOW_MAX_ENTRIES, 0, 0);
+			shadow_set(vcpu->vm, ref / SHADOW_MAX_ENTRIES,
+				   ref % SHADOW_MAX_ENTRIES, 0, 0);
 	}
 	hv_want_steps(vcpu, HV_STEPS_FOR_MMU, false);
 	shadow_settle(vcpu->vm);

@@ -1,15 +1,15 @@
 /*
  * Shadow paging: when the guest writes to its tables.
  *
- * What a processor has cached of an entry it may go on using until software invalidates it (5.10.4.3
- * Optional Invalidation), and shadow tables are such a cache: they may be behind as long as the TLB
- * of a processor may. So a guest's table is guarded, that is, not writable, while its shadows have to
- * be right. The first write to it exits; from then on the guest writes as it likes, and the shadows
- * are behind. The next INVLPG, MOV to CR3 or the like compares them with the guest's table, drops
- * what is no longer so, and guards the table again.
+ * What a processor has cached of an entry it may go on using until software invalidates it
+ * (5.10.4.3 Optional Invalidation), and shadow tables are such a cache: they may be behind as long
+ * as the TLB of a processor may. So a guest's table is guarded, that is, not writable, while its
+ * shadows have to be right. The first write to it exits; from then on the guest writes as it likes,
+ * and the shadows are behind. The next INVLPG, MOV to CR3 or the like compares them with the
+ * guest's table, drops what is no longer so, and guards the table again.
  *
- * An entry that was not present need not be invalidated (5.10.4.3), and nothing is cached of it here:
- * the access exits, and the guest's tables are read anew.
+ * An entry that was not present need not be invalidated (5.10.4.3), and nothing is cached of it
+ * here: the access exits, and the guest's tables are read anew.
  */
 #include "hv/mmu_shadow.h"
 
@@ -107,7 +107,9 @@ void shadow_settle(struct hv_vm *vm)
 {
 	struct shadow *shadow = shadow_of(vm);
 
-	/* Without VPIDs each VM entry does it: 31.4.3.1 Operations that Invalidate Cached Mappings. */
+	/*
+	 * Without VPIDs each VM entry does it: 31.4.3.1 Operations that Invalidate Cached Mappings.
+	 */
 	if (shadow->stale && shadow->uses_vpids)
 		invvpid(INVVPID_ALL_CONTEXT, (struct invvpid_descriptor){ 0 });
 	shadow->stale = false;

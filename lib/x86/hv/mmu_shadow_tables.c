@@ -60,7 +60,7 @@ struct shadow_table *shadow_at(const struct shadow *shadow, u32 number)
 	return &shadow->blocks[number / SHADOW_PER_BLOCK][number % SHADOW_PER_BLOCK];
 }
 
-/* All tables of the guest in `frame` are in one bucket; those of a page are parted by their rights. */
+/* The guest's tables in one frame are in one bucket; those of a page are parted by rights. */
 static u32 bucket_of(shadow_key key)
 {
 	u64 at = SHADOW_KEY_FRAME(key) ^ (key & SHADOW_KEY_DIRECT ? FIELD(key, 22, 7) : 0);
@@ -114,7 +114,8 @@ u32 shadow_find(struct shadow *shadow, shadow_key key)
 
 u32 shadow_next_of_frame(const struct shadow *shadow, u64 frame, u32 number)
 {
-	number = number ? shadow_at(shadow, number)->next : shadow->buckets[bucket_of(SHADOW_KEY_OF_FRAME(frame))];
+	number = number ? shadow_at(shadow, number)->next :
+			  shadow->buckets[bucket_of(SHADOW_KEY_OF_FRAME(frame))];
 	for (; number; number = shadow_at(shadow, number)->next) {
 		shadow_key key = shadow_at(shadow, number)->key;
 

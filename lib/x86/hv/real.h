@@ -1,19 +1,20 @@
 /*
  * Real-address mode without "unrestricted guest", where VMX wants CR0.PE and CR0.PG to be 1 (26.8
  * Restrictions on VMX Operation). Nobody but the guest may notice, so each VM entry puts something
- * else in the place of its segments and flags, and the VM exit takes it back: handlers and user space
- * see real-address mode. There are three ways:
+ * else in the place of its segments and flags, and the VM exit takes it back: handlers and user
+ * space see real-address mode. There are three ways:
  *
  *	virtual-8086 mode	while all six segments are as that mode has them (29.3.1.2): base 16
- *				times the selector, 64 KBytes. It has CPL 3, IOPL 0 and no I/O bit map, so
- *				what it does not allow is a #GP or #UD; then the instruction gets another
- *				way.
+ *				times the selector, 64 KBytes. It has CPL 3, IOPL 0 and no I/O bit
+ *				map, so what it does not allow is a #GP or #UD; then the instruction
+ *				gets another way.
  *	one step		protected mode with CPL 0, whose segments are what the guest's are,
- *				for one instruction, up to the single-step trap, if that is one which does
- *				the same in both modes.
+ *				for one instruction, up to the single-step trap, if that is one
+ *				which does the same in both modes.
  *	emulation		of the others: what has to do with selectors, RFLAGS or interrupts.
  *
- * Exceptions all exit. The core delivers them, and interrupts, by the interrupt vector table (23.1.4).
+ * Exceptions all exit. The core delivers them, and interrupts, by the interrupt vector table
+ * (23.1.4).
  */
 #ifndef HV_REAL_H
 #define HV_REAL_H

@@ -36,7 +36,8 @@ static enum step access(struct job *job, u8 segment, u64 offset, void *bytes, u3
 
 	if (!hv_operand_address(job->vcpu, &operand, write, &linear, &job->fault))
 		return STEP_FAULT;
-	job->hits |= hv_breakpoints(job->vcpu, write ? HV_BREAK_WRITE : HV_BREAK_READ, linear, size);
+	job->hits |= hv_breakpoints(job->vcpu, write ? HV_BREAK_WRITE : HV_BREAK_READ, linear,
+				    size);
 	/* Without paging there are no faults. */
 	return hv_copy(job->vcpu, linear, bytes, size, kind, &job->fault) == HV_COPIED ?
 	       STEP_DONE : STEP_NO_MEMORY;

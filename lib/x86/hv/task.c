@@ -180,7 +180,7 @@ static void take_registers(struct hv_vcpu *vcpu, struct task *task)
 	task->eflags = vmcs_get(GUEST_RFLAGS);
 }
 
-/* --- the segments of the new task: Table 10-1, Exception Conditions Checked During a Task Switch */
+/* --- the new task's segments: Table 10-1, Exception Conditions Checked During a Task Switch --- */
 
 /* What is wrong with it; 0: nothing. */
 static u8 check_segment(u32 number, u16 selector, u64 raw, u32 cpl)
@@ -247,10 +247,10 @@ static bool load_ldtr(struct hv_vcpu *vcpu, u16 selector, struct hv_fault *fault
 }
 
 /*
- * 10.3: the selectors come first, and what is wrong with a descriptor is an exception of the new task.
- * What is not loaded yet must suit the VM entry that delivers it (29.3.1.2): the privilege is that of
- * the new CS, and SS has it, too; its base and limit stay, for there may be no other stack. Without
- * "unrestricted guest" the RPL of SS has to be right as well.
+ * 10.3: the selectors come first, and what is wrong with a descriptor is an exception of the new
+ * task. What is not loaded yet must suit the VM entry that delivers it (29.3.1.2): the privilege is
+ * that of the new CS, and SS has it, too; its base and limit stay, for there may be no other stack.
+ * Without "unrestricted guest" the RPL of SS has to be right as well.
  */
 static void load_selectors(struct hv_vcpu *vcpu, const struct task *task)
 {
