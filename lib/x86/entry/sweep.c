@@ -181,6 +181,7 @@ static const char *bring_into_use(struct entry_scene *scene, u32 index)
 
 	if (index == INDEX_VM_ENTRY_INSTRUCTION_LENGTH) {
 		INJECT(SOFTWARE_INTERRUPT, 0x20);
+		F(VM_ENTRY_INSTRUCTION_LENGTH) = 2; /* 0 is good only with IA32_VMX_MISC[30] */
 		return ", a software interrupt";
 	}
 	if (index == INDEX_INJECTED_EVENT_ERROR_CODE && F(GUEST_CR0) & CR0_PE) {
