@@ -152,7 +152,7 @@ void differences_report(const struct differences *differences)
 {
 	u32 i;
 
-	tap_comment("%u entries, %u of them audited", differences->entries,
+	tap_comment("%u entries; %u audits", differences->entries,
 		    this_vmx()->audit.entries);
 	if (differences->left_out)
 		tap_comment("%u entries left out, e.g. because %s", differences->left_out,
