@@ -187,6 +187,19 @@ CASE(push_pop_jump_call, FACT("push_pop"))
 	EXPECT(run_in_compatibility_mode(0, call_32, MMIO_REGISTER), OUTCOME_DONE);
 }
 
+/* Volume 2, POP: with ESP as the base the address is that behind the pop. */
+extern const u8 pop_scaled[], pop_by_esp[];
+CODE32(pop_scaled, "movl $2, %ecx; pushl $0x24680135; popl -8(%edi, %ecx, 4)");
+CODE32(pop_by_esp, "movl %edi, %ecx; subl %esp, %ecx; pushl $0x35791246; popl (%esp, %ecx)");
+
+CASE(pop_with_a_sib_byte, FACT("push_pop"))
+{
+	EXPECT(run_in_compatibility_mode(0, pop_scaled, MMIO_REGISTER), OUTCOME_DONE);
+	EXPECT_EQ(get(MMIO_REGISTER), 0x24680135);
+	EXPECT(run_in_compatibility_mode(0, pop_by_esp, MMIO_REGISTER), OUTCOME_DONE);
+	EXPECT_EQ(get(MMIO_REGISTER), 0x35791246);
+}
+
 /* 64-bit mode pushes 8 bytes, or 2: that is for where nothing is. */
 MMIO_CODE(push_64, "pushq (%rdi); popq %rax; pushw (%rdi); popw %dx");
 MMIO_CODE(pop_64, "pushq %rax; popq (%rdi); pushw %dx; popw (%rdi)");

@@ -240,6 +240,7 @@ static u64 take_sib(struct hv_vcpu *vcpu, struct reader *reader, const struct pr
 		return offset + take_signed(reader, 4);
 	if (base == GPR_RSP || base == GPR_RBP)
 		use_segment(to, prefixes, SEGMENT_SS);
+	to->by_stack_pointer = base == GPR_RSP && !(to->rex & 1);
 	return offset + hv_gpr(vcpu, base | (to->rex & 1) << 3);
 }
 

@@ -54,8 +54,8 @@ enum step emu_pop_to_memory(struct job *job)
 
 	job->insn.operand_size = size;
 	/* Volume 2, POP: an address with RSP is computed with its value behind the pop. */
-	if (job->insn.modrm & 7 && (job->insn.modrm & 7) == 4)
-		return STEP_UNKNOWN;
+	if (job->insn.by_stack_pointer)
+		job->insn.offset = (job->insn.offset + size) & BITS(8 * job->insn.address_size - 1, 0);
 	step = emu_access(job, on_stack(job, hv_gpr(job->vcpu, GPR_RSP), size), &value, ACCESS_READ,
 			  false);
 	if (step == STEP_DONE)
