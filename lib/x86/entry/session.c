@@ -287,6 +287,8 @@ void entry_session_forget(struct entry_session *session)
 		return;
 	ON(PIN, NMI_EXITING);
 	ON(PIN, VIRTUAL_NMIS);
+	/* It has as long as it needs. */
+	OFF(PIN, ACTIVATE_VMX_PREEMPTION_TIMER);
 	entry_session_write(session, in);
 	in->field[INDEX_PIN_BASED_VM_EXECUTION_CONTROLS] = pin;
 	REQUIRE(enter_unaudited(unblock_nmis), GUEST_DONE);
