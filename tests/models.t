@@ -2,8 +2,8 @@
 # The models of the architecture that the images judge by, on the host: a test for each rule of
 # the paging model, then a fuzzer that compares it with a second one, written independently.
 #
-# A longer search: build/tests/walk_fuzz -max_total_time=600 (-help=1 tells more; a failure leaves
-# a file crash-* that walk_fuzz takes as its argument). Do the rules notice mistakes in the model:
+# A longer search: build/tests/walk_fuzz or entry_fuzz -max_total_time=600 (-help=1 tells more; a failure leaves
+# a file crash-* that the fuzzer takes as its argument). Do the rules notice mistakes in the model:
 # tests/models/mutate.sh, for those of VM entry and exit mutate-vmx.sh.
 # shellcheck source=tests/lib.sh
 . "${0%/*}/lib.sh"
