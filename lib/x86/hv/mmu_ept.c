@@ -398,7 +398,7 @@ static enum hv_mmu_fault fault(struct hv_vcpu *vcpu)
 	if (fill(vcpu->vm, gpa, qualification & VIOLATION_WRITE))
 		return HV_MMU_AGAIN;
 	if (!(qualification & VIOLATION_LINEAR))
-		return stop_pml(vcpu) ? HV_MMU_AGAIN : pdptes_without_memory(vcpu);
+		return pdptes_without_memory(vcpu);
 	if (!(qualification & VIOLATION_FINAL))
 		return stop_pml(vcpu) ? HV_MMU_AGAIN : table_without_memory(vcpu);
 	return qualification & VIOLATION_FETCH ? HV_MMU_DEVICE_CODE : HV_MMU_DEVICE;
