@@ -121,14 +121,20 @@ static void two_vms_of_one_pool(const struct case_def *this_case)
 	const struct hv_mmu *mmu = this_case->row;
 	static struct hv_vm vms[2];
 	struct hv_pool pool;
-	u64 size = (mmu->min_pages + 1) * PAGE_SIZE;
+	u64 size = (mmu->min_pages + 1) * PAGE_SIZE, at_null;
+	volatile u64 *null = NULL;
 
+	/* A page that the pool has not got would be here, and the next no address. Hidden from the compiler. */
+	asm("" : "+r" (null));
+	at_null = *null;
+	*null = 0xdeadull << 48;
 	hv_start(page_alloc());
 	hv_pool_init(&pool, pages_alloc(size, PAGE_SIZE), size);
 	REQUIRE_EQ(hv_vm_create(&vms[0], mmu, &pool, mmu->min_pages), 0);
 	EXPECT_EQ(pool.left, 1);
 	EXPECT_EQ(hv_vm_create(&vms[1], mmu, &pool, mmu->min_pages), -ENOMEM);
 	EXPECT_EQ(pool.left, 1);
+	*null = at_null;
 	hv_vm_destroy(&vms[0]);
 	EXPECT_EQ(pool.left, mmu->min_pages + 1);
 	EXPECT_EQ(hv_vm_create(&vms[1], mmu, &pool, mmu->min_pages - 1), -ENOMEM);
