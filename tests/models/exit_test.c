@@ -313,6 +313,8 @@ static void test_kept_fields(void **state)
 		    i != INDEX_EXIT_QUALIFICATION)
 			expect_named(SCENE_bad_guest, i, i == INDEX_EXITING_EVENT_IDENTIFICATION ?
 				     EXIT_RULE_failure_event_identification :
+				     i == INDEX_ORIGINAL_EVENT_IDENTIFICATION ?
+				     EXIT_RULE_failure_original_identification :
 				     i == INDEX_VM_EXIT_INSTRUCTION_LENGTH ?
 				     EXIT_RULE_failure_instruction_length :
 				     EXIT_RULE_failure_other_info);

@@ -18,6 +18,7 @@ BEFORE_EACH_CASE(vmx_start);
 
 GUEST_CODE(cpuid, "", "cpuid");
 GUEST_CODE(general_protection, "", "mov %rbx, %ds");
+GUEST_CODE(page_fault, "", "movb $0, (%rbx)");
 
 #define BAD_GUEST	OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE, 0)
 #define BAD_LINK	OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE, 4)
@@ -101,41 +102,59 @@ CASE(qualification_of_a_bad_pdpte, PROVES("exit-qualifications:entry_failure.gue
 	EXPECT(resume(), OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE, 2));
 }
 
-/* What the exit before has left, by an exception with an error code. */
-/* Of each field: what an exit by #GP(FFF0H) left there, stays. */
+struct information {
+	u32 field;
+	bool in_delivery;	/* the exit before has an original event */
+};
+
+/* An exit by #GP(FFF0H); or by #GP whose original event is a #PF by a write: the IDT ends below its gate. */
+static void leave_information(bool in_delivery)
+{
+	const struct guest_code *code = in_delivery ? &guest_page_fault : &guest_general_protection;
+
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_GP));
+	if (in_delivery)
+		vmwrite(GUEST_IDTR_LIMIT, 16 * VECTOR_PF - 1);
+	guest_regs()->rbx = in_delivery ? UNMAPPED_ADDRESS : 0xfff0;
+	REQUIRE(enter_at_instruction(code), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	if (in_delivery)
+		EXPECT_EQ(vmread(ORIGINAL_EVENT_ERROR_CODE), PF_WR);
+	else
+		EXPECT_EQ(vmread(EXITING_EVENT_ERROR_CODE), 0xfff0);
+}
+
+/* Of each field: what the exit before left there stays. */
 static void information_stays(const struct case_def *this_case)
 {
-	u32 encoding = *(const u32 *)this_case->row;
+	const struct information *row = this_case->row;
+	u32 encoding = row->field;
 	u64 before;
 
 	if (entry_probe_field(encoding) != OUTCOME_DONE)
 		case_skip("needs the VMCS field %s", vmcs_field_name(encoding));
-	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_GP));
-	guest_regs()->rbx = 0xfff0;
-	REQUIRE(enter_at_instruction(&guest_general_protection), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
-	EXPECT_EQ(vmread(EXITING_EVENT_ERROR_CODE), 0xfff0);
+	leave_information(row->in_delivery);
 	before = vmread(encoding);
 	spoil_guest();
 	EXPECT(resume(), BAD_GUEST);
 	EXPECT_EQ(vmread(encoding), before);
 }
 
-#define STAYS(name, FIELD)							\
-	static const u32 name##_field = FIELD;					\
+#define STAYS(name, FIELD, delivery)						\
+	static const struct information name##_row = { FIELD, delivery };	\
 	CASE_RUN(name##_stays, information_stays, PROVES("host-and-exit:fail.other_info"), \
-		 NEEDS(VMX), ROW(&name##_field))
-STAYS(exiting_event_identification, EXITING_EVENT_IDENTIFICATION);
-STAYS(exiting_event_error_code, EXITING_EVENT_ERROR_CODE);
-STAYS(original_event_identification, ORIGINAL_EVENT_IDENTIFICATION);
-STAYS(original_event_error_code, ORIGINAL_EVENT_ERROR_CODE);
-STAYS(instruction_length, VM_EXIT_INSTRUCTION_LENGTH);
-STAYS(instruction_information, VM_EXIT_INSTRUCTION_INFORMATION);
-STAYS(instruction_error, VM_INSTRUCTION_ERROR);
-STAYS(guest_linear_address, GUEST_LINEAR_ADDRESS);
-STAYS(io_rcx, IO_RCX);
-STAYS(io_rsi, IO_RSI);
-STAYS(io_rdi, IO_RDI);
-STAYS(io_rip, IO_RIP);
+		 NEEDS(VMX), ROW(&name##_row))
+STAYS(exiting_event_identification, EXITING_EVENT_IDENTIFICATION, false);
+STAYS(exiting_event_error_code, EXITING_EVENT_ERROR_CODE, false);
+STAYS(original_event_identification, ORIGINAL_EVENT_IDENTIFICATION, true);
+STAYS(original_event_error_code, ORIGINAL_EVENT_ERROR_CODE, true);
+STAYS(instruction_length, VM_EXIT_INSTRUCTION_LENGTH, false);
+STAYS(instruction_information, VM_EXIT_INSTRUCTION_INFORMATION, false);
+STAYS(instruction_error, VM_INSTRUCTION_ERROR, false);
+STAYS(guest_linear_address, GUEST_LINEAR_ADDRESS, false);
+STAYS(io_rcx, IO_RCX, false);
+STAYS(io_rsi, IO_RSI, false);
+STAYS(io_rdi, IO_RDI, false);
+STAYS(io_rip, IO_RIP, false);
 
 CASE(injection_stays_valid, PROVES("host-and-exit:fail.inject_valid"), NEEDS(VMX))
 {

@@ -419,6 +419,8 @@ static u32 rule_keeping_information(u32 index)
 		return EXIT_RULES;
 	case INDEX_EXITING_EVENT_IDENTIFICATION:
 		return EXIT_RULE_failure_event_identification;
+	case INDEX_ORIGINAL_EVENT_IDENTIFICATION:
+		return EXIT_RULE_failure_original_identification;
 	case INDEX_VM_EXIT_INSTRUCTION_LENGTH:
 		return EXIT_RULE_failure_instruction_length;
 	default:
