@@ -163,7 +163,7 @@ unlike "--shuffle: another order" "$(echo "$first" | sed -n 1,2p | tr '\n' ' ')"
 run_cmd "$exitpath" run --on fake --shuffle=7 vmx/good
 is "--shuffle: the same seed, the same order" "$(grep '^ok' "$run/vmx/good.tap")" "$first"
 
-printf 'vmx/*:alpha\t1.*\t28.1.1\t-\tit forgets alpha\nmmu/bad:*\t1.0/fake\t28.1\tbug 1\tit is bad\n' \
+printf 'vmx/*:alpha\t1.*\t28.1.1\t-\tit forgets alpha\nmmu/bad:*\t1.0/fake\t28.1\tbug 1\tit is bad\nmmu/bad:delta:crash\t1.0/fake\t28.1\t-\tit goes off\n' \
 	>"$tmp/runners/fake/deviations.tsv"
 fake_image vmx/good 'alpha:notok'
 run_cmd "$exitpath" run --on fake vmx/good
