@@ -256,20 +256,21 @@ CASE(no_trap_behind_a_load_of_ss, PROVES("exceptions:frame.real_mode"), NEEDS(VM
 /* The segment for it is there: SYSENTER is #GP all the same. */
 CASE(sysenter_with_a_segment, PROVES("guest-instructions:sysenter.real"), NEEDS(VMX))
 {
-	struct {
-		struct kvm_msrs msrs;
-		struct kvm_msr_entry entry;
-	} cs = { .msrs.nmsrs = 1, .entry = { .index = 0x174, .data = SELECTOR_CODE32 } };
+	union {
+		struct kvm_msrs list;
+		u8 room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+	} cs = { .list.nmsrs = 1 };
 	u32 way;
 
+	cs.list.entries[0] = (struct kvm_msr_entry){ .index = IA32_SYSENTER_CS, .data = SELECTOR_CODE32 };
 	hv_start(page_alloc());
 	for (way = 0; way < ways(); way++) {
 		start(&sysenter, way);
-		REQUIRE_EQ(hv_vcpu_set_msrs(&box.vcpu, &cs.msrs), 1);
+		REQUIRE_EQ(hv_vcpu_set_msrs(&box.vcpu, &cs.list), 1);
 		EXPECT_VECTOR(&box, VECTOR_GP);
 		EXPECT_EQ(STACK_WORD(3), BOX_CODE);
-		EXPECT_EQ(hv_vcpu_get_msrs(&box.vcpu, &cs.msrs), 1);
-		EXPECT_EQ(cs.entry.data, SELECTOR_CODE32);
+		EXPECT_EQ(hv_vcpu_get_msrs(&box.vcpu, &cs.list), 1);
+		EXPECT_EQ(cs.list.entries[0].data, SELECTOR_CODE32);
 	}
 }
 

@@ -293,4 +293,8 @@ void entry_session_forget(struct entry_session *session)
 	in->field[INDEX_PIN_BASED_VM_EXECUTION_CONTROLS] = pin;
 	REQUIRE(enter_unaudited(unblock_nmis), GUEST_DONE);
 	session->guest_unknown = true;
+	/* VMLAUNCH is the way in again: 27.11.3. */
+	REQUIRE(vmclear((u64)this_vmx()->vmcs_region), OUTCOME_DONE);
+	REQUIRE(vmptrld((u64)this_vmx()->vmcs_region), OUTCOME_DONE);
+	this_vmx()->launched = false;
 }
