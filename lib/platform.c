@@ -232,6 +232,7 @@ static const char *read_chosen(struct platform *platform, const struct tree *tre
 	problem = read_numbers(platform, tree, node);
 	if (!problem)
 		problem = read_waived(platform, tree, node);
+	platform->audit_all = tree_property(tree, node, "exitpath,audit-all", &size) != NULL;
 	platform->addresses_need_memory =
 		tree_property(tree, node, "exitpath,addresses-need-memory", &size) != NULL;
 	if (problem)

@@ -46,6 +46,7 @@ struct platform {
 	u32 sweep_percent;		/* of the accesses of a sweep that are made: 1 to 100 */
 	u32 entry_percent;		/* likewise of the VM entries of a sweep, and of random walks */
 	u32 audit_percent;		/* of the VM entries behind a case's first that are audited in full: 0 to 100 */
+	bool audit_all;			/* all VM entries in full, of sweeps and random walks as well */
 	char audit_waived[512];		/* rules of the audit that the machine is known to break: names, each with its 0 */
 	u32 audit_waived_size;
 	bool addresses_need_memory;	/* walks leave out VM entries with pages that no memory is behind: entry/hazard.c */

@@ -20,7 +20,9 @@ says. Sets up what it needs first. GLOB: AREA/IMAGE or AREA/IMAGE:CASE, for inst
   -j N              so many images at a time (default: one per CPU)
   --shuffle[=SEED]  images and cases in another order
   --seed N          the seed of what images draw at random (default: 1)
-  --count N         how often they draw (default: the image's own number)
+  --count N         how often those draw that have a number for it: vmx/random (default: 512 walks)
+  --audit-all       audit every VM entry in full, those of sweeps and random walks as well, of which else a
+                    sample is: a few times as long
   --silence SECONDS a machine that prints nothing for so long has hung (default: 20)
   --limit SECONDS   for one image as a whole (default: 300)
   -- OPTION...      for prove: -v, --timer, --formatter TAP::Formatter::JUnit, ...
@@ -225,6 +227,7 @@ EXITPATH_AGAIN=
 EXITPATH_SHUFFLE=
 EXITPATH_SEED=${EXITPATH_SEED:-}
 EXITPATH_COUNT=${EXITPATH_COUNT:-}
+EXITPATH_AUDIT_ALL=
 EXITPATH_SILENCE=
 EXITPATH_LIMIT=
 kernel=
@@ -247,6 +250,12 @@ while [ $# -gt 0 ]; do
 		exit 0
 		;;
 	--matrix) # only with --help behind it
+		shift
+		continue
+		;;
+	--audit-all)
+		EXITPATH_AUDIT_ALL=1
+		EXITPATH_AGAIN="${EXITPATH_AGAIN:+$EXITPATH_AGAIN }$1"
 		shift
 		continue
 		;;
@@ -333,7 +342,7 @@ else
 fi
 EXITPATH_SILENCE=${EXITPATH_SILENCE:-$silence}
 EXITPATH_LIMIT=${EXITPATH_LIMIT:-$limit}
-export EXITPATH_SEED EXITPATH_COUNT EXITPATH_AGAIN
+export EXITPATH_SEED EXITPATH_COUNT EXITPATH_AUDIT_ALL EXITPATH_AGAIN
 export EXITPATH_CPU EXITPATH_SHUFFLE EXITPATH_SILENCE EXITPATH_LIMIT EXITPATH_BOCHS EXITPATH_QEMU
 need_images "$globs"
 # Most often everything is there: who can say who he is can run, and need not be asked again.

@@ -59,4 +59,24 @@ for percent in 0 30 100; do
 	is "the whole image at $percent percent: as expected" "$status" 0
 done
 
+# Of sweeps and walks a sample, or, with --audit-all, every entry; whatever part the tree asks for.
+# audits_of PERCENT [OPTION...]: "ENTRIES AUDITED-IN-FULL" of the sweep of one field.
+audits_of()
+{
+	cp "$build/runners/bochs/machine.dtb" "$tmp/machine.dtb" &&
+		fdtput -p -t u "$tmp/machine.dtb" /chosen exitpath,audit "$1" || exit 1
+	shift
+	run_cmd "$build/tools/supervise" --image vmx/sweep-guest --elf "$build/images/vmx/sweep-guest" \
+		--cases "$build/images/vmx/sweep-guest.tsv" --dtb "$tmp/machine.dtb" \
+		--select '*:guest_rsp' ${1+"$@"} -- "$boot"
+	audits=$(printf '%s\n' "$out" | sed -n 's/^# \([0-9]*\) entries.* \([0-9]*\) audited in full$/\1 \2/p')
+}
+audits_of 100
+ok "a sweep audits a sample: $audits" test "${audits#* }" -gt 0 -a "$((${audits#* } * 10))" -lt "${audits% *}"
+audits_of 0
+like "at no percent the first alone" "$audits" ' 1$'
+audits_of 0 --audit-all
+ok "with --audit-all every entry: $audits" test "${audits#* }" -ge "${audits% *}"
+unlike "with --audit-all: nothing to say" "$out" 'exitpath,audit ='
+
 done_testing

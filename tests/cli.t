@@ -211,6 +211,13 @@ like "--count reaches the image" "$out" '^# count 12$'
 like "--seed reaches the image" "$out" 'seed 0 34 '
 run_cmd "$exitpath" run --on fake vmx/good --seed 18446744073709551615 -- -v
 like "the greatest seed reaches the image" "$out" 'seed 4294967295 4294967295 '
+fake_image vmx/good 'start:audit bravo:reproduce'
+run_cmd "$exitpath" run --on fake vmx/good -- -v
+like "without --audit-all" "$out" '^# a sample audited$'
+run_cmd "$exitpath" run --audit-all --on fake vmx/good -- -v
+like "--audit-all reaches the image" "$out" '^# all audited$'
+like "--audit-all is part of how to repeat something" "$out" \
+	'^# reproduce: ./exitpath run vmx/random --seed 7 --count 1 --audit-all --on fake$'
 fake_image vmx/good 'bravo:reproduce'
 run_cmd "$exitpath" run --on fake --cpu "a b" vmx/good -- -v
 like "how to repeat something: on this machine" "$out" \

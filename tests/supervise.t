@@ -24,6 +24,11 @@ like "/chosen: no count" "$out" '^# count none$'
 supervise 'start:count' --count 4294967295
 like "/chosen: count" "$out" '^# count 4294967295$'
 
+supervise 'start:audit'
+like "/chosen: not all audited" "$out" '^# a sample audited$'
+supervise 'start:audit' --audit-all
+like "/chosen: all audited" "$out" '^# all audited$'
+
 supervise 'alpha:notok bravo:skip'
 is "a case that is not ok: exit status 1" "$status" 1
 is "and is printed so" "$(results)" "not skip ok ok ok ok ok"

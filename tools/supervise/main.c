@@ -38,6 +38,7 @@ static const char usage[] =
 	"  --seed N              the seed that the cases use (1)\n"
 	"  --again OPTIONS       what a comment \"# reproduce: ./exitpath run ...\" still needs: the platform\n"
 	"  --count N             how often an image repeats what it draws at random (its own number)\n"
+	"  --audit-all           every VM entry is audited in full\n"
 	"  --help                prints this\n"
 	"\n"
 	"   or: supervise --check-deviations FILE\n"
@@ -164,6 +165,7 @@ static void parse_arguments(struct arguments *a, int argc, char **argv)
 		{ "tap", required_argument, NULL, 't' },
 		{ "seed", required_argument, NULL, 'n' },
 		{ "count", required_argument, NULL, 'C' },
+		{ "audit-all", no_argument, NULL, 'A' },
 		{ "again", required_argument, NULL, 'a' },
 		{ "go-on", no_argument, NULL, 'g' },
 		{ "check-deviations", required_argument, NULL, 'K' },
@@ -216,6 +218,9 @@ static void parse_arguments(struct arguments *a, int argc, char **argv)
 			break;
 		case 'C':
 			a->run.count = parse_count("--count", optarg);
+			break;
+		case 'A':
+			a->run.audit_all = true;
 			break;
 		case 'a':
 			a->again = optarg;

@@ -54,6 +54,8 @@ static int fill_chosen(void *fdt, const struct tree_choice *choice)
 		bad = fdt_setprop_u64(fdt, node, "exitpath,seed", choice->seed);
 	if (!bad && choice->count)
 		bad = fdt_setprop_u32(fdt, node, "exitpath,count", choice->count);
+	if (!bad && choice->audit_all)
+		bad = fdt_setprop_empty(fdt, node, "exitpath,audit-all");
 	if (!bad)
 		bad = fdt_setprop_string(fdt, node, "exitpath,image", choice->image);
 	if (!bad && choice->waived->len)

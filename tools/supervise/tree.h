@@ -11,6 +11,7 @@ struct tree_choice {
 	size_t first; /* index in cases of the first case to run */
 	uint64_t seed;
 	const struct text *waived; /* rules of the audit, each with its terminator */
+	bool audit_all;
 	uint32_t count; /* 0: the image's own */
 };
 

@@ -220,15 +220,6 @@ CASE(shutdown_state, PROVES("vmx-capabilities:misc.shutdown",
 	EXPECT(enter_in(ACTIVITY_SHUTDOWN), misc(MISC_SHUTDOWN) ? TIMER_EXPIRED : BAD_GUEST_STATE);
 }
 
-static volatile u32 back_from_guest, boot_apic_id;
-
-/* Start-up IPIs to a processor that does not wait for one are lost: one will find it waiting. */
-static void send_startup_ipis(void *unused __maybe_unused)
-{
-	while (!back_from_guest)
-		apic_send(boot_apic_id, ICR_STARTUP | ICR_ASSERT | 0x9a);
-}
-
 static bool need_wait_for_sipi(u64 unused __maybe_unused)
 {
 	return vmx_supported() && misc(MISC_WAIT_FOR_SIPI);
@@ -245,13 +236,11 @@ CASE(wait_for_sipi_state, PROVES("vmx-capabilities:misc.wait_for_sipi", "exit-re
      "field-formats:activity_state"),
      NEEDS(VMX, CPUS(2), { "IA32_VMX_MISC bit 8", need_wait_for_sipi, 0, 0 }))
 {
-	back_from_guest = 0;
-	boot_apic_id = this_cpu()->apic_id;
 	vmwrite(GUEST_ACTIVITY_STATE, ACTIVITY_WAIT_FOR_SIPI);
-	smp_begin(1, send_startup_ipis, NULL);
+	/* Sent over and over: one will find it waiting. */
+	smp_begin_startup_ipis(0x9a);
 	EXPECT(enter(guest), OUTCOME_EXIT(EXIT_STARTUP_IPI));
-	back_from_guest = 1;
-	EXPECT(smp_wait(1), OUTCOME_DONE);
+	EXPECT(smp_stop_startup_ipis(), OUTCOME_DONE);
 	EXPECT_EQ(vmread(EXIT_QUALIFICATION), 0x9a);
 	/* A processor that has not left the state in full is none for the next case. */
 	if (case_failed())

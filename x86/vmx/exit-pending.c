@@ -337,28 +337,16 @@ CASE(fault_of_no_iret_says_nothing, PROVES("field-formats:exiting_event.nmi_unbl
 
 /* --- activity states ------------------------------------------------------------------------------------------ */
 
-static volatile u32 back_from_guest;
-static u32 boot_apic_id;
-
-static void send_startup_ipis(void *unused __maybe_unused)
-{
-	while (!back_from_guest)
-		apic_send(boot_apic_id, ICR_STARTUP | ICR_ASSERT | 0x9a);
-}
-
 GUEST_CODE(spin, "", "1: jmp 1b");
 
 /* The other processor sends start-up IPIs all the time; they are lost. */
 static void expect_no_sipi(const struct guest_code *code, u64 activity)
 {
 	guard_by_timer();
-	back_from_guest = 0;
-	boot_apic_id = this_cpu()->apic_id;
 	vmwrite(GUEST_ACTIVITY_STATE, activity);
-	smp_begin(1, send_startup_ipis, NULL);
+	smp_begin_startup_ipis(0x9a);
 	EXPECT(enter_at_instruction(code), TIMER_EXPIRED);
-	back_from_guest = 1;
-	EXPECT(smp_wait(1), OUTCOME_DONE);
+	EXPECT(smp_stop_startup_ipis(), OUTCOME_DONE);
 	EXPECT_EQ(vmread(GUEST_ACTIVITY_STATE), activity);
 	EXPECT_EQ(vmread(GUEST_RIP), (u64)code->at);
 }
@@ -403,15 +391,31 @@ CASE(only_sipi_in_the_wait_for_sipi_state, PROVES("interruptibility:act.sipi",
 	vmcs_set_control(CONTROL_PIN_EXTERNAL_INTERRUPT_EXITING);
 	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
 	vmwrite(GUEST_ACTIVITY_STATE, ACTIVITY_WAIT_FOR_SIPI);
-	back_from_guest = 0;
-	boot_apic_id = this_cpu()->apic_id;
-	smp_begin(1, send_startup_ipis, NULL);
+	smp_begin_startup_ipis(0x9a);
 	EXPECT(enter_at_instruction(&guest_nops), OUTCOME_EXIT(EXIT_STARTUP_IPI));
-	back_from_guest = 1;
-	EXPECT(smp_wait(1), OUTCOME_DONE);
+	EXPECT(smp_stop_startup_ipis(), OUTCOME_DONE);
 	EXPECT_EQ(seen.taken, 0);
 	let_it_in();
 	/* A processor that has not left the state in full is none for the next case. */
+	if (case_failed())
+		case_boot_again();
+}
+
+/* 30.5.5: the exit leaves the blocking of NMIs as it was before, and the state that blocked them has ended. */
+CASE(sipi_exit_leaves_nmis_unblocked, PROVES("host-and-exit:host.nmi.kept"),
+     NEEDS(VMX, APIC, CPUS(2), SIPI_STATE))
+{
+	vmwrite(GUEST_ACTIVITY_STATE, ACTIVITY_WAIT_FOR_SIPI);
+	smp_begin_startup_ipis(0x9a);
+	EXPECT(enter_at_instruction(&guest_nops), OUTCOME_EXIT(EXIT_STARTUP_IPI));
+	EXPECT(smp_stop_startup_ipis(), OUTCOME_DONE);
+	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), 0);
+	note_events(VECTOR_NMI);
+	apic_pend_nmi(IPI_VECTOR);
+	EXPECT_EQ(seen.taken, 1);
+	/* One that is still blocked comes with the IRET behind the interrupt, not outside the case. */
+	note_events(IPI_VECTOR);
+	let_it_in();
 	if (case_failed())
 		case_boot_again();
 }

@@ -249,6 +249,36 @@ outcome_t smp_call(u32 index, void (*function)(void *), void *argument)
 	return smp_wait(index);
 }
 
+/* --- start-up IPIs for this processor -------------------------------------------- */
+
+static struct {
+	volatile u32 stop;
+	u32 to;			/* APIC ID */
+	u8 vector;
+} startup_ipis;
+
+static void send_startup_ipis(void *unused __maybe_unused)
+{
+	while (!startup_ipis.stop)
+		apic_send(startup_ipis.to, ICR_STARTUP | ICR_ASSERT | startup_ipis.vector);
+}
+
+void smp_begin_startup_ipis(u8 vector)
+{
+	startup_ipis.stop = 0;
+	startup_ipis.to = this_cpu()->apic_id;
+	startup_ipis.vector = vector;
+	smp_begin(1, send_startup_ipis, NULL);
+}
+
+outcome_t smp_stop_startup_ipis(void)
+{
+	startup_ipis.stop = 1;
+	return smp_wait(1);
+}
+
+/* --- after each case -------------------------------------------------------------- */
+
 static void restore(void *unused)
 {
 	(void)unused;

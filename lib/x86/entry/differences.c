@@ -152,8 +152,8 @@ void differences_report(const struct differences *differences)
 {
 	u32 i;
 
-	tap_comment("%u entries; %u audits", differences->entries,
-		    this_vmx()->audit.entries);
+	tap_comment("%u entries; %u audited in full", differences->entries,
+		    this_vmx()->audit.in_full);
 	if (differences->left_out)
 		tap_comment("%u entries left out, e.g. because %s", differences->left_out,
 			    differences->why_left_out);

@@ -60,6 +60,7 @@ static bool touches_memory(const struct entry_input *in)
 static bool sleeps_long(const struct entry_input *in)
 {
 	return F(GUEST_ACTIVITY_STATE) != ACTIVITY_ACTIVE &&
+	       F(GUEST_ACTIVITY_STATE) != ACTIVITY_WAIT_FOR_SIPI &&
 	       (!IS(PIN, ACTIVATE_VMX_PREEMPTION_TIMER) || F(VMX_PREEMPTION_TIMER_VALUE) > 100000);
 }
 
@@ -81,7 +82,8 @@ static bool sleeps_long(const struct entry_input *in)
 	H("the entry would load other MSRs", ANOTHER_LIST(VM_ENTRY_MSR_LOAD))
 
 #define GUEST_HAZARDS(H)						\
-	H("the guest would wait for a SIPI", F(GUEST_ACTIVITY_STATE) == ACTIVITY_WAIT_FOR_SIPI) \
+	H("the guest would wait for a SIPI",				\
+	  F(GUEST_ACTIVITY_STATE) == ACTIVITY_WAIT_FOR_SIPI && !session->startup_ipis) \
 	H("the guest would sleep", sleeps_long(in))			\
 	H("the guest would use unknown paging structures",		\
 	  other_tables(session, in) && touches_memory(in))		\

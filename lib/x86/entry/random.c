@@ -270,7 +270,7 @@ static void step(struct walk *walk)
 	struct entry_prediction predicted;
 	struct difference *way;
 	outcome_t outcome;
-	bool differs = false, audited = walk->audited;
+	bool differs = false;
 
 	change(walk);
 	if (!try(walk, in, &predicted, &outcome)) {
@@ -278,7 +278,7 @@ static void step(struct walk *walk)
 		return;
 	}
 	walk->differences.entries++;
-	if (audited && audit_found())
+	if (walk->session.audited && audit_found())
 		tell_rules(walk);
 	if (!entry_accepts(&predicted, outcome)) {
 		differs = true;

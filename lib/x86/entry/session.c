@@ -1,12 +1,16 @@
 #include "entry/session.h"
+#include "cpu/smp.h"
 #include "ept/ept.h"
 #include "mmu/pages.h"
+#include "platform.h"
 #include "string.h"
 #include "vmx/control_rules.h"
 #include "vmx/entry_reader.h"
 #include "vmx/entry_rules.h"
 #include "vmx/entry_words.h"
 #include "vmx/vmx.h"
+
+#define SIPI_VECTOR	0x9a
 
 extern const u8 vmx_guest_done[];
 
@@ -84,6 +88,7 @@ void entry_session_start(struct entry_session *session)
 	session->msr_list = page_alloc();
 	session->apic_page = pages_alloc(2 * PAGE_SIZE, PAGE_SIZE);
 	fill_msr_list(session->msr_list);
+	session->startup_ipis = false;
 	session->ept_pointer = 0;
 	if (control_allowed(CONTROL_PROC2_ENABLE_EPT) && need_ept_vpid_cap(EPT_CAP_WALK_4))
 		session->ept_pointer = physical(session->empty_page) | 3 << 3 |
@@ -257,24 +262,30 @@ static void entered(struct entry_session *session, outcome_t outcome)
 	note_exit(session, resume_unaudited());
 }
 
-outcome_t entry_session_enter(struct entry_session *session, const struct entry_input *in)
+static outcome_t enter_session(struct entry_session *session, const struct entry_input *in, bool audited)
 {
+	bool waits = session->startup_ipis && F(GUEST_ACTIVITY_STATE) == ACTIVITY_WAIT_FOR_SIPI;
 	outcome_t outcome;
 
 	entry_session_write(session, in);
-	outcome = resume_unaudited();
+	session->audited = audited;
+	if (waits)
+		smp_begin_startup_ipis(SIPI_VECTOR);
+	outcome = audited ? resume() : resume_unaudited();
+	if (waits)
+		EXPECT(smp_stop_startup_ipis(), OUTCOME_DONE);
 	entered(session, outcome);
 	return outcome;
 }
 
+outcome_t entry_session_enter(struct entry_session *session, const struct entry_input *in)
+{
+	return enter_session(session, in, this_platform()->audit_all);
+}
+
 outcome_t entry_session_enter_audited(struct entry_session *session, const struct entry_input *in)
 {
-	outcome_t outcome;
-
-	entry_session_write(session, in);
-	outcome = resume();
-	entered(session, outcome);
-	return outcome;
+	return enter_session(session, in, true);
 }
 
 /* IRET of a guest with virtual NMIs, in the VMCS of vmcs_set_defaults(): 28.3. */

@@ -25,6 +25,8 @@ struct entry_session {
 	u64 *structures;		/* whatever else a VMCS points to; the processor may write there */
 	u64 *msr_list;			/* 256 entries that can be stored and loaded */
 	u64 *apic_page;			/* APIC-access page and virtual-APIC page, of their own */
+	bool audited;			/* the last entry was */
+	bool startup_ipis;		/* come, from processor 1, when a guest is to wait for one */
 	u64 ept_pointer;		/* of tables that map nothing; 0: no EPT here */
 	u64 rich[ENTRY_BASES][CONTROL_FIELDS];	/* entry_session_dress(); 0: not known yet */
 };
@@ -55,7 +57,10 @@ bool entry_session_is_valid(const struct entry_scene *scene);
 /* Writes the fields that the VMCS does not hold yet. */
 void entry_session_write(struct entry_session *session, const struct entry_input *in);
 
-/* The same, then VMLAUNCH or VMRESUME without the audit: how it ended. The host is as before. */
+/*
+ * The same, then VMLAUNCH or VMRESUME: how it ended. The host is as before. Without the audit, unless the run
+ * is to audit all (struct platform, audit_all).
+ */
 outcome_t entry_session_enter(struct entry_session *session, const struct entry_input *in);
 
 /* The same with the audit, which costs as much as ten entries. */

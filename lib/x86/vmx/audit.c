@@ -99,7 +99,7 @@ static void start_case(struct audit *audit)
 
 	waive_deviations(audit, !said);
 	audit->random = platform->seed;
-	if (!said && platform->audit_percent < 100)
+	if (!said && platform->audit_percent < 100 && !platform->audit_all)
 		tap_comment("exitpath,audit = <%u>: the first entry of each case and %u percent of the others audited in full, else the host state",
 			    platform->audit_percent, platform->audit_percent);
 	said = true;
@@ -109,7 +109,7 @@ static bool draw_whole(struct audit *audit)
 {
 	if (!audit->entries)
 		start_case(audit);
-	return !audit->entries++ || audit->whole ||
+	return !audit->entries++ || audit->whole || this_platform()->audit_all ||
 	       next_random(audit) % 100 < this_platform()->audit_percent;
 }
 
@@ -123,6 +123,7 @@ void audit_before_entry(struct audit *audit, bool resume, u64 vmcs)
 		return;
 	audit->exit.host_only = !draw_whole(audit);
 	if (!audit->exit.host_only) {
+		audit->in_full++;
 		entry_read_input(&audit->entry, resume, vmcs);
 		entry_predict(&audit->entry, &audit->predicted);
 	}

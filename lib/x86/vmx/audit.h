@@ -27,7 +27,7 @@ struct audit {
 	u64 failed[(EXIT_RULES + 63) / 64];	/* rules with a claim that did not hold ... */
 	u64 failed_now[(EXIT_RULES + 63) / 64];	/* ... at the last entry */
 	bool found;			/* one of those for the first time in this case */
-	u32 entries;			/* of this case */
+	u32 entries, in_full;		/* of this case: audited, and those of them in full */
 	u64 random;
 	struct entry_input entry;	/* the VMCS as the entry finds it */
 	struct entry_prediction predicted;
