@@ -7,8 +7,8 @@
 #include "core.h"
 
 /*
- * The core's own pages for the VM: MMU tables, and for each vCPU three, or four with page-modification
- * logging (hv_vm_create()).
+ * The core's own pages for the VM: MMU tables, and for each vCPU three, or four with
+ * page-modification logging (hv_vm_create()).
  */
 #define POOL_SIZE	(4ull << 20)
 

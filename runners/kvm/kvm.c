@@ -115,8 +115,8 @@ static int kvm_add_memory(struct backend *backend, uint32_t slot, const struct m
 }
 
 /*
- * Without this a guest can use paravirtual MSRs that its CPUID does not announce. Kernels before 5.7
- * cannot be asked, and always allow it.
+ * Without this a guest can use paravirtual MSRs that its CPUID does not announce. Kernels before
+ * 5.7 cannot be asked, and always allow it.
  */
 static void enforce_pv_features(int vcpu)
 {

@@ -94,9 +94,9 @@ static _Noreturn void fail(const char *what, const char *which)
 static char bad_value[256];
 
 /*
- * "kvm_intel: `maybe' invalid for parameter `ept'" when a module is loaded, "Booting kernel: `maybe'
- * invalid for parameter `kvm_intel.ept'" when it is built in (kernel/params.c). The second kernel goes
- * on without the parameter: the run would bear a name that is not true.
+ * "kvm_intel: `maybe' invalid for parameter `ept'" when a module is loaded, "Booting kernel:
+ * `maybe' invalid for parameter `kvm_intel.ept'" when it is built in (kernel/params.c). The second
+ * kernel goes on without the parameter: the run would bear a name that is not true.
  */
 static void note_bad_value(const char *text)
 {
@@ -193,8 +193,8 @@ static void write_text(const char *path, const char *text)
 }
 
 /*
- * A kernel that spins or sleeps for ever shall say so before the host loses patience. Seconds of the
- * emulated machine, where a kernel has these watchdogs.
+ * A kernel that spins or sleeps for ever shall say so before the host loses patience. Seconds of
+ * the emulated machine, where a kernel has these watchdogs.
  */
 static void set_watchdogs(void)
 {
@@ -210,7 +210,7 @@ static void set_watchdogs(void)
 
 /* --- running an image ---------------------------------------------------------------- */
 
-/* exitpath.crash=TEXT on the kernel's command line: it panics before a line of the console with TEXT. */
+/* exitpath.crash=TEXT on the kernel's command line: panics before a console line with TEXT. */
 static char crash_text[128];
 
 static void crash_before(const char *line, size_t size)
@@ -341,7 +341,7 @@ static void load_module(const char *name, int kmsg)
 	close(file);
 }
 
-/* A parameter that the module does not have is only a line of the kernel's log: the run would bear its name. */
+/* One that the module has not is only a line in the kernel's log: the run would bear its name. */
 static void check_parameters(const char *module)
 {
 	char parameters[1024] = "", path[1200], which[1100];

@@ -11,10 +11,10 @@
  * FOLDER/serial.
  *
  * A machine serves one image after another, stopped (SIGSTOP) while it has none. It is ended, and
- * the next image gets a new one, when it dies, when its kernel reports a bug, and when whoever waits
- * for the image goes away: supervise does that when an image hangs. A kernel's report of a bug goes
- * to the console without the "# " of its other messages: for supervise such a line is what the
- * running case has to answer for.
+ * the next image gets a new one, when it dies, when its kernel reports a bug, and when whoever
+ * waits for the image goes away: supervise does that when an image hangs. A kernel's report of a
+ * bug goes to the console without the "# " of its other messages: for supervise such a line is what
+ * the running case has to answer for.
  *
  * Exit status of run and once: 0 switched off, 1 stopped or killed, 2 could not be started.
  */
@@ -397,7 +397,10 @@ static void want_end(int number)
 	wanted_end = number;
 }
 
-/* The end of a request: a status behind a zero byte, which no console has at its end; then why it cannot be run. */
+/*
+ * The end of a request: a status behind a zero byte, which
+ * no console has at its end; then why it cannot be run.
+ */
 static void answer(struct client *client, int status)
 {
 	const char end[2] = { 0, (char)status };
@@ -439,7 +442,7 @@ static _Noreturn void work(int socket, const char *start, pid_t server)
 	exit(0);
 }
 
-/* The address of the socket `path`. It may be longer than an address: then its folder is kept open. */
+/* The address of the socket `path`. If that is longer than an address, its folder is kept open. */
 static struct sockaddr_un address_of(const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };

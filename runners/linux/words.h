@@ -23,7 +23,7 @@ struct client {
 /* Writes `bytes` to the client; one that cannot be reached is gone from then on. */
 void tell_bytes(struct client *client, const char *bytes, size_t size);
 
-/* Tells whole lines, in the words of printf(); they begin a line, whatever the console has written. */
+/* Tells whole lines, as printf() does; they begin a line, whatever the console has written. */
 void tell(struct client *client, const char *format, ...);
 
 /* The same for a line that must not break one of the console: it may have to wait for its end. */

@@ -1,4 +1,7 @@
-/* Never ends: one endless loop, or with HALT a HLT that no interrupt ends. With TAP it is an image of one case. */
+/*
+ * Never ends: one endless loop, or with HALT a HLT that
+ * no interrupt ends. With TAP it is an image of one case.
+ */
 	.include "guest.inc"
 	GUEST_START
 #ifdef TAP

@@ -1,9 +1,10 @@
 /*
  * Searches for contradictions in the model of VM entry (lib/x86/vmx/entry_model.c), with libFuzzer.
  *
- * An input becomes a scene: one of the imagined processors, a base state, then fields that are written,
- * bits that are flipped, memory, and the state of the processor. The model must then agree with itself:
- * properties that hold whatever the rules are. An input that ends early leaves the rest as it is.
+ * An input becomes a scene: one of the imagined processors, a base state, then fields that are
+ * written, bits that are flipped, memory, and the state of the processor. The model must then agree
+ * with itself: properties that hold whatever the rules are. An input that ends early leaves the
+ * rest as it is.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /*
- * Tests of entry_test.c that are no rows of the tables of rules: the order of the basic checks and of
- * the stages, and the list of MSRs.
+ * Tests of entry_test.c that are no rows of the tables of rules: the order of the basic checks and
+ * of the stages, and the list of MSRs.
  */
 
 static void expect_one(const struct entry_scene *scene, enum entry_stage stage, outcome_t outcome)
@@ -133,7 +133,7 @@ static void test_model_specific(void **unused)
 	assert_false(entry_accepts(&prediction, OUTCOME_ENTRY_FAILURE(34, 2)));
 }
 
-/* 29.2.1.2: a list may end with the last byte of the physical-address space. No machine has memory there. */
+/* 29.2.1.2: a list may end with the last physical address. No machine has memory there. */
 static void test_list_ends(void **unused)
 {
 	static const u16 lists[][2] = {

@@ -1,11 +1,11 @@
 /*
  * The model of VM entry (lib/x86/vmx/entry_model.c) on the host: one test per rule.
  *
- * Every rule is broken as its row in entry_rules*.def says, from every base state, in every trial, on
- * two imagined processors: one that has everything and one that has next to nothing. The model must
- * name the rule, and must predict what spec/vm-entry-checks.csv expects, which this program reads
- * itself. And it must no longer name the rule when a single field is taken back: the conforming
- * vector next to the violating one.
+ * Every rule is broken as its row in entry_rules*.def says, from every base state, in every trial,
+ * on two imagined processors: one that has everything and one that has next to nothing. The model
+ * must name the rule, and must predict what spec/vm-entry-checks.csv expects, which this program
+ * reads itself. And it must no longer name the rule when a single field is taken back: the
+ * conforming vector next to the violating one.
  */
 #include <stdarg.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /*
- * Imagined processors for tests of the model of VM entry, and the scene of a 64-bit guest on them, with a
- * page of memory that can be written.
+ * Imagined processors for tests of the model of VM entry, and the scene of a 64-bit guest on them,
+ * with a page of memory that can be written.
  */
 #ifndef ENTRY_WORLD_H
 #define ENTRY_WORLD_H

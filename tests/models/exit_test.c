@@ -1,10 +1,10 @@
 /*
  * The model of VM exits (lib/x86/vmx/exit_model.c) on the host.
  *
- * Every rule gets a conforming vector, an exit of exit_scenes.def for which all claims hold, and violating
- * ones: the same exit with one bit changed that the rule speaks of, for each such bit. The model must
- * name the rule then. What the rules claim of single scenes is also written out, in exit_values.def,
- * so that the model does not judge itself.
+ * Every rule gets a conforming vector, an exit of exit_scenes.def for which all claims hold, and
+ * violating ones: the same exit with one bit changed that the rule speaks of, for each such bit.
+ * The model must name the rule then. What the rules claim of single scenes is also written out, in
+ * exit_values.def, so that the model does not judge itself.
  */
 #include <stdarg.h>
 #include <setjmp.h>
@@ -216,7 +216,7 @@ static void expect_violated(const struct scene *settled, const struct exit_claim
 			 (unsigned long long)value);
 }
 
-/* A bit that selects another rule for the same field does not count: the exit is another one then. */
+/* A bit that selects another rule for the same field does not count: it is another exit then. */
 static bool selects(u32 rule)
 {
 	return rule == EXIT_RULE_original_is_injected || rule == EXIT_RULE_original_nmi ||

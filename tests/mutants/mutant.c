@@ -1,4 +1,7 @@
-/* A build with all mutants: which one it is says exitpath,mutant in /chosen. The linker puts this before platform_read(). */
+/*
+ * A build with all mutants: which one it is says exitpath,mutant
+ * in /chosen. The linker puts this before platform_read().
+ */
 #include "platform.h"
 #include "tree.h"
 

@@ -31,8 +31,9 @@ const struct deviation *deviation_find(const struct deviation_list *list, const 
 				       const char *name);
 
 /*
- * The first that says of the case image:name that it does not come to its own end, image:name:crash: it
- * kills, resets, switches off or hangs the machine, or a kernel below it reports a bug. Or NULL.
+ * The first that says of the case image:name that it does not come to its own end,
+ * image:name:crash: it kills, resets, switches off or hangs the machine, or a kernel below it
+ * reports a bug. Or NULL.
  */
 const struct deviation *deviation_find_crash(const struct deviation_list *list, const char *image,
 					     const char *name);

@@ -13,7 +13,7 @@
 #define FLOOD_BYTES (1024 * 1024)
 /* How much of a garbage line is quoted in the message. */
 #define QUOTE_BYTES 60
-/* How many lines of garbage are kept from its beginning on: how a kernel began to report its bug. */
+/* How many lines of garbage are kept from its beginning: how a kernel began to report its bug. */
 #define GARBAGE_LINES 24
 /* How long a machine goes on after garbage, so that the whole of a panic message is seen. */
 #define GARBAGE_MS 1000

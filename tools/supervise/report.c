@@ -89,8 +89,8 @@ static void add_deviation(struct text *t, const struct deviation *known)
 }
 
 /*
- * A case that differs in several ways is excused when each of them is listed. Adds the deviations to
- * todo, each once; and to unlisted the ways that none lists.
+ * A case that differs in several ways is excused when each of them is listed. Adds the deviations
+ * to todo, each once; and to unlisted the ways that none lists.
  */
 static void find_ways(struct report *r, const struct result *result, struct text *todo,
 		      struct text *unlisted)

@@ -8,7 +8,8 @@
  * Appends to out a whole block, from "  ---" to "  ...", with the content of the lines that an
  * image printed between its own. Content that is key: value, nested or with literals, stays so,
  * with quotes where they are needed; anything else becomes one literal. prove reads less of
- * YAML than the standard has, and gives up on what it cannot read. Nothing is appended for no lines.
+ * YAML than the standard has, and gives up on what it cannot read. Nothing is appended for no
+ * lines.
  */
 void yaml_block(struct text *out, const struct text *lines);
 
