@@ -5,7 +5,8 @@
  * exits, or the virtual-APIC page stands in for it: which registers do depends on "use TPR shadow",
  * "APIC-register virtualization" and "virtual-interrupt delivery" (32.4.2, 32.4.3.1). What a write
  * does besides follows when the instruction is done: it may exit, too, as an APIC write (32.4.3.2,
- * 32.4.3.3). Accesses of more than 32 bits, or not to the low 4 bytes of 16, and fetches exit always.
+ * 32.4.3.3). Accesses of more than 32 bits, or not to the low 4 bytes of 16, and fetches exit
+ * always.
  *
  * The sweeps make one access to each of the 256 registers, and judge it by the lists of 32.4.
  */
@@ -124,7 +125,7 @@ static bool is_virtualized(const struct configuration *with, u32 offset, bool wr
 	return with->registers && (is_register(offset) || (!write && is_read_only_register(offset)));
 }
 
-/* --- sweeps -------------------------------------------------------------------------------------- */
+/* --- sweeps ----------------------------------------------------------------------------------- */
 
 static outcome_t access(const struct guest_code *code, u32 offset, u64 rax)
 {
@@ -254,7 +255,7 @@ CASE(page_is_memory_without_the_control, PROVES("exit-reasons:44"), NEEDS_PLAIN)
 	EXPECT_EQ(*(u32 *)(apic.access_page + 0x80), WRITTEN);
 }
 
-/* --- width and place ------------------------------------------------------------------------------ */
+/* --- width and place -------------------------------------------------------------------------- */
 
 struct shape {
 	const struct guest_code *code;
@@ -300,7 +301,7 @@ SHAPE(write_of_8_bytes, &guest_write_8, 0x320, true, true, 0);
 SHAPE(write_to_byte_4, &guest_write_1, 0x324, true, true, 0);
 SHAPE(write_to_byte_12, &guest_write_4, 0x32c, true, true, 0);
 
-/* --- other accesses ------------------------------------------------------------------------------- */
+/* --- other accesses --------------------------------------------------------------------------- */
 
 CASE(fetch_exits, PROVES("interruptibility:apicacc.fetch", "exit-qualifications:apic_access.fetch"),
      NEEDS_REGISTERS)
@@ -352,7 +353,7 @@ CASE(clflush_is_a_read, PROVES("interruptibility:apicacc.clflush"), NEEDS_PLAIN)
 		EXPECT_EQ(vmread(EXIT_QUALIFICATION) & BITS(15, 12), QUALIFICATION(LINEAR_READ, 0));
 }
 
-/* --- priority ---------------------------------------------------------------------------------------- */
+/* --- priority --------------------------------------------------------------------------------- */
 
 CASE(page_fault_comes_first, PROVES("interruptibility:apicacc.priority"), NEEDS_PLAIN)
 {
@@ -410,7 +411,7 @@ CASE(ept_violation_comes_first, PROVES("interruptibility:apicacc.priority"),
 	EXPECT_EQ(vmread(GUEST_PHYSICAL_ADDRESS), physical(apic.access_page) + 0x80);
 }
 
-/* --- accesses that are none to the linear address ---------------------------------------------------- */
+/* --- accesses that are none to the linear address --------------------------------------------- */
 
 #define TABLE_LINEAR	0x234567890000ull
 

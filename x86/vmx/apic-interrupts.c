@@ -1,6 +1,7 @@
 /*
- * Virtual interrupts: 32.1.3 PPR Virtualization, 32.1.4 EOI Virtualization, 32.1.5 Self-IPI Virtualization,
- * 32.2 Evaluation and Delivery of Virtual Interrupts, 32.6 Posted-Interrupt Processing.
+ * Virtual interrupts: 32.1.3 PPR Virtualization, 32.1.4 EOI Virtualization, 32.1.5 Self-IPI
+ * Virtualization, 32.2 Evaluation and Delivery of Virtual Interrupts, 32.6 Posted-Interrupt
+ * Processing.
  *
  * With "virtual-interrupt delivery" the processor takes the highest requested vector, RVI, to the
  * guest's IDT without an exit, when its class is above that of VPPR and the guest can take it. It
@@ -31,7 +32,7 @@ GUEST_CODE(nops, "", "nop; nop");
 GUEST_CODE(sti, "", "sti; nop; nop");
 GUEST_CODE(int_high, "", "int $" STRINGIFY(HIGH));
 
-/* --- what the guest's handlers see ------------------------------------------------------------- */
+/* --- what the guest's handlers see ------------------------------------------------------------ */
 
 static struct {
 	u32 taken;
@@ -50,8 +51,9 @@ static void note_interrupt(struct trap_frame *frame)
 static struct virtual_apic apic;
 
 /*
- * A delivery by INT n, once: a hypervisor below has mapped then what one needs, and its exits for that are over. In
- * Bochs they lose a virtual interrupt, as ept/delivery-basic:virtual_interrupt_by_idt_not_present shows.
+ * A delivery by INT n, once: a hypervisor below has mapped then what one needs, and its exits for
+ * that are over. In Bochs they lose a virtual interrupt, as
+ * ept/delivery-basic:virtual_interrupt_by_idt_not_present shows.
  */
 static void deliver_once(void)
 {
@@ -116,7 +118,7 @@ static void guard_by_timer(void)
 #define TIMER		PIN(ACTIVATE_VMX_PREEMPTION_TIMER)
 #define TIMER_EXPIRED	OUTCOME_EXIT(EXIT_VMX_PREEMPTION_TIMER_EXPIRED)
 
-/* --- VPPR ------------------------------------------------------------------------------------------ */
+/* --- VPPR ------------------------------------------------------------------------------------- */
 
 CASE(vppr_at_entry, PROVES("interruptibility:ppr.rule", "interruptibility:ppr.triggers"),
      NEEDS(VMX, VIRTUAL_INTERRUPTS))
@@ -166,7 +168,7 @@ CASE(vppr_follows_tpr_alone, PROVES("interruptibility:ppr.triggers"),
 	EXPECT_EQ(vppr_seen[2], 0x40);
 }
 
-/* --- delivery ---------------------------------------------------------------------------------------- */
+/* --- delivery --------------------------------------------------------------------------------- */
 
 CASE(delivered_before_the_first_instruction, PROVES("interruptibility:vint.deliver",
      "interruptibility:vint.state", "interruptibility:vint.evaluate",
@@ -299,7 +301,7 @@ CASE(does_not_wake_from_shutdown, PROVES("interruptibility:vint.hlt"),
 	EXPECT_EQ(vmread(GUEST_ACTIVITY_STATE), ACTIVITY_SHUTDOWN);
 }
 
-/* --- what makes the processor look ---------------------------------------------------------------------- */
+/* --- what makes the processor look ------------------------------------------------------------ */
 
 static u32 taken_before;
 
@@ -324,7 +326,7 @@ CASE(evaluated_at_a_write_to_tpr, PROVES("interruptibility:vint.triggers"),
 	expect_taken(1, HIGH);
 }
 
-/* --- EOI -------------------------------------------------------------------------------------------------- */
+/* --- EOI -------------------------------------------------------------------------------------- */
 
 static void guest_ends_interrupt(void)
 {
@@ -398,7 +400,7 @@ CASE(eoi_exits_before_the_next_one, PROVES("interruptibility:eoi.exit"), NEEDS(V
 	expect_taken(1, HIGH);
 }
 
-/* --- self-IPIs ---------------------------------------------------------------------------------------------- */
+/* --- self-IPIs -------------------------------------------------------------------------------- */
 
 static u32 command;
 
@@ -473,7 +475,7 @@ CASE(other_commands_exit, PROVES("interruptibility:apicacc.write.300", "exit-rea
 	}
 }
 
-/* --- posted interrupts --------------------------------------------------------------------------------------- */
+/* --- posted interrupts ------------------------------------------------------------------------ */
 
 #define POSTED		EOI, PIN(PROCESS_POSTED_INTERRUPTS), EXIT_CTL(ACKNOWLEDGE_INTERRUPT_ON_EXIT), APIC
 #define NOTIFICATION	0xf3

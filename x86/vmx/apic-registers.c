@@ -4,8 +4,9 @@
  *
  * With "use TPR shadow" CR8 is bits 7:4 of VTPR, offset 80H of the virtual-APIC page. A write that
  * takes them below the TPR threshold exits when the instruction is done, unless there is
- * "virtual-interrupt delivery". With "virtualize x2APIC mode" RDMSR and WRMSR of some MSRs from 800H
- * to 8FFH access that page, in whatever mode the processor's own APIC is. An MSR bitmap comes first.
+ * "virtual-interrupt delivery". With "virtualize x2APIC mode" RDMSR and WRMSR of some MSRs from
+ * 800H to 8FFH access that page, in whatever mode the processor's own APIC is. An MSR bitmap comes
+ * first.
  */
 #include "vmx/guest.h"
 #include "vmx/virtual_apic.h"
@@ -61,7 +62,7 @@ CASE(cr8_sets_vtpr, PROVES("interruptibility:tpr.cr8.write"), NEEDS(VMX, TPR_SHA
 	EXPECT_EQ(read_cr8(), own);
 }
 
-/* --- the TPR threshold ------------------------------------------------------------------------- */
+/* --- the TPR threshold ------------------------------------------------------------------------ */
 
 static void start_with_threshold(struct virtual_apic *apic, u32 vtpr, u32 threshold)
 {
@@ -146,7 +147,7 @@ CASE(entry_below_the_threshold_in_hlt, PROVES("interruptibility:tpr.entry"),
 	check_entry_below(0, ACTIVITY_HLT);
 }
 
-/* --- x2APIC mode ----------------------------------------------------------------------------------- */
+/* --- x2APIC mode ------------------------------------------------------------------------------ */
 
 #define X2APIC_MODE	TPR_SHADOW, PROC2(VIRTUALIZE_X2APIC_MODE), PROC1(USE_MSR_BITMAPS)
 #define REGISTERS	PROC2(APIC_REGISTER_VIRTUALIZATION)
@@ -306,7 +307,7 @@ CASE(msr_bitmap_comes_first, PROVES("interruptibility:x2apic.bitmap"), NEEDS(VMX
 	EXPECT_EQ(VTPR(apic), 0x50);
 }
 
-/* --- x2APIC mode with virtual interrupts ------------------------------------------------------------ */
+/* --- x2APIC mode with virtual interrupts ------------------------------------------------------ */
 
 #define X2APIC_INTERRUPTS	X2APIC_MODE, PROC2(VIRTUAL_INTERRUPT_DELIVERY), \
 				PIN(EXTERNAL_INTERRUPT_EXITING)

@@ -288,7 +288,7 @@ static void check_bits(const struct case_def *this_case)
 		  control_words(control_of(row)));
 	check_forbidden(row, allowed);
 	check_inactive(row);
-	/* What a bit wants that is reserved in the manual and allowed here, the manual does not say. */
+	/* What a bit wants that the manual reserves and this machine allows, it does not say. */
 	if (row->defined) {
 		check_allowed(control_of(row), allowed);
 		check_rules(control_of(row));
@@ -344,9 +344,9 @@ static void spoil_guest_state(void)
 }
 
 /*
- * 29.2: the checks of controls and of the host-state area may be made in any order, so either number
- * is right. It is a failure of the instruction also where the guest state is wrong: that is looked at
- * only behind both.
+ * 29.2: the checks of controls and of the host-state area may be made in any order, so either
+ * number is right. It is a failure of the instruction also where the guest state is wrong: that is
+ * looked at only behind both.
  */
 CASE(controls_and_host_state_wrong, PROVES("vmx-instructions:vmlaunch.controls",
      "vmx-instructions:vmlaunch.host_state", "vmx-instructions:vmresume.controls",

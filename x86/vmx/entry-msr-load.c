@@ -1,9 +1,9 @@
 /*
  * VM entry loads the MSRs of a list, after all other checks and loads: 29.4 Loading MSRs.
  *
- * An MSR that may not be in the list, or a value that WRMSR would refuse, ends the entry as an exit with
- * reason 34; the qualification is the number of the entry in the list, from 1. One case per rule
- * of lib/x86/vmx/entry_rules_msr_load.def.
+ * An MSR that may not be in the list, or a value that WRMSR would refuse, ends the entry as an exit
+ * with reason 34; the qualification is the number of the entry in the list, from 1. One case per
+ * rule of lib/x86/vmx/entry_rules_msr_load.def.
  */
 #include "entry/check.h"
 #include "mmu/pages.h"

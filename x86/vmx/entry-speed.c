@@ -1,7 +1,8 @@
 /*
- * What a VM entry and exit cost, with and without the audit: for `exitpath bench entry`, which boots the image
- * with one case alone and counts the CPU time. The guest does nothing but exit. The first case
- * shows what the rest of a boot costs; the others make so many entries that the boot does not matter.
+ * What a VM entry and exit cost, with and without the audit: for `exitpath bench entry`, which
+ * boots the image with one case alone and counts the CPU time. The guest does nothing but exit. The
+ * first case shows what the rest of a boot costs; the others make so many entries that the boot
+ * does not matter.
  */
 #include "platform.h"
 #include "vmx/guest.h"

@@ -1,9 +1,9 @@
 /*
  * VMX aborts: 30.7 VMX Aborts.
  *
- * A VM exit that cannot be completed leaves a number at byte 4 of the VMCS region and shuts the logical processor
- * down until RESET. So a second processor enters the guest here, and the first one watches the VMCS region.
- * After each case the machine must be booted again.
+ * A VM exit that cannot be completed leaves a number at byte 4 of the VMCS region and shuts the
+ * logical processor down until RESET. So a second processor enters the guest here, and the first
+ * one watches the VMCS region. After each case the machine must be booted again.
  */
 #include "cpu/apic.h"
 #include "cpu/safe.h"

@@ -1,8 +1,8 @@
 /*
- * Instructions that leave the guest as they are, without operands that the exit would describe: those
- * that always exit (28.1.2 Instructions That Cause VM Exits Unconditionally), those that exit when a
- * VM-execution control says so (28.1.3 Instructions That Cause VM Exits Conditionally), and what comes
- * before an exit (28.1.1 Relative Priority of Faults and VM Exits).
+ * Instructions that leave the guest as they are, without operands that the exit would describe:
+ * those that always exit (28.1.2 Instructions That Cause VM Exits Unconditionally), those that exit
+ * when a VM-execution control says so (28.1.3 Instructions That Cause VM Exits Conditionally), and
+ * what comes before an exit (28.1.1 Relative Priority of Faults and VM Exits).
  *
  * An exit by an instruction is fault-like: the instruction has not been executed, the saved RIP
  * points at it, and no register has changed. EXPECT_FAULT_LIKE_EXIT() judges that, and the length,
@@ -192,7 +192,7 @@ static u64 edx_eax(void)
 	return guest_regs()->rdx << 32 | (u32)guest_regs()->rax;
 }
 
-/* The guest's clock, read by `code`, lies between the host's before and after, moved by `offset`. */
+/* The guest's clock, read by `code`, is between the host's before and after, moved by `offset`. */
 static void expect_guest_clock(const struct guest_code *code, u64 offset)
 {
 	u64 before = rdtsc() + offset;

@@ -1,10 +1,10 @@
 /*
- * Port I/O and model-specific registers, which a host intercepts by number: 28.1.3 Instructions That
- * Cause VM Exits Conditionally, with the I/O bitmaps of 27.6.4 I/O-Bitmap Addresses and the MSR bitmaps
- * of 27.6.9 MSR-Bitmap Address, and the exit qualification of Table 30-5.
+ * Port I/O and model-specific registers, which a host intercepts by number: 28.1.3 Instructions
+ * That Cause VM Exits Conditionally, with the I/O bitmaps of 27.6.4 I/O-Bitmap Addresses and the
+ * MSR bitmaps of 27.6.9 MSR-Bitmap Address, and the exit qualification of Table 30-5.
  *
- * An I/O access exits when the bit of any of its ports is 1; bitmap A holds ports 0000H to 7FFFH, bitmap
- * B ports 8000H to FFFFH. An MSR access exits when its bit is 1 or when it has none.
+ * An I/O access exits when the bit of any of its ports is 1; bitmap A holds ports 0000H to 7FFFH,
+ * bitmap B ports 8000H to FFFFH. An MSR access exits when its bit is 1 or when it has none.
  */
 #include "cpu/safe.h"
 #include "vmx/guest.h"

@@ -1,10 +1,10 @@
 /*
  * VM entries that fail late: 29.8 VM-Entry Failures During or After Loading Guest State.
  *
- * Such a failure ends like a VM exit, in the host state, with bit 31 of the exit reason set. But the guest has
- * not run, and what an exit says and saves of a guest stays as it was. Three entries fail here: one
- * with bad guest state (33), one with a bad VMCS link pointer (33, qualification 4), and one with a bad
- * list of MSRs (34).
+ * Such a failure ends like a VM exit, in the host state, with bit 31 of the exit reason set. But
+ * the guest has not run, and what an exit says and saves of a guest stays as it was. Three entries
+ * fail here: one with bad guest state (33), one with a bad VMCS link pointer (33, qualification 4),
+ * and one with a bad list of MSRs (34).
  */
 #include "cpu/apic.h"
 #include "cpu/safe.h"
@@ -106,7 +106,10 @@ struct information {
 	bool in_delivery;	/* the exit before has an original event */
 };
 
-/* An exit by #GP(FFF0H); or by #GP whose original event is a #PF by a write: the IDT ends below its gate. */
+/*
+ * An exit by #GP(FFF0H); or by #GP whose original event
+ * is a #PF by a write: the IDT ends below its gate.
+ */
 static void leave_information(bool in_delivery)
 {
 	const struct guest_code *code = in_delivery ? &guest_page_fault : &guest_general_protection;
@@ -176,7 +179,7 @@ CASE(injection_is_not_valid_after_an_exit, PROVES("host-and-exit:exit.inject_val
 		  INJECTED_EVENT(EVENT_TYPE_HARDWARE_EXCEPTION, VECTOR_UD) & ~INJECTED_VALID);
 }
 
-/* --- what is loaded, and what is not ----------------------------------------------------------- */
+/* --- what is loaded, and what is not ---------------------------------------------------------- */
 
 static void expect_host_state_after(outcome_t failure)
 {
@@ -276,7 +279,7 @@ CASE(controls_stay, PROVES("host-and-exit:fail.fields_kept"), NEEDS(VMX))
 	EXPECT_EQ(vmread(VM_ENTRY_CONTROLS), entry_controls);
 }
 
-/* --- launch state -------------------------------------------------------------------------------- */
+/* --- launch state ----------------------------------------------------------------------------- */
 
 CASE(failed_launch_leaves_clear, PROVES("host-and-exit:fail.launch_state"), NEEDS(VMX))
 {
@@ -297,7 +300,7 @@ CASE(failed_resume_leaves_launched, PROVES("host-and-exit:fail.launch_state",
 	EXPECT(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_CPUID));
 }
 
-/* --- the order of checks --------------------------------------------------------------------------- */
+/* --- the order of checks ---------------------------------------------------------------------- */
 
 static void spoil_control(void)
 {
@@ -339,7 +342,10 @@ CASE(launch_state_before_controls, PROVES("host-and-exit:entry.order.1"), NEEDS(
 	EXPECT(vmresume(), OUTCOME_VMFAIL_VALID(VMFAIL_VMRESUME_NON_LAUNCHED_VMCS));
 }
 
-/* 29.2: a failure of these checks loads and changes nothing; the audit looks at all fields and registers. */
+/*
+ * 29.2: a failure of these checks loads and changes
+ * nothing; the audit looks at all fields and registers.
+ */
 CASE(early_failure_changes_nothing, PROVES("host-and-exit:fail.early"), NEEDS(VMX))
 {
 	u64 sysenter = rdmsr(IA32_SYSENTER_ESP);
@@ -355,7 +361,7 @@ CASE(early_failure_changes_nothing, PROVES("host-and-exit:fail.early"), NEEDS(VM
 	EXPECT_EQ(vmread(VM_INSTRUCTION_ERROR), VMFAIL_ENTRY_INVALID_CONTROL_FIELDS);
 }
 
-/* --- blocking of NMIs --------------------------------------------------------------------------------- */
+/* --- blocking of NMIs ------------------------------------------------------------------------- */
 
 static u32 nmis, nmis_after_failure;
 static outcome_t failure_in_handler;
@@ -369,7 +375,7 @@ static void send_nmi(void)
 		pause();
 }
 
-/* A second NMI waits for the end of the handler of the first; the guest state would not block it. */
+/* A second NMI waits for the end of the first's handler; the guest state would not block it. */
 static void fail_to_enter(struct trap_frame *frame)
 {
 	(void)frame;

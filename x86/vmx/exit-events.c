@@ -1,10 +1,11 @@
 /*
- * Exits without an instruction that asks for them: the VMX-preemption timer (28.5.1), the monitor trap flag
- * (28.5.2), the interrupt and NMI windows, external interrupts, NMIs and INIT signals (28.2 Other Causes of VM
- * Exits). Each comes between two instructions; the cases know between which.
+ * Exits without an instruction that asks for them: the VMX-preemption timer (28.5.1), the monitor
+ * trap flag (28.5.2), the interrupt and NMI windows, external interrupts, NMIs and INIT signals
+ * (28.2 Other Causes of VM Exits). Each comes between two instructions; the cases know between
+ * which.
  *
- * Interrupts come from the local APIC of the processor itself. The host runs with RFLAGS.IF = 0, so what
- * it sends itself is pending when the guest starts.
+ * Interrupts come from the local APIC of the processor itself. The host runs with RFLAGS.IF = 0, so
+ * what it sends itself is pending when the guest starts.
  */
 #include "cpu/apic.h"
 #include "vmx/guest.h"
@@ -52,8 +53,9 @@ static void expect_exit_before(const u8 *rip)
 }
 
 /*
- * A guest that does not exit as it must should not hang the image: where there is a timer, it ends the
- * guest after 2^24 ticks of the time-stamp counter, some 8 ms. A.6: bits 4:0 are the timer's shift.
+ * A guest that does not exit as it must should not hang the image: where there is a timer, it ends
+ * the guest after 2^24 ticks of the time-stamp counter, some 8 ms. A.6: bits 4:0 are the timer's
+ * shift.
  */
 static void guard_by_timer(void)
 {
@@ -197,7 +199,7 @@ CASE(mtf_off_does_not_exit, PROVES("exit-reasons:37"), NEEDS(VMX))
 	EXPECT(enter_at_instruction(&guest_nop), GUEST_DONE);
 }
 
-/* --- interrupt window ----------------------------------------------------------------------------- */
+/* --- interrupt window ------------------------------------------------------------------------- */
 
 #define INTERRUPT_WINDOW	PROC1(INTERRUPT_WINDOW_EXITING)
 
@@ -252,7 +254,7 @@ CASE(interrupt_window_off_does_not_exit, PROVES("exit-reasons:7"), NEEDS(VMX))
 	EXPECT(enter_at_instruction(&guest_nop), GUEST_DONE);
 }
 
-/* --- NMI window -------------------------------------------------------------------------------------- */
+/* --- NMI window ------------------------------------------------------------------------------- */
 
 #define NMI_WINDOW	PIN(NMI_EXITING), PIN(VIRTUAL_NMIS), PROC1(NMI_WINDOW_EXITING)
 
@@ -288,8 +290,9 @@ CASE(nmi_window_closed_by_virtual_nmi_blocking, PROVES("interruptibility:window.
 	EXPECT(enter_at_instruction(&guest_nop), GUEST_DONE);
 	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), BLOCKING_BY_NMI);
 	/*
-	 * What is blocked are NMIs of that guest. Bochs 2.7 blocks those of the hypervisor, too, where it is a guest
-	 * with virtual NMIs itself (29.7.1): the cases behind this one must not see it.
+	 * What is blocked are NMIs of that guest. Bochs 2.7 blocks those of the hypervisor, too,
+	 * where it is a guest with virtual NMIs itself (29.7.1): the cases behind this one must not
+	 * see it.
 	 */
 	unblock_nmis();
 }
@@ -315,7 +318,7 @@ CASE(nmi_window_wakes_from_hlt, PROVES("interruptibility:window.nmi.wake"), NEED
 	expect_exit_before(guest_nop.at);
 }
 
-/* --- external interrupts -------------------------------------------------------------------------------- */
+/* --- external interrupts ---------------------------------------------------------------------- */
 
 #define IPI_VECTOR	0x51
 #define EXTERNAL	PIN(EXTERNAL_INTERRUPT_EXITING)
@@ -405,7 +408,7 @@ CASE(interrupt_without_control_waits_for_if, PROVES("interruptibility:extint.noe
 	expect_still_pending();
 }
 
-/* --- NMI and INIT -------------------------------------------------------------------------------------------- */
+/* --- NMI and INIT ----------------------------------------------------------------------------- */
 
 /* Sends this processor an event, also from the guest, whose RDMSR must then not exit. */
 #define SELF_SENT_EVENTS	PROC1(USE_MSR_BITMAPS), APIC
@@ -524,7 +527,7 @@ CASE(init_waits_for_the_guest, PROVES("exit-reasons:3", "nonroot-behavior:root.i
 	expect_exit_before(guest_nop.at);
 }
 
-/* --- pending in the host: an NMI, and INIT with it -------------------------------------------------- */
+/* --- pending in the host: an NMI, and INIT with it -------------------------------------------- */
 
 static struct {
 	u32 nmis;

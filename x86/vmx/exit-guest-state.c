@@ -1,10 +1,10 @@
 /*
- * What a VM entry loads of the guest state, and what the next VM exit saves of it: 29.3.2 Loading Guest State,
- * 30.3 Saving Guest State.
+ * What a VM entry loads of the guest state, and what the next VM exit saves of it: 29.3.2 Loading
+ * Guest State, 30.3 Saving Guest State.
  *
- * A field alone proves nothing, a processor that neither loads nor saves would leave it as it is. So
- * the guest itself reads the register that the entry has loaded, or changes it before the exit saves it.
- * Every guest ends with CPUID.
+ * A field alone proves nothing, a processor that neither loads nor saves would leave it as it is.
+ * So the guest itself reads the register that the entry has loaded, or changes it before the exit
+ * saves it. Every guest ends with CPUID.
  */
 #include "cpu/features.h"
 #include "cpu/safe.h"
@@ -290,7 +290,7 @@ CASE(segments_are_saved, PROVES("host-and-exit:save.seg"), NEEDS(VMX))
 	};
 	u32 i;
 
-	/* Read-only data at 345000H, limit 4F0FFH in pages, DPL 3, AVL; the load makes it accessed. */
+	/* Read-only data at 345000H, limit 4F0FFH in pages, DPL 3, AVL; the load sets accessed. */
 	cpu_set_descriptor(SELECTOR_SPARE, 0x00d4f0345000f0ffull);
 	audit_guest_changes_segments();
 	guest_regs()->rbx = SELECTOR_SPARE | 3;
@@ -575,8 +575,8 @@ CASE(original_event_of_a_fault, PROVES("host-and-exit:exit.orig.errcode", "host-
 #define NO_MEMORY	0x20000
 
 /*
- * `code` at offset 0 of a segment of 64 KBytes; the code segment has other rights than the rest. The
- * page behind that segment is left out.
+ * `code` at offset 0 of a segment of 64 KBytes; the code segment has other rights than the rest.
+ * The page behind that segment is left out.
  */
 static void start_real_mode(const u8 *code, u32 size, u64 code_rights)
 {
@@ -632,7 +632,7 @@ CASE(original_event_in_real_mode, PROVES("host-and-exit:exit.orig.errcode", "hos
 		  BIT(31) | EVENT_TYPE_HARDWARE_EXCEPTION << 8 | VECTOR_GP);
 }
 
-/* 29.3.2.2: an entry loads the type of CS in real-address mode as it stands; 30.3.2: the exit saves it. */
+/* 29.3.2.2: an entry loads CS's type in real-address mode as it is; 30.3.2: the exit saves it. */
 CASE(code_segment_of_real_mode, PROVES("host-and-exit:entry.load.seg_usable", "host-and-exit:save.seg"),
      NEEDS(VMX, EPT, PROC2(UNRESTRICTED_GUEST)))
 {

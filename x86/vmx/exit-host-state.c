@@ -1,11 +1,11 @@
 /*
  * What a VM exit loads: 30.5 Loading Host State.
  *
- * The guest does nothing but exit. Before, each case gives one register a value in the host-state area that it
- * does not have in the host, and often a third one in the guest-state area; after the exit the register must
- * have the first. Of a segment register only the selector comes from the VMCS. Base, limit and
- * rights are the same at every exit; compatibility mode is where they can be seen, because no
- * descriptor is read on the way there but that of CS.
+ * The guest does nothing but exit. Before, each case gives one register a value in the host-state
+ * area that it does not have in the host, and often a third one in the guest-state area; after the
+ * exit the register must have the first. Of a segment register only the selector comes from the
+ * VMCS. Base, limit and rights are the same at every exit; compatibility mode is where they can be
+ * seen, because no descriptor is read on the way there but that of CS.
  */
 #include "cpu/features.h"
 #include "cpu/safe.h"
@@ -149,7 +149,7 @@ CLEARS(lbr_ctl, "host.lbr", (VMX, EXIT_CTL(CLEAR_IA32_LBR_CTL), ENTRY_CTL(LOAD_G
        GUEST_IA32_LBR_CTL, 1, read_IA32_LBR_CTL, 0, CONTROL_EXIT_CLEAR_IA32_LBR_CTL,
        CONTROL_ENTRY_LOAD_GUEST_IA32_LBR_CTL);
 
-/* --- 30.5.1 Loading Host Control Registers, Debug Registers, MSRs ------------------------------ */
+/* --- 30.5.1 Loading Host Control Registers, Debug Registers, MSRs ----------------------------- */
 
 #define CR0_KEPT	(CR0_ET | CR0_NW | CR0_CD | BITS(15, 6) | BIT(17) | BITS(28, 19))
 
@@ -274,13 +274,13 @@ CASE(debugctl, PROVES("host-and-exit:host.debugctl"), NEEDS(VMX, ENTRY_CTL(LOAD_
 	EXPECT_EQ(rdmsr(IA32_DEBUGCTL), 0);
 }
 
-/* --- 30.5.2 Loading Host Segment and Descriptor-Table Registers ---------------------------------- */
+/* --- 30.5.2 Loading Host Segment and Descriptor-Table Registers ------------------------------- */
 
 static u32 word_in_memory __used, read_in_compatibility_mode __used;
 
 /*
- * Reads word_in_memory through a segment register in compatibility mode: CS is the only one that is loaded
- * on the way. A fault ends at the way back.
+ * Reads word_in_memory through a segment register in compatibility mode: CS is the only one that is
+ * loaded on the way. A fault ends at the way back.
  */
 #define COMPATIBILITY_READ(reg)							\
 	({									\
@@ -397,8 +397,9 @@ static void read_port_56(void *outcome)
 }
 
 /*
- * With its base at 60H, the permission map of port 48 is in bytes 66H and 67H of the TSS, that of port 56 in
- * bytes 67H and 68H; the limit is 67H. The stack for CPL 0 in it is used on the way back.
+ * With its base at 60H, the permission map of port 48 is in bytes 66H and 67H of the TSS, that of
+ * port 56 in bytes 67H and 68H; the limit is 67H. The stack for CPL 0 in it is used on the way
+ * back.
  */
 CASE(tr, PROVES("host-and-exit:host.tr"), NEEDS(VMX))
 {
@@ -456,7 +457,7 @@ CASE(gdtr_and_idtr, PROVES("host-and-exit:host.gdtr_idtr", "host-and-exit:host.r
 	EXPECT_EQ(rsp_at_exit, vmread(HOST_RSP));
 }
 
-/* --- 30.5.3 Loading Host RIP, RSP, RFLAGS, and SSP ------------------------------------------------ */
+/* --- 30.5.3 Loading Host RIP, RSP, RFLAGS, and SSP -------------------------------------------- */
 
 CASE(rflags, PROVES("host-and-exit:host.rflags"), NEEDS(VMX))
 {
@@ -466,9 +467,12 @@ CASE(rflags, PROVES("host-and-exit:host.rflags"), NEEDS(VMX))
 	EXPECT_EQ(this_vmx()->state.host_rflags, RFLAGS_FIXED);
 }
 
-/* --- 30.5.5 Updating Non-Register State --------------------------------------------------------------- */
+/* --- 30.5.5 Updating Non-Register State ------------------------------------------------------- */
 
-/* VMLAUNCH is the first instruction after the exit: with blocking by MOV SS it fails with error 26, not 4. */
+/*
+ * VMLAUNCH is the first instruction after the exit: with
+ * blocking by MOV SS it fails with error 26, not 4.
+ */
 void host_rip_with_vmlaunch(void);
 asm(".text\nhost_rip_with_vmlaunch:\n\tvmlaunch\n\tjmp vmx_exit\n");
 
@@ -525,7 +529,7 @@ CASE(host_is_active, PROVES("host-and-exit:host.activity"),
 	EXPECT_EQ(vmread(GUEST_ACTIVITY_STATE), ACTIVITY_SHUTDOWN);
 }
 
-/* --- 30.5.6 Clearing Address-Range Monitoring; what is not loaded ------------------------------------- */
+/* --- 30.5.6 Clearing Address-Range Monitoring; what is not loaded ----------------------------- */
 
 GUEST_CODE(monitor, "", "monitor; cpuid");
 

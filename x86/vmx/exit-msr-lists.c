@@ -1,9 +1,10 @@
 /*
  * The lists of MSRs: 29.4 Loading MSRs, 30.4 Saving MSRs, 30.6 Loading MSRs.
  *
- * A list is an array of 16-byte entries in memory: index, 32 reserved bits, value. An entry of the guest's
- * list is loaded as the last thing before the guest runs; the VM exit stores the values of the guest
- * into its store list after it has saved the guest state, and loads its load list after the
+ * A list is an array of 16-byte entries in memory: index, 32 reserved bits, value. An entry of the
+ * guest's list is loaded as the last thing before the guest runs; the VM exit stores the values of
+ * the guest into its store list after it has saved the guest state, and loads its load list after
+ * the
  * host state. What is in a list later comes later.
  */
 #include "cpu/safe.h"
@@ -54,7 +55,7 @@ static u64 guest_saw(void)
 
 #define BITMAPS	VMX, PROC1(USE_MSR_BITMAPS)
 
-/* --- loaded by the entry ------------------------------------------------------------------------ */
+/* --- loaded by the entry ---------------------------------------------------------------------- */
 
 CASE(entry_loads_in_order, PROVES("host-and-exit:entry.msr.order", "field-formats:msr_entry.index",
      "field-formats:msr_entry.data"), NEEDS(BITMAPS))
@@ -88,7 +89,7 @@ CASE(entry_loads_after_guest_state, PROVES("host-and-exit:entry.msr.order",
 	EXPECT_EQ(vmread(GUEST_IA32_SYSENTER_ESP), 0x2222);
 }
 
-/* As WRMSR would write it: an MSR that the guest state has a field for, and a control that loads it. */
+/* As WRMSR would write it: an MSR with a field in the guest state, and a control that loads it. */
 CASE(entry_loads_efer_again, PROVES("host-and-exit:entry.msr.order",
      "vm-entry-checks:msrload.overrides_fields"),
      NEEDS(BITMAPS, ENTRY_CTL(LOAD_IA32_EFER)))
@@ -102,7 +103,7 @@ CASE(entry_loads_efer_again, PROVES("host-and-exit:entry.msr.order",
 	EXPECT_EQ(guest_saw(), efer | EFER_NXE);
 }
 
-/* --- stored by the exit -------------------------------------------------------------------------- */
+/* --- stored by the exit ----------------------------------------------------------------------- */
 
 CASE(exit_stores_in_order, PROVES("host-and-exit:msrstore.order", "host-and-exit:msrstore.index_kept"),
      NEEDS(BITMAPS))
@@ -132,7 +133,7 @@ CASE(exit_stores_values_of_the_guest, PROVES("host-and-exit:msrstore.after_save"
 	EXPECT_EQ(vmread(GUEST_IA32_SYSENTER_ESP), 0x2222);
 }
 
-/* --- loaded by the exit -------------------------------------------------------------------------------- */
+/* --- loaded by the exit ----------------------------------------------------------------------- */
 
 CASE(exit_loads_in_order, PROVES("host-and-exit:msrload.order"), NEEDS(VMX, PROC1(USE_MSR_BITMAPS)))
 {

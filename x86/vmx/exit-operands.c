@@ -1,8 +1,8 @@
 /*
  * Instructions whose exit describes their operands: the displacement in the exit qualification
  * (30.2.1 Basic VM-Exit Information) and registers, scale, address size and segment in the VM-exit
- * instruction information (30.2.5 Information for VM Exits Due to Instruction Execution, Tables 30-9 to
- * 30-15). Two bits select the instruction where several share an exit reason.
+ * instruction information (30.2.5 Information for VM Exits Due to Instruction Execution, Tables
+ * 30-9 to 30-15). Two bits select the instruction where several share an exit reason.
  *
  * The same memory operands go through every instruction that has one.
  */
@@ -108,8 +108,8 @@ static void describes_operands(const struct case_def *this_case)
 /* --- no memory operand, no displacement ---------------------------------------------------- */
 
 /*
- * An emulator that keeps decoded instructions may find the displacement of an old one in the place of a new one,
- * so this makes it decode 750,000 that have one, which is more than Bochs keeps.
+ * An emulator that keeps decoded instructions may find the displacement of an old one in the place
+ * of a new one, so this makes it decode 750,000 that have one, which is more than Bochs keeps.
  */
 static void decode_displacements(void)
 {
@@ -172,7 +172,7 @@ SOME_MEMORY_OPERANDS(VMX_POINTER, vmptrld, "", "")
 SOME_MEMORY_OPERANDS(VMX_POINTER, vmptrst, "", "")
 SOME_MEMORY_OPERANDS(VMX_POINTER, vmxon, "", "")
 
-/* --- Table 30-15: VMREAD and VMWRITE ----------------------------------------------------------- */
+/* --- Table 30-15: VMREAD and VMWRITE ---------------------------------------------------------- */
 
 #define VMCS_ACCESS(op, suffix, operand, displacement, information, ...)			\
 	DESCRIBES(op##_##suffix, #op " " operand, REASON_##op, displacement,			\
@@ -208,7 +208,7 @@ VMCS_REGISTER(vmread_r8_to_rsp, "vmread %r8, %rsp", VMREAD, GPR_RSP, GPR_R8);
 VMCS_REGISTER(vmwrite_rbp_to_r14, "vmwrite %rbp, %r14", VMWRITE, GPR_RBP, GPR_R14);
 VMCS_REGISTER(vmwrite_r9_to_rdi, "vmwrite %r9, %rdi", VMWRITE, GPR_R9, GPR_RDI);
 
-/* --- Table 30-9: INVEPT, INVVPID, INVPCID --------------------------------------------------------- */
+/* --- Table 30-9: INVEPT, INVVPID, INVPCID ----------------------------------------------------- */
 
 #define INVALIDATION(op, suffix, operand, displacement, information, ...)			\
 	DESCRIBES(op##_##suffix, #op " " operand, REASON_##op, displacement,			\
@@ -257,7 +257,7 @@ CASE(invpcid_not_enabled_is_ud, PROVES("nonroot-behavior:invpcid.ud"), NEEDS(VMX
 	EXPECT(guest_outcome(), OUTCOME_UD);
 }
 
-/* --- Table 30-10: SGDT, SIDT, LGDT, LIDT ------------------------------------------------------------ */
+/* --- Table 30-10: SGDT, SIDT, LGDT, LIDT ------------------------------------------------------ */
 
 #define DESCRIPTOR_TABLE(op, suffix, operand, displacement, information, ...)			\
 	DESCRIBES(op##_##suffix, #op " " operand, GDTR_IDTR_ACCESS, displacement,		\
@@ -281,7 +281,7 @@ SOME_MEMORY_OPERANDS(DESCRIPTOR_TABLE, sidt, "", "")
 SOME_MEMORY_OPERANDS(DESCRIPTOR_TABLE, lgdt, "", "")
 SOME_MEMORY_OPERANDS(DESCRIPTOR_TABLE, lidt, "", "")
 
-/* --- Table 30-11: SLDT, STR, LLDT, LTR ---------------------------------------------------------------- */
+/* --- Table 30-11: SLDT, STR, LLDT, LTR -------------------------------------------------------- */
 
 #define LDTR_TR(op, suffix, operand, displacement, information, ...)				\
 	DESCRIBES(op##_##suffix, #op " " operand, LDTR_TR_ACCESS, displacement,			\
@@ -359,7 +359,7 @@ CASE(lldt_without_control, PROVES("nonroot-behavior:desc_table"), NEEDS(VMX))
 	EXPECT(guest_outcome(), OUTCOME_DONE);
 }
 
-/* --- Table 30-12: RDRAND and RDSEED ---------------------------------------------------------------------- */
+/* --- Table 30-12: RDRAND and RDSEED ----------------------------------------------------------- */
 
 enum { SIZE_16, SIZE_32, SIZE_64 };
 
@@ -397,7 +397,7 @@ CASE(rdseed_without_control, PROVES("nonroot-behavior:rdrand_rdseed"), NEEDS(VMX
 	expect_random(&guest_rdseed_ecx, &guest_regs()->rcx);
 }
 
-/* --- Table 30-13: TPAUSE and UMWAIT ------------------------------------------------------------------------ */
+/* --- Table 30-13: TPAUSE and UMWAIT ----------------------------------------------------------- */
 
 /* Without the control the instruction is #UD, as it is where there is none. */
 static void undefined(const struct case_def *this_case)
@@ -425,7 +425,7 @@ WAIT(tpause_r9d, TPAUSE, ".byte 0x66, 0x41, 0x0f, 0xae, 0xf1", GPR_R9);
 WAIT(umwait_ebx, UMWAIT, ".byte 0xf2, 0x0f, 0xae, 0xf3", GPR_RBX);
 WAIT(umwait_r14d, UMWAIT, ".byte 0xf2, 0x41, 0x0f, 0xae, 0xf6", GPR_R14);
 
-/* --- XSAVES and XRSTORS --------------------------------------------------------------------------------------- */
+/* --- XSAVES and XRSTORS ----------------------------------------------------------------------- */
 
 GUEST_INSTRUCTION(xsaves_area, "movq $-1, %rax; movq $-1, %rdx; movl $guest_memory, %ebx",
 		  "xsaves 0x40(%rbx)");

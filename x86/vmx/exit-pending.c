@@ -1,8 +1,8 @@
 /*
- * What an entry finds pending or blocked, and what becomes of it: blocking by MOV SS, by NMI and by SMI
- * (29.7.1 Interruptibility State), pending debug exceptions (29.7.3), the activity states (29.7.2
- * Activity State), and the unblocking of NMIs by IRET (28.3 Changes to Instruction Behavior, 30.2.3
- * Information About NMI Unblocking Due to IRET).
+ * What an entry finds pending or blocked, and what becomes of it: blocking by MOV SS, by NMI and by
+ * SMI (29.7.1 Interruptibility State), pending debug exceptions (29.7.3), the activity states
+ * (29.7.2 Activity State), and the unblocking of NMIs by IRET (28.3 Changes to Instruction
+ * Behavior, 30.2.3 Information About NMI Unblocking Due to IRET).
  *
  * The guests are a few NOPs: it matters before which of them an event comes. One that sleeps on is
  * ended by the VMX-preemption timer.
@@ -42,7 +42,7 @@ static void guard_by_timer(void)
 	set_timer(BIT(20) >> FIELD(capabilities()->misc, 4, 0));
 }
 
-/* --- events in the guest -------------------------------------------------------------------------- */
+/* --- events in the guest ---------------------------------------------------------------------- */
 
 static struct {
 	u32 taken;
@@ -86,7 +86,7 @@ static void let_it_in(void)
 	apic_eoi();
 }
 
-/* --- blocking by MOV SS ---------------------------------------------------------------------------- */
+/* --- blocking by MOV SS ----------------------------------------------------------------------- */
 
 CASE(mov_ss_holds_an_interrupt, PROVES("interruptibility:movss.block",
      "field-formats:interruptibility.mov_ss"), NEEDS(VMX, APIC))
@@ -125,8 +125,8 @@ CASE(mov_ss_holds_a_debug_exception, PROVES("interruptibility:movss.pdbg"), NEED
 }
 
 /*
- * 30.3.4: an instruction that exits has not been executed, so that no single-step trap of it is pending,
- * nor one of the POPF that has set RFLAGS.TF before it.
+ * 30.3.4: an instruction that exits has not been executed, so that no single-step trap of it is
+ * pending, nor one of the POPF that has set RFLAGS.TF before it.
  */
 GUEST_CODE(cpuid_under_tf, "pushfq; orl $0x100, (%rsp); popfq", "cpuid");
 
@@ -137,7 +137,7 @@ CASE(exit_leaves_no_single_step_pending, PROVES("host-and-exit:save.pdbg.clear")
 	EXPECT_EQ(vmread(GUEST_PENDING_DEBUG_EXCEPTIONS), 0);
 }
 
-/* --- blocking by SMI, reserved bits ------------------------------------------------------------------ */
+/* --- blocking by SMI, reserved bits ----------------------------------------------------------- */
 
 CASE(blocking_by_smi_is_for_smm, PROVES("interruptibility:smi.block", "field-formats:interruptibility.smi"),
      NEEDS(VMX))
@@ -158,7 +158,7 @@ CASE(interruptibility_reserved_bits, PROVES("field-formats:interruptibility.rese
 	}
 }
 
-/* --- pending debug exceptions --------------------------------------------------------------------------- */
+/* --- pending debug exceptions ----------------------------------------------------------------- */
 
 struct pending {
 	u64 bits, rflags, qualification;
@@ -230,7 +230,7 @@ CASE(pending_debug_reserved_bits, PROVES("field-formats:pending_debug.reserved_1
 	}
 }
 
-/* --- breakpoints: Table 30-1 --------------------------------------------------------------------------- */
+/* --- breakpoints: Table 30-1 ------------------------------------------------------------------ */
 
 CASE(data_breakpoint_exits, PROVES("exit-qualifications:exception.db.b3_b0"),
      NEEDS(VMX, ENTRY_CTL(LOAD_DEBUG_CONTROLS)))
@@ -259,7 +259,7 @@ CASE(data_breakpoint_exits, PROVES("exit-qualifications:exception.db.b3_b0"),
 	EXPECT_EQ(vmread(EXIT_QUALIFICATION), BIT(0) | BIT(1));
 }
 
-/* --- NMIs and IRET ----------------------------------------------------------------------------------------- */
+/* --- NMIs and IRET ---------------------------------------------------------------------------- */
 
 /* IRET to the instruction behind it, with CS as in guest_value. */
 GUEST_CODE(iret, "movq %rsp, %rbx; movl %ss, %eax; pushq %rax; pushq %rbx; pushfq; "
@@ -309,7 +309,7 @@ CASE_RUN(iret_that_faults_says_so, check_iret,
 	 PROVES("interruptibility:nmi.unblock_info", "field-formats:exiting_event.nmi_unblocking"),
 	 NEEDS(VMX), ROW((&(const struct iret){ false, false, true, 0 })));
 
-/* 29.7.1: the blocking of virtual NMIs is what the entry says, whatever it was in the guest before. */
+/* 29.7.1: the blocking of virtual NMIs is what the entry says, whatever the guest before had. */
 CASE(virtual_nmi_blocking_is_loaded, PROVES("interruptibility:nmi.virtual"), NEEDS(VMX, VIRTUAL_NMIS))
 {
 	vmcs_set_control(CONTROL_PIN_NMI_EXITING);
@@ -327,7 +327,10 @@ CASE(virtual_nmi_blocking_is_loaded, PROVES("interruptibility:nmi.virtual"), NEE
 
 CASE(fault_of_no_iret_says_nothing, PROVES("field-formats:exiting_event.nmi_unblocking"), NEEDS(VMX))
 {
-	/* A machine that keeps the blocking of another guest (virtual_nmi_blocking_is_loaded) does so no longer. */
+	/*
+	 * A machine that keeps the blocking of another guest
+	 * (virtual_nmi_blocking_is_loaded) does so no longer.
+	 */
 	unblock_nmis();
 	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_GP));
 	guest_value = 0xfff8;
@@ -335,7 +338,7 @@ CASE(fault_of_no_iret_says_nothing, PROVES("field-formats:exiting_event.nmi_unbl
 	EXPECT_EQ(vmread(EXITING_EVENT_IDENTIFICATION) & BIT(12), 0);
 }
 
-/* --- activity states ------------------------------------------------------------------------------------------ */
+/* --- activity states -------------------------------------------------------------------------- */
 
 GUEST_CODE(spin, "", "1: jmp 1b");
 
@@ -468,7 +471,7 @@ CASE(mwait_does_not_sleep_before_a_window, PROVES("nonroot-behavior:mwait.window
 	EXPECT(enter(guest_mwait_breaking.run), GUEST_DONE);
 }
 
-/* --- the monitor trap flag and what is pending --------------------------------------------------------------- */
+/* --- the monitor trap flag and what is pending ------------------------------------------------ */
 
 #define MTF		PROC1(MONITOR_TRAP_FLAG)
 #define MONITOR_TRAP	OUTCOME_EXIT(EXIT_MONITOR_TRAP_FLAG)

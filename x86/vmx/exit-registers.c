@@ -3,9 +3,9 @@
  * Conditionally, 28.3 Changes to Instruction Behavior in VMX Non-Root Operation, and the exit
  * qualifications of Tables 30-3 and 30-4.
  *
- * CR0 and CR4 have a guest/host mask and a read shadow: a bit that is 1 in the mask belongs to the host,
- * is read from the shadow, and may not be written to another value than the shadow's without an exit. CR3
- * and CR8 have controls, CR3 also a list of values that may be loaded without an exit.
+ * CR0 and CR4 have a guest/host mask and a read shadow: a bit that is 1 in the mask belongs to the
+ * host, is read from the shadow, and may not be written to another value than the shadow's without
+ * an exit. CR3 and CR8 have controls, CR3 also a list of values that may be loaded without an exit.
  */
 #include "cpu/features.h"
 #include "vmx/guest.h"
@@ -25,8 +25,8 @@ GUEST_INSTRUCTION(mov_from_cr0, "", "mov %cr0, %rdx");
 GUEST_INSTRUCTION(mov_from_cr4, "", "mov %cr4, %r10");
 
 /*
- * The guest writes the value that the register has, with `flipped` inverted. `shadow_differs` are the
- * bits in which the read shadow is other than the register.
+ * The guest writes the value that the register has, with `flipped` inverted. `shadow_differs` are
+ * the bits in which the read shadow is other than the register.
  */
 struct masked_write {
 	u64 mask, shadow_differs, flipped;
@@ -308,7 +308,7 @@ static void exits_by_control(const struct case_def *this_case)
 	CASE_RUN(name##_exits, exits_by_control, PROVES(__VA_ARGS__),	\
 		 NEEDS(VMX, PROC1(control_)), ROW(&row_##name))
 
-/* Each general-purpose register as the source of a load of CR3 and as the destination of a store. */
+/* Each general-purpose register as the source of a load of CR3, and the destination of a store. */
 #define CR3_BY(gpr, GPR)							\
 	ACCESS(mov_##gpr##_to_cr3, "mov %" #gpr ", %cr3", CR3_LOAD_EXITING,	\
 	       QUALIFICATION_MOV_TO_CR(3, GPR_##GPR), "exit-qualifications:cr.gpr",	\

@@ -214,7 +214,7 @@ static void write_and_fault(void)
 	vmwrite(GUEST_RSP, (u64)access_page + APIC_TASK_PRIORITY + 4);
 }
 
-/* It comes when the fault has been delivered, before its handler: the TPR is below the threshold. */
+/* It comes with the fault delivered, before its handler: the TPR is below the threshold. */
 CASE(emulation_behind_a_fault, PROVES("interruptibility:apicwrite.fault"), NEEDS(VMX, VIRTUAL_APIC))
 {
 	write_and_fault();

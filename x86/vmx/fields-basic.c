@@ -177,9 +177,9 @@ static u64 value_of(const struct field *field, u64 number)
 }
 
 /*
- * Which fields take part: the writable ones, as far as the processor has them. What it lacks although it
- * should have it is the failure of the field's own case; accessed here, it would leave its error number in
- * the VM-instruction error, which is then a writable field like the others.
+ * Which fields take part: the writable ones, as far as the processor has them. What it lacks
+ * although it should have it is the failure of the field's own case; accessed here, it would leave
+ * its error number in the VM-instruction error, which is then a writable field like the others.
  */
 static bool takes_part[ARRAY_SIZE(fields)];
 
@@ -240,9 +240,9 @@ CASE(each_vmcs_has_its_own_data, PROVES("vmx-instructions:vmptrld.success"), NEE
 
 /*
  * 27.11.1: VMCLEAR puts all data of a VMCS into its region, so that the VMCS outlives VMX operation
- * and even the loss of power; nothing of it stays in the processor. Outside VMX operation the region
- * is memory like any other: its bytes go elsewhere and come back to where they were. (A VMCS whose
- * bytes are brought to another region is nothing that the manual promises to work.)
+ * and even the loss of power; nothing of it stays in the processor. Outside VMX operation the
+ * region is memory like any other: its bytes go elsewhere and come back to where they were. (A VMCS
+ * whose bytes are brought to another region is nothing that the manual promises to work.)
  */
 CASE(vmclear_writes_the_data_to_memory, PROVES("vmx-instructions:vmclear.success"), NEEDS(VMX))
 {

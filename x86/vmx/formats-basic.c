@@ -1,10 +1,11 @@
 /*
- * Formats of VMCS fields, bit by bit, as far as no other image looks at them: the exit reason (Table
- * 27-19), access rights of segments (Table 27-2) and the event that an entry injects (Table 27-18).
+ * Formats of VMCS fields, bit by bit, as far as no other image looks at them: the exit reason
+ * (Table 27-19), access rights of segments (Table 27-2) and the event that an entry injects
+ * (Table 27-18).
  *
  * What an entry loads from a guest-state field, the exit saves to it again, so a guest that does
- * nothing shows which bits there are. Reserved bits must be 0, or the entry fails; a processor may also
- * ignore VMWRITE of those of access rights (27.4.1 Guest Register State).
+ * nothing shows which bits there are. Reserved bits must be 0, or the entry fails; a processor may
+ * also ignore VMWRITE of those of access rights (27.4.1 Guest Register State).
  */
 #include "cpu/user.h"
 #include "vmx/guest.h"
@@ -34,7 +35,7 @@ CASE(exit_reason_of_an_exit, PROVES("field-formats:exit_reason.basic", "field-fo
 	EXPECT_EQ(vmread(EXIT_REASON), BIT(31) | EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE);
 }
 
-/* --- access rights ------------------------------------------------------------------------------ */
+/* --- access rights ---------------------------------------------------------------------------- */
 
 static const u32 data_segments[] = {
 	GUEST_ES_ACCESS_RIGHTS, GUEST_DS_ACCESS_RIGHTS, GUEST_FS_ACCESS_RIGHTS, GUEST_GS_ACCESS_RIGHTS,
@@ -158,7 +159,7 @@ CASE(reserved_bits_31_to_17, PROVES("field-formats:access_rights.reserved_31_17"
 	expect_reserved(31, 17);
 }
 
-/* --- the injected event ----------------------------------------------------------------------------- */
+/* --- the injected event ----------------------------------------------------------------------- */
 
 static struct {
 	u32 taken;

@@ -1,8 +1,9 @@
 /*
- * Instructions that do not exit but behave otherwise in a guest (28.3 Changes to Instruction Behavior in
- * VMX Non-Root Operation), exits that depend on more than one instruction or MSR (28.1.3 Instructions
- * That Cause VM Exits Conditionally: PAUSE loops, lists of MSRs), and faults that come before or behind
- * an exit (28.1.1 Relative Priority of Faults and VM Exits; 28.4.2 Treatment of Task Switches).
+ * Instructions that do not exit but behave otherwise in a guest (28.3 Changes to Instruction
+ * Behavior in VMX Non-Root Operation), exits that depend on more than one instruction or
+ * MSR (28.1.3 Instructions That Cause VM Exits Conditionally: PAUSE loops, lists of MSRs), and
+ * faults that come before or behind an exit (28.1.1 Relative Priority of Faults and VM Exits;
+ * 28.4.2 Treatment of Task Switches).
  */
 #include "cpu/apic.h"
 #include "cpu/features.h"

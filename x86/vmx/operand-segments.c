@@ -4,13 +4,13 @@
  *
  * 33.3 VMX Instructions, for each instruction that has a memory operand: #GP(0) when the operand
  * lies beyond the limit of CS, DS, ES, FS or GS, when that segment is unusable or, if it is CS, an
- * execute-only code segment; #SS(0) when it lies beyond the limit of SS. An instruction that stores,
- * VMPTRST or VMREAD, is #GP(0) for a read-only data segment and for any code segment.
+ * execute-only code segment; #SS(0) when it lies beyond the limit of SS. An instruction that
+ * stores, VMPTRST or VMREAD, is #GP(0) for a read-only data segment and for any code segment.
  *
  * Each case also uses the same instruction with an operand that is good, so that nothing but the
  * segment can be what it faults for. VMX operation has to begin there: it fixes CR0.PG to 1, and so
- * IA-32e mode cannot be left in it. 64-bit mode is the subject of operand-faults; compatibility mode
- * has no VMX instructions.
+ * IA-32e mode cannot be left in it. 64-bit mode is the subject of operand-faults; compatibility
+ * mode has no VMX instructions.
  */
 #include "mmu/build.h"
 #include "mmu/legacy.h"
@@ -189,7 +189,7 @@ static void run(struct script *script)
 	legacy_run(__FILE__, __LINE__, &start, script->steps, script->count);
 }
 
-/* --- checks ------------------------------------------------------------------------------------ */
+/* --- checks ----------------------------------------------------------------------------------- */
 
 static void check_limit(const struct case_def *this_case)
 {
@@ -270,7 +270,7 @@ static void check_read_only(const struct case_def *this_case)
 		EXPECT_EQ(*(u64 *)script.page, script.region);
 }
 
-/* --- cases ------------------------------------------------------------------------------------- */
+/* --- cases ------------------------------------------------------------------------------------ */
 
 #define EPT_NEEDS	NEEDS(VMX, EPT_CAP(INVEPT), EPT_CAP(INVEPT_ALL))
 #define VPID_NEEDS	NEEDS(VMX, VPID_CAP(INVVPID), VPID_CAP(INVVPID_ALL))

@@ -1,11 +1,11 @@
 /*
- * VM entry from states that nobody thought of: random walks from valid states, several unusual fields
- * at once, each step judged by the model of chapter 29: lib/x86/entry/random.h.
+ * VM entry from states that nobody thought of: random walks from valid states, several unusual
+ * fields at once, each step judged by the model of chapter 29: lib/x86/entry/random.h.
  *
  *	./exitpath run vmx/random --seed N --count M
  *
- * makes M walks. The case fails with the ways in which the processor differs from the model, each with
- * the fewest fields that show it and the command that repeats it.
+ * makes M walks. The case fails with the ways in which the processor differs from the model, each
+ * with the fewest fields that show it and the command that repeats it.
  */
 #include "entry/random.h"
 #include "vmx/vmx.h"

@@ -472,7 +472,10 @@ CASE(link_to_a_shadow_vmcs_without_the_control,
 	EXPECT(enter(guest_nothing), BAD_LINK);
 }
 
-/* What a pointer names is looked at once more at each entry: one that leads nowhere leaves nothing behind. */
+/*
+ * What a pointer names is looked at once more at each
+ * entry: one that leads nowhere leaves nothing behind.
+ */
 CASE(link_behind_one_without_memory, PROVES("vm-entry-checks:guest.link.revision"), SHADOWING)
 {
 	u64 link = vmread(VMCS_LINK_POINTER);

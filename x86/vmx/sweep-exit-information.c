@@ -1,7 +1,7 @@
 /*
- * VM entry and the VM-exit information fields: an entry depends on none of them (chapter 29), whatever
- * software has written there. Processors on which VMWRITE cannot write them (A.6 Miscellaneous Data,
- * bit 29) cannot tell. One case for each field: lib/x86/entry/sweep.h.
+ * VM entry and the VM-exit information fields: an entry depends on none of them (chapter 29),
+ * whatever software has written there. Processors on which VMWRITE cannot write them (A.6
+ * Miscellaneous Data, bit 29) cannot tell. One case for each field: lib/x86/entry/sweep.h.
  */
 #include "entry/sweep.h"
 

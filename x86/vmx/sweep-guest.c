@@ -1,9 +1,9 @@
 /*
  * VM entry and every value of the fields of the guest state: 29.3.
  *
- * A field takes each value at a boundary, from each kind of guest, and the processor must do what the
- * model of chapter 29 says, whether that is a failure or a guest that runs. One case for each field:
- * lib/x86/entry/sweep.h.
+ * A field takes each value at a boundary, from each kind of guest, and the processor must do what
+ * the model of chapter 29 says, whether that is a failure or a guest that runs. One case for each
+ * field: lib/x86/entry/sweep.h.
  */
 #include "entry/sweep.h"
 

@@ -261,8 +261,8 @@ static void guest_remaps(void)
 }
 
 /*
- * Without VPIDs the combined mappings of all EPT pointers go. Both pointers translate alike, so only the
- * guest's own change is to be seen.
+ * Without VPIDs the combined mappings of all EPT pointers go. Both pointers translate alike, so
+ * only the guest's own change is to be seen.
  */
 CASE(eptp_switching_without_vpid, PROVES("ept:vmfunc.switch.novpid"), NEEDS(VMX, EPTP_SWITCHING))
 {
