@@ -232,8 +232,9 @@ CASE_RUN(injected_software_interrupt, injected, PROVES("ept:violation.during_del
 	 NEEDS(VMX, EPT), ROW(&software_interrupt));
 
 /*
- * 32.2.2: a virtual interrupt goes through the IDT as an external interrupt does, and is in service by then, no
- * longer requested. Software that wants it delivered has to inject what the exit reports.
+ * 32.2.2: a virtual interrupt goes through the IDT as an external interrupt does, and is in service
+ * by then, no longer requested. Software that wants it delivered has to inject what the exit
+ * reports.
  */
 GUEST_CODE(nop, "", "nop");
 

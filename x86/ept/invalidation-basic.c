@@ -274,8 +274,8 @@ CASE_RUN(invvpid_of_vpid_without_globals, invvpid_drops, PROVES("ept:inv.invvpid
 /* --- the guest itself ------------------------------------------------------------------------ */
 
 /*
- * Reads at RBX, makes RCX the PTE at RDX, executes an instruction that invalidates, reads again. The
- * instruction does in a guest what it does elsewhere, for the current VPID: 31.4.3.1.
+ * Reads at RBX, makes RCX the PTE at RDX, executes an instruction that invalidates, reads again.
+ * The instruction does in a guest what it does elsewhere, for the current VPID: 31.4.3.1.
  */
 #define MOVING_GUEST(name, invalidate)					\
 	GUEST_CODE(name, "", "movq (%rbx), %rax; movq %rcx, (%rdx); " invalidate	\
@@ -351,7 +351,7 @@ CASE(guest_without_vpid_has_vpid_0, PROVES("ept:inv.vpid_root"),
 	expect_read(&probe, OTHER_CONTENT);
 }
 
-/* Nor for the host, which finds another page at the same linear address; nor the host's for the guest. */
+/* Nor for the host, which finds another page at that address; nor the host's for the guest. */
 CASE(host_has_vpid_0, PROVES("ept:inv.vpid_root"), NEEDS(VMX, EPT, PROC2(ENABLE_VPID)))
 {
 	struct address_space host;

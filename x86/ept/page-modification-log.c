@@ -3,8 +3,8 @@
  *
  * With "enable PML" the processor, when it sets the dirty flag of an EPT entry, writes the
  * guest-physical address to the entry of the log that the PML index selects, and decrements the
- * index: from 511 to 0. Before it sets an accessed or dirty flag it looks at the index: where that is
- * no index of the log, VM exit 62 comes instead, no flag is set, and the access is not made.
+ * index: from 511 to 0. Before it sets an accessed or dirty flag it looks at the index: where that
+ * is no index of the log, VM exit 62 comes instead, no flag is set, and the access is not made.
  */
 #include "ept/probe.h"
 #include "mmu/pages.h"

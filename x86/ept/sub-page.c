@@ -1,11 +1,11 @@
 /*
  * Writes to pages that EPT makes read-only: 31.3.4 Sub-Page Write Permissions.
  *
- * With "sub-page write permissions for EPT" a write that only bit 1 of an EPT entry forbids is looked
- * up once more when bit 61 of the EPT PTE is 1: in tables of four levels, by the guest-physical
- * address, down to a vector of 64 bits. Bit 2S of it allows writes to sub-page S, 128 bytes of the
- * page. An entry on the way whose bit 0 is 0 is an SPP miss; reserved bits in one, or odd bits in the
- * vector, are an SPP misconfiguration. Both exit with reason 66.
+ * With "sub-page write permissions for EPT" a write that only bit 1 of an EPT entry forbids is
+ * looked up once more when bit 61 of the EPT PTE is 1: in tables of four levels, by the
+ * guest-physical address, down to a vector of 64 bits. Bit 2S of it allows writes to sub-page S,
+ * 128 bytes of the page. An entry on the way whose bit 0 is 0 is an SPP miss; reserved bits in one,
+ * or odd bits in the vector, are an SPP misconfiguration. Both exit with reason 66.
  */
 #include "cpu/features.h"
 #include "ept/probe.h"
@@ -83,7 +83,7 @@ static void expect_refused(struct sub_pages *sub, u32 offset)
 	EXPECT_FALSE(is_written(sub, offset));
 }
 
-/* --- vectors ----------------------------------------------------------------------------------- */
+/* --- vectors ---------------------------------------------------------------------------------- */
 
 CASE(each_sub_page_by_itself, PROVES("ept:spp.vector", "ept:spp.deny", "ept:spp.eligible",
      "ept:spp.walk", "ept:entry.pte.bit61", "field-formats:spptp.root"), NEEDS(VMX, SPP))
@@ -129,7 +129,7 @@ CASE(write_to_two_sub_pages, PROVES("ept:spp.vector"), NEEDS(VMX, SPP))
 	EXPECT(write_to(&sub, 4 * SUB_PAGE - 4), GUEST_DONE);
 }
 
-/* --- where they do not apply ------------------------------------------------------------------------ */
+/* --- where they do not apply ------------------------------------------------------------------ */
 
 CASE(without_bit_61, PROVES("ept:spp.eligible", "ept:entry.pte.bit61"), NEEDS(VMX, SPP))
 {
@@ -183,7 +183,7 @@ CASE(guest_accessed_flag, PROVES("ept:spp.not_eligible"), NEEDS(VMX, SPP))
 	EXPECT_EQ(table[0] & PTE_A, 0);
 }
 
-/* --- tables ------------------------------------------------------------------------------------------- */
+/* --- tables ----------------------------------------------------------------------------------- */
 
 static void expect_event(struct sub_pages *sub, u64 qualification)
 {

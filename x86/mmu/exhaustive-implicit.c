@@ -3,10 +3,11 @@
  *
  * When the processor itself reads or writes a system structure, e.g. a descriptor in an LDT, the
  * access is one of supervisor mode at any CPL, and two rules differ from those of instructions: a
- * user-mode page is out of reach with SMAP whatever EFLAGS.AC says, and SMEP and XD have no say. Here
- * the data of each access are an LDT of one descriptor. LSL only reads it; MOV to ES reads it and, for
- * its accessed flag was 0, writes it. implicit.c has one case for each rule, of GDT, LDT, IDT and TSS;
- * this image looks for what the rules do to each other, as exhaustive.c does for other accesses.
+ * user-mode page is out of reach with SMAP whatever EFLAGS.AC says, and SMEP and XD have no say.
+ * Here the data of each access are an LDT of one descriptor. LSL only reads it; MOV to ES reads it
+ * and, for its accessed flag was 0, writes it. implicit.c has one case for each rule, of GDT, LDT,
+ * IDT and TSS; this image looks for what the rules do to each other, as exhaustive.c does for other
+ * accesses.
  */
 #include "case.h"
 #include "cpu/features.h"

@@ -1,12 +1,13 @@
 /*
  * Shadow-stack accesses against the model, access by access, in every paging mode: 5.6.1.
  *
- * With CR4.CET = 1 the entries say one thing more: R/W = 0 and D = 1 in the entry that maps the page,
- * R/W = 1 in those above, make a shadow-stack page. WRSS at CPL 3 and WRUSS at CPL 0 write the shadow
- * stack of user mode, so they need such a page at a user-mode address, and SMAP does not stop WRUSS;
- * ordinary accesses may read such a page and never write it. shadow-stack-pages.c has one case for
- * each rule; this image looks for what the rules do to each other, as exhaustive.c does for ordinary
- * accesses. A and D are noise where a theme says nothing of them, so both kinds of page come up.
+ * With CR4.CET = 1 the entries say one thing more: R/W = 0 and D = 1 in the entry that maps the
+ * page, R/W = 1 in those above, make a shadow-stack page. WRSS at CPL 3 and WRUSS at CPL 0 write
+ * the shadow stack of user mode, so they need such a page at a user-mode address, and SMAP does not
+ * stop WRUSS; ordinary accesses may read such a page and never write it. shadow-stack-pages.c has
+ * one case for each rule; this image looks for what the rules do to each other, as exhaustive.c
+ * does for ordinary accesses. A and D are noise where a theme says nothing of them, so both kinds
+ * of page come up.
  */
 #include "case.h"
 #include "cpu/features.h"
@@ -48,7 +49,7 @@ CASE_RUN(wruss_rights_2_mbyte, sweep, PROVES("paging:acc.ss.wruss"), CET(),
 CASE_RUN(wruss_rights_1_gbyte, sweep, PROVES("paging:acc.ss.wruss"), CET(CPU(PAGE1GB)),
 	 LONG(rights, LEVEL_PDPTE, CPL_0, WRUSS, EACH_SWITCH));
 
-/* What is no shadow-stack access: as without CET, though pages with D = 1 and R/W = 0 have a name. */
+/* What is no shadow-stack access: as without CET, but pages with D = 1 and R/W = 0 have a name. */
 CASE_RUN(ordinary_rights_4_kbyte, sweep,
 	 PROVES("paging:acc.ss.ordinary_write", "paging:acc.ss.ordinary_read", "paging:ad.cet_no_d_ro"),
 	 CET(), LONG(rights, LEVEL_PTE, CPL_0 | CPL_3, DATA, SWEEP_NXE, SWEEP_SMAP));

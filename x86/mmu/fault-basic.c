@@ -110,8 +110,8 @@ static void expect_entry(enum paging_level level, u64 got, u64 want)
 /*
  * The flags after the access. 5.8: a processor may set the accessed flag of an entry also for an
  * access that it does not carry out; the dirty flag it may not, and an entry that is not present
- * is not used at all. A write with CR0.WP = 0 to a read-only page sets D, but a processor with shadow
- * stacks never sets it in such an entry: there, either is right.
+ * is not used at all. A write with CR0.WP = 0 to a read-only page sets D, but a processor with
+ * shadow stacks never sets it in such an entry: there, either is right.
  */
 static void judge_flags(const struct access_row *row, const struct probe *probe, const u64 *before)
 {

@@ -161,8 +161,8 @@ CASE(mtrr_variable_ranges, PROVES("paging:mem.mtrr.range"), NEEDS(CPU(MTRR)))
 /* --- data ------------------------------------------------------------------------- */
 
 /*
- * Writes through the page at `linear` and reads through it and through the boot map, both ways. The two may differ in
- * type, of which 14.12.4 demands that the caches are flushed in between.
+ * Writes through the page at `linear` and reads through it and through the boot map, both ways. The
+ * two may differ in type, of which 14.12.4 demands that the caches are flushed in between.
  */
 static void data_is_coherent(u64 linear, volatile u64 *page)
 {

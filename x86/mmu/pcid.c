@@ -280,8 +280,8 @@ struct drop_row {
 #define DROP(...)	ROW((&(const struct drop_row){ __VA_ARGS__ }))
 
 /*
- * Identifier 1's page changes while 2 is in use, so nothing but INVPCID can drop it. Or while 1 is: then
- * nothing else comes between, not even a MOV to CR3 that need not drop anything, and might.
+ * Identifier 1's page changes while 2 is in use, so nothing but INVPCID can drop it. Or while 1 is:
+ * then nothing else comes between, not even a MOV to CR3 that need not drop anything, and might.
  */
 static void invpcid_drops(const struct case_def *this_case)
 {

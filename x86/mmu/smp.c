@@ -91,8 +91,9 @@ CASE(page_that_is_gone, PROVES("paging:tlb.smp"), NEEDS(CPUS(2)))
 }
 
 /*
- * A global translation, which MOV to CR3 need not drop. The processor comes back through real mode, and 14.9 (unlike
- * 5.10.4.1) has the setting of CR0.PG drop all: so this shows that nothing survives INIT and the way back, together.
+ * A global translation, which MOV to CR3 need not drop. The processor comes back through real mode,
+ * and 14.9 (unlike 5.10.4.1) has the setting of CR0.PG drop all: so this shows that nothing
+ * survives INIT and the way back, together.
  */
 CASE(init_drops_all_translations, PROVES("paging:tlb.reset"), NEEDS(CPUS(2), CPU(PGE)))
 {
@@ -245,7 +246,7 @@ CASE(wc_writes_are_seen_after_a_drain, PROVES("paging:mem.wc_order"),
 	wrmsr(IA32_PAT, PAT_WITH_WC_LAST);
 	share(&s, PTE_PAT | PTE_PCD | PTE_PWT);
 	*s.probe.page = 0;
-	/* Through a write-back alias, whose line must not come back over what WC writes: 14.12.4. */
+	/* By a write-back alias, whose line must not come back over what WC writes: 14.12.4. */
 	asm volatile("wbinvd" : : : "memory");
 	smp_start();
 	smp_begin(1, check_rounds, &s);

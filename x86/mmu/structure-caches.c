@@ -210,7 +210,7 @@ EACH_ENTRY(invpcid_all, PROVES("paging:invpcid.2"), NEEDS(CPU(INVPCID)), .action
 EACH_ENTRY(invpcid_all_but_global, PROVES("paging:invpcid.3"), NEEDS(CPU(INVPCID), CPU(PGE)),
 	   .action = invpcid_all_but_global, .cr4 = CR4_PGE, .neighbour = PTE_G);
 
-/* --- with identifiers, under the page's own ---------------------------------------------------- */
+/* --- with identifiers, under the page's own --------------------------------------------------- */
 
 EACH_ENTRY(invlpg_with_pcid, PROVES("paging:tlb.invlpg.psc"), WITH_PCID,
 	   .action = invlpg_page, .cr4 = CR4_PCIDE);

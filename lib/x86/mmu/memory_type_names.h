@@ -1,4 +1,4 @@
-/* The memory types by the names that table 14-2 gives them, for files whose tables are made of them. */
+/* The memory types by the names that table 14-2 gives them, for files with tables of them. */
 #ifndef MMU_MEMORY_TYPE_NAMES_H
 #define MMU_MEMORY_TYPE_NAMES_H
 

@@ -31,8 +31,8 @@ void probe_map(struct probe *probe, enum paging_level size, u64 flags);
 u64 *probe_map_next(struct probe *probe, u64 **page, u64 flags);
 
 /*
- * Lets the entry of `level` reference copies of the tables below it, at whose end another page lies, full
- * of `content`. Nothing is invalidated.
+ * Lets the entry of `level` reference copies of the tables below it, at whose end another page
+ * lies, full of `content`. Nothing is invalidated.
  */
 void probe_retarget(struct probe *probe, enum paging_level level, u64 content);
 

@@ -227,7 +227,7 @@ static void on_invalid_opcode(struct trap_frame *frame)
 	trap_return_to(frame, cpu->catcher);
 }
 
-/* Makes the accesses of slots `from` to `to` - 1. Outcome: done, or an exception other than #PF in one. */
+/* Makes the accesses of slots `from` to `to` - 1. Outcome: done, or an exception but #PF in one. */
 static outcome_t run_loop(struct sweep *sweep, u32 from, u32 to)
 {
 	struct cpu *cpu = this_cpu();

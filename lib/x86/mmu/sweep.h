@@ -12,9 +12,9 @@
  *	judge	every slot's outcome, CR2, RIP, data and entries are compared with the model's
  *
  * All slots use the same tables (one of each level) and two frames of data in turn: slot i has
- * another entry of each table, not the same in two of them, and bytes 16 * i and up of its frame. So
- * an accessed or dirty flag belongs to one access, and a processor that uses a wrong entry, frame or
- * offset shows.
+ * another entry of each table, not the same in two of them, and bytes 16 * i and up of its frame.
+ * So an accessed or dirty flag belongs to one access, and a processor that uses a wrong entry,
+ * frame or offset shows.
  *
  * Planning and judging run at CPL 3, though they need no privilege of any kind: on a hypervisor
  * that interprets supervisor code that alone makes a sweep affordable. What the accesses at CPL 3

@@ -98,8 +98,8 @@ static u64 plain_entry(const struct sweep *sweep, enum paging_level level)
 }
 
 /*
- * Slots with an odd number have the second frame, so that a frame that is of another slot shows. A larger
- * page has both frames, and its offset decides.
+ * Slots with an odd number have the second frame, so that a frame that is of another slot shows. A
+ * larger page has both frames, and its offset decides.
  */
 static u64 odd_frame(enum paging_level level, u32 slot)
 {
@@ -344,8 +344,8 @@ static void walk_as_planned(struct judged *judged, const struct walk_access *acc
 }
 
 /*
- * What the access of a record must come to. A descriptor is read before its accessed flag is written:
- * what stops the read has the last word, and the flags that the read has set stay set.
+ * What the access of a record must come to. A descriptor is read before its accessed flag is
+ * written: what stops the read has the last word, and the flags that the read has set stay set.
  */
 static void predict(struct judged *judged, u64 linear, struct walk_result *result)
 {

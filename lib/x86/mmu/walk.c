@@ -274,8 +274,9 @@ static void set_flags(const struct walk_cpu *cpu, const struct walk_access *acce
 	if (access->kind != ACCESS_WRITE)
 		return;
 	/*
-	 * A write sets D; a processor with shadow stacks never makes a read-only entry dirty. Where the two
-	 * meet, in a write with CR0.WP = 0, both are taken. A shadow stack is dirty already.
+	 * A write sets D; a processor with shadow stacks never makes a read-only entry dirty. Where
+	 * the two meet, in a write with CR0.WP = 0, both are taken. A shadow stack is dirty
+	 * already.
 	 */
 	if (!(cpu->cet_ss && !(leaf->value & ENTRY_RW)))
 		leaf->must_set |= ENTRY_D;
