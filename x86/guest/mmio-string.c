@@ -382,7 +382,7 @@ CASE(unaligned_in_a_page, FACT("size_cross"))
 	}
 }
 
-/* --- read-only memory --------------------------------------------------------------------------------- */
+/* --- read-only memory ------------------------------------------------------------------------- */
 
 /* 12.1.4: where the processor begins after a reset, 16 bytes below 4 GBytes. */
 #define FIRST_INSTRUCTION	0xfffffff0ull

@@ -1,12 +1,13 @@
 /*
  * Instructions in real-address mode and in virtual-8086 mode (chapter 23, 8086 Emulation).
  *
- * Both modes know no descriptors, so what reads or loads one is #UD there; virtual-8086 mode is CPL 3 besides,
- * with rules of its own for IOPL: INT n, CLI and STI, PUSHF and POPF need IOPL 3, while I/O does not look at
- * it. Many hypervisors do not run such code on the processor but emulate it from end to end.
+ * Both modes know no descriptors, so what reads or loads one is #UD there; virtual-8086 mode is
+ * CPL 3 besides, with rules of its own for IOPL: INT n, CLI and STI, PUSHF and POPF need IOPL 3,
+ * while I/O does not look at it. Many hypervisors do not run such code on the processor but emulate
+ * it from end to end.
  *
- * A script in 32-bit mode without paging (mmu/legacy.h) goes there, the code under test lies below 1 MByte
- * and ends with the first exception, and the script comes back with its vector and IP.
+ * A script in 32-bit mode without paging (mmu/legacy.h) goes there, the code under test lies below
+ * 1 MByte and ends with the first exception, and the script comes back with its vector and IP.
  */
 #include "cpu/features.h"
 #include "mmu/legacy.h"
@@ -24,8 +25,8 @@ __used static u32 saved_esp;
 __used static struct table_pointer real_idt = { 0x3ff, VECTORS_AT };
 
 /*
- * To real-address mode and back: 12.9. Copied to LOW_PAGE. Every exception ends it: its vector is 6 or 13, or
- * else FFH, in BL, and the IP that it saved in DX.
+ * To real-address mode and back: 12.9. Copied to LOW_PAGE. Every exception ends it: its vector is 6
+ * or 13, or else FFH, in BL, and the IP that it saved in DX.
  */
 extern const u8 real_start[], real_end[], real_ud[], real_gp[], real_other[];
 asm(".pushsection .text\n\t.code16\n"
@@ -227,7 +228,7 @@ PIECE(v86_iret_with_iopl_0, "int.v86_iopl", .v86 = true, BYTES(0xcf), GP);
 PIECE(v86_cli_with_iopl_3, "int.v86_iopl", .v86 = true, .iopl = 3, BYTES(0xfa), WORKS(1));
 PIECE(v86_pushf_with_iopl_3, "int.v86_iopl", .v86 = true, .iopl = 3, BYTES(0x9c, 0x9d), WORKS(2));
 
-/* --- ports: IN AL, E4H; the bit map alone decides, with any IOPL --------------------------------- */
+/* --- ports: IN AL, E4H; the bit map alone decides, with any IOPL ------------------------------ */
 
 PIECE(v86_in_denied_with_iopl_3, "io.bitmap_v86", .v86 = true, .iopl = 3, BYTES(0xe4, 0xe4), GP);
 PIECE(v86_in_denied_with_iopl_0, "io.bitmap_v86", .v86 = true, BYTES(0xe4, 0xe4), GP);

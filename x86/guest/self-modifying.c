@@ -1,10 +1,11 @@
 /*
  * Code that writes to itself, and beside itself: 11.1.3 Handling Self- and Cross-Modifying Code.
  *
- * A processor that keeps decoded instructions has to notice a write to where they come from. When the
- * instruction that writes is itself one of them, it has to be done all the same, once and completely:
- * its operand lies right behind the code here, where a write looks like a change of the code. Software that
- * changes an instruction executes a jump, or a serializing instruction, before it executes the changed one.
+ * A processor that keeps decoded instructions has to notice a write to where they come from. When
+ * the instruction that writes is itself one of them, it has to be done all the same, once and
+ * completely: its operand lies right behind the code here, where a write looks like a change of the
+ * code. Software that changes an instruction executes a jump, or a serializing instruction, before
+ * it executes the changed one.
  */
 #include "case.h"
 #include "cpu/regs.h"
@@ -81,7 +82,7 @@ CASE(changed_instruction_behind_a_jump, FACT("smc.jump"))
 	}
 }
 
-/* It changes the instruction behind the jump that follows: MOVB $9, 1(%rdx); JMP; MOV EAX, 1; RET. */
+/* It changes the instruction behind the jump behind it: MOVB $9, 1(%rdx); JMP; MOV EAX, 1; RET. */
 CASE(changes_what_it_jumps_to, FACT("smc.jump"))
 {
 	static const u8 code[] = { 0xc6, 0x42, 0x07, 9, 0xeb, 0, 0xb8, 1, 0, 0, 0, 0xc3 };

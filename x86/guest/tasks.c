@@ -1,11 +1,12 @@
 /*
  * Task switches, which only 32-bit protected mode has (chapter 10, Task Management).
  *
- * A far JMP or CALL to a TSS, or through a task gate, saves every register in the TSS of the old task and loads
- * them from that of the new one, CR3 and LDTR with them (10.3 Task Switching); it changes the busy flags
- * in the GDT, CR0.TS, EFLAGS.NT and the link to go back by. No processor since has done so much in one
- * instruction, and hypervisors have to do it in software: VMX does not. The scripts here run without paging
- * or with 32-bit paging (mmu/legacy.h); the tasks are a few instructions long.
+ * A far JMP or CALL to a TSS, or through a task gate, saves every register in the TSS of the old
+ * task and loads them from that of the new one, CR3 and LDTR with them (10.3 Task Switching); it
+ * changes the busy flags in the GDT, CR0.TS, EFLAGS.NT and the link to go back by. No processor
+ * since has done so much in one instruction, and hypervisors have to do it in software: VMX does
+ * not. The scripts here run without paging or with 32-bit paging (mmu/legacy.h); the tasks are a
+ * few instructions long.
  */
 #include "cpu/features.h"
 #include "cpu/safe.h"
@@ -103,7 +104,7 @@ _Static_assert(SELECTOR_OLD == 0x68, "task_jumps_back");
 
 static const struct legacy_start no_paging = { .mode = PAGING_OFF };
 
-/* --- what a switch saves and loads ------------------------------------------------------------- */
+/* --- what a switch saves and loads ------------------------------------------------------------ */
 
 static void expect_saved(void)
 {
@@ -174,7 +175,7 @@ CASE(call_through_a_task_gate, FACT("switch"))
 	EXPECT_EQ(new_task.link, SELECTOR_OLD);
 }
 
-/* --- refused before anything is changed ----------------------------------------------------------- */
+/* --- refused before anything is changed ------------------------------------------------------- */
 
 static void check_refused(u64 descriptor_clear, u64 descriptor_set, outcome_t outcome)
 {
@@ -206,7 +207,7 @@ CASE(switch_to_a_task_that_is_too_short, FACT("switch"))
 	check_refused(BITS(15, 0), 102, OUTCOME_FAULT(VECTOR_TS, SELECTOR_NEW));
 }
 
-/* --- CR3 --------------------------------------------------------------------------------------------- */
+/* --- CR3 -------------------------------------------------------------------------------------- */
 
 #define PAGE	0x40000000u
 
@@ -236,7 +237,7 @@ CASE(switch_loads_cr3, FACT("cr3"))
 	EXPECT_EQ(script[3].value, physical(old_tables));
 }
 
-/* --- debug registers --------------------------------------------------------------------------------- */
+/* --- debug registers -------------------------------------------------------------------------- */
 
 CODE32(set_dr7, "movl %eax, %dr7");
 
@@ -275,7 +276,7 @@ CASE(trap_flag_of_the_new_task, FACT("t"))
 	EXPECT_EQ(seen_eax, 0);
 }
 
-/* --- exceptions ---------------------------------------------------------------------------------------- */
+/* --- exceptions ------------------------------------------------------------------------------- */
 
 /*
  * The IDT is the library's; a task gate in it for #NP. EAX: the address of its entry for #NP.

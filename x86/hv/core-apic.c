@@ -1,9 +1,10 @@
 /*
  * The core: local APICs, more than one vCPU, tasks and large pages.
  *
- * With hv_vm_create_irqchip() each vCPU has a local APIC (chapter 13), whose interrupts the core itself delivers, and
- * HLT ends hv_vcpu_run() with KVM_EXIT_INTR until something comes. Task switches are the core's as well: VMX
- * stops at them (28.4.2 Treatment of Task Switches). User space calls hv_vcpu_run() for one vCPU after another.
+ * With hv_vm_create_irqchip() each vCPU has a local APIC (chapter 13), whose interrupts the core
+ * itself delivers, and HLT ends hv_vcpu_run() with KVM_EXIT_INTR until something comes. Task
+ * switches are the core's as well: VMX stops at them (28.4.2 Treatment of Task Switches). User
+ * space calls hv_vcpu_run() for one vCPU after another.
  */
 #include "cpu/apic.h"
 #include "cpu/features.h"
@@ -158,7 +159,7 @@ CASE(timer_comes_again, PROVES("kvm-ioctls:irqchip.create"), NEEDS(APIC_NEEDS))
 	EXPECT_EQ(box_regs(&box).rdi & 0xffffff, 0x353535);
 }
 
-/* 13.5.4, Figure 13-10: one tick for 1, 2, 4 ... of the clock, which is the time-stamp counter here. */
+/* 13.5.4, Figure 13-10: one tick for 1, 2, 4 ... of the clock, here the time-stamp counter. */
 BOX_GUEST_64(divided_guest,
 	     "movl $0x1ff, 0xf0(%rsi)\n\t mov %ebx, 0x3e0(%rsi)\n\t movl $0x10035, 0x320(%rsi)\n\t"
 	     "movl $0x7fffffff, 0x380(%rsi)\n\t mov 0x390(%rsi), %r8d\n\t rdtsc\n\t mov %eax, %r9d\n\t"
@@ -196,8 +197,9 @@ DIVIDES(3, 16);
 DIVIDES(0xa, 128);
 
 /*
- * 13.4.7.2, 13.5.1, 13.5.3: a masked timer requests nothing; one with an illegal vector, and a register that does
- * not exist, are errors; while software has the APIC disabled all entries of the local vector table are masked.
+ * 13.4.7.2, 13.5.1, 13.5.3: a masked timer requests nothing; one with an illegal vector, and a
+ * register that does not exist, are errors; while software has the APIC disabled all entries of the
+ * local vector table are masked.
  */
 BOX_GUEST_64(rules_guest,
 	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0xb, 0x3e0(%rsi)\n\t movl $0x10035, 0x320(%rsi)\n\t"

@@ -171,8 +171,8 @@ CASE(nmi_and_its_blocking, PROVES("kvm-ioctls:nmi.ok", "event-injection:inject.t
 }
 
 /*
- * 30.2.3: an IRET that exits, here because of its stack's page, has ended the blocking of NMIs and is executed
- * once more. The NMI that waits for it must not come in between.
+ * 30.2.3: an IRET that exits, here because of its stack's page, has ended the blocking of NMIs and
+ * is executed once more. The NMI that waits for it must not come in between.
  */
 static void iret_from_a_fresh_page(const struct case_def *this_case)
 {
@@ -276,7 +276,7 @@ CASE(page_table_outside_of_memory, PROVES("ept:violation.paging_read"), NEEDS(BO
 	set_bad_page_table();
 	EXPECT_VECTOR(&box, VECTOR_PF);
 	EXPECT_EQ(box_sregs(&box).cr2, NO_TABLE);
-	/* The entry is all ones, as a bus gives where nobody answers: reserved bits; read, CPL 0. */
+	/* The entry is all ones, as from a bus where nobody answers: reserved bits; read, CPL 0. */
 	EXPECT_EQ(*box_at(&box, BOX_STACK - STACK_FRAME - 8), PF_P | PF_RSVD);
 }
 

@@ -1,9 +1,10 @@
 /*
  * The core: the registers of FPU, SSE and XSAVE of guests that share a processor.
  *
- * They stay in the processor when a vCPU stops, so that each time another one runs, of the same VM or not,
- * what is there must have been saved. And where the processor executes an x87 instruction on behalf of a guest
- * (hv/native.c), it notes where instruction and operand are: the guest may see its own, never the core's.
+ * They stay in the processor when a vCPU stops, so that each time another one runs, of the same VM
+ * or not, what is there must have been saved. And where the processor executes an x87 instruction
+ * on behalf of a guest (hv/native.c), it notes where instruction and operand are: the guest may see
+ * its own, never the core's.
  */
 #include "cpu/features.h"
 #include "hv/box.h"
@@ -127,13 +128,13 @@ CASE(rights_of_two_vms, PROVES("kvm-ioctls:fpu.roundtrip"), NEEDS(BOX_NEEDS, CPU
 	}
 }
 
-/* --- x87 instructions that the core executes: volume 1, 8.1.8 x87 FPU Instruction and Operand Pointers  */
+/* --- x87 instructions of the core: volume 1, 8.1.8 x87 FPU Instruction and Operand Pointers --- */
 
 #define NUMBER		1234
 
 /*
- * The same FILD from memory and from a device, with a prefix and a displacement, each with what it leaves behind;
- * then FISTP to the device.
+ * The same FILD from memory and from a device, with a prefix and a displacement, each with what it
+ * leaves behind; then FISTP to the device.
  */
 #define POINTERS(width, base, fxsave)							\
 	"fninit\n\t fld1\n\t mov $0xa000, %ebx\n\t .org box_pointers_guest_" #width " + 16, 0x90\n\t"	\

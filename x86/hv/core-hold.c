@@ -1,10 +1,11 @@
 /*
  * The core: no guest holds the processor.
  *
- * With local APICs a vCPU runs for a slice (HV_SLICE) and comes back, whatever it does. The VMX-preemption timer sees to
- * that between two instructions only. A debug exception whose delivery meets a data breakpoint, or an alignment check
- * whose stack is not aligned, brings the next one without an instruction between them: 7.9 Priority Among Concurrent
- * Events has traps before the timer. hv/state-random has found the first of them.
+ * With local APICs a vCPU runs for a slice (HV_SLICE) and comes back, whatever it does. The
+ * VMX-preemption timer sees to that between two instructions only. A debug exception whose delivery
+ * meets a data breakpoint, or an alignment check whose stack is not aligned, brings the next one
+ * without an instruction between them: 7.9 Priority Among Concurrent Events has traps before the
+ * timer. hv/state-random has found the first of them.
  */
 #include "cpu/apic.h"
 #include "cpu/features.h"
@@ -84,7 +85,7 @@ CASE(alignment_checks_without_end, PROVES("exit-reasons:52"),
 	EXPECT_EQ(box_regs(&box).rip, BOX_CODE);
 }
 
-/* --- real-address mode by hand: no VM entry, so no timer ---------------------------------------- */
+/* --- real-address mode by hand: no VM entry, so no timer -------------------------------------- */
 
 #define POOL		200		/* pages */
 #define OTHER_BASE	0x120u		/* of FS: more than virtual-8086 mode can have */
@@ -158,7 +159,7 @@ CASE(far_jump_to_itself, PROVES("exit-reasons:52"), NEEDS(VMX, PIN(ACTIVATE_VMX_
 	expect_slices();
 }
 
-/* --- without local APICs: what an interrupt of the host cannot end ------------------------------- */
+/* --- without local APICs: what an interrupt of the host cannot end ---------------------------- */
 
 static void allow_interrupts(void)
 {
@@ -197,13 +198,13 @@ CASE(debug_exceptions_without_end_nor_apic, PROVES("kvm-exits:10"), NEEDS(BOX_NE
 	EXPECT_EXIT(box_run(&box), KVM_EXIT_INTR);
 }
 
-/* --- a step of user space's debugger, when the slice ends with it --------------------------------- */
+/* --- a step of user space's debugger, when the slice ends with it ----------------------------- */
 
 BOX_GUEST_16(load_ds_guest, "mov %ax, %ds\n\t nop\n\t hlt");
 
 /*
- * The time-stamp counter is about to overflow, so that the slice's end is before its beginning, and the
- * slice over when the first instruction has been emulated.
+ * The time-stamp counter is about to overflow, so that the slice's end is before its beginning, and
+ * the slice over when the first instruction has been emulated.
  */
 CASE(step_at_the_end_of_a_slice, PROVES("kvm-exits:4"),
      NEEDS(VMX, PIN(ACTIVATE_VMX_PREEMPTION_TIMER), PROC1(MONITOR_TRAP_FLAG)))

@@ -1,8 +1,9 @@
 /*
  * The core: what user space may ask for, and what KVM would refuse.
  *
- * A call that is refused has done nothing: registers, slots and vCPUs are as before. What it carries from one VM to
- * another (registers, events, the state of a processor that waits) is all that the guest needs to go on there.
+ * A call that is refused has done nothing: registers, slots and vCPUs are as before. What it
+ * carries from one VM to another (registers, events, the state of a processor that waits) is all
+ * that the guest needs to go on there.
  */
 #include "cpu/features.h"
 #include "hv/box.h"
@@ -93,7 +94,7 @@ CASE(wp_off_with_cet_is_gp, PROVES("paging:mode.wp_needs_cet0"), NEEDS(BOX_NEEDS
 	box_start(&box, &write_cr0_guest);
 	give_cet();
 	set_control(CR0_WP, CR4_CET, 0);
-	/* Alone it is the processor's: CR0.WP belongs to the guest. With CR0.CD it is the core's. */
+	/* Alone it is the processor's: CR0.WP is the guest's. With CR0.CD it is the core's. */
 	set_rax((box_sregs(&box).cr0 & ~(u64)CR0_WP) | CR0_CD);
 	EXPECT_VECTOR(&box, VECTOR_GP);
 	EXPECT_EQ(box_sregs(&box).cr0 & CR0_WP, CR0_WP);
@@ -118,7 +119,10 @@ CASE(sregs_cet_without_wp, PROVES("paging:mode.cet_needs_wp"), NEEDS(BOX_NEEDS, 
 	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
 }
 
-/* No processor has an illegal PDPTE register: 5.4.1. KVM takes such registers and keeps the PDPTEs that it has. */
+/*
+ * No processor has an illegal PDPTE register: 5.4.1. KVM
+ * takes such registers and keeps the PDPTEs that it has.
+ */
 #define PDPT	0xb000
 
 BOX_GUEST_32(hlt_guest_32, "hlt");
@@ -141,7 +145,7 @@ CASE(sregs_with_a_bad_pdpte, PROVES("paging:pdpte.gp.cr0"), NEEDS(BOX_NEEDS))
 	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
 }
 
-/* --- IA32_APIC_BASE, by user space and by the guest --------------------------------------------------- */
+/* --- IA32_APIC_BASE, by user space and by the guest ------------------------------------------- */
 
 static u32 set_msr(u32 index, u64 value)
 {
@@ -154,7 +158,10 @@ static u32 set_msr(u32 index, u64 value)
 	return hv_vcpu_set_msrs(&box.vcpu, &msrs.list);
 }
 
-/* User space may do in one step what the guest must not: from x2APIC mode to xAPIC mode, and from disabled. */
+/*
+ * User space may do in one step what the guest must not:
+ * from x2APIC mode to xAPIC mode, and from disabled.
+ */
 CASE(apic_base_by_user_space, PROVES("kvm-ioctls:sregs.apic_base"),
      NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
 {
@@ -180,12 +187,12 @@ CASE(apic_base_by_user_space, PROVES("kvm-ioctls:sregs.apic_base"),
 	EXPECT_EQ(box_sregs(&box).cr8, 5);
 }
 
-/* --- MSRs that the guest uses in the processor: what that refuses stays with the core ---------------- */
+/* --- MSRs that the guest uses in the processor: what that refuses stays with the core --------- */
 
 /*
  * Values that the core has no reason to refuse, and this processor may: the bits of IA32_SPEC_CTRL
- * that it does not have, and bit 2 of the shadow-stack pointers. Bochs 2.7 takes them all, so nothing
- * can fail there.
+ * that it does not have, and bit 2 of the shadow-stack pointers. Bochs 2.7 takes them all, so
+ * nothing can fail there.
  */
 CASE(msr_that_the_processor_refuses, PROVES("kvm-ioctls:msrs.partial"), NEEDS(BOX_NEEDS))
 {
@@ -207,7 +214,7 @@ CASE(msr_that_the_processor_refuses, PROVES("kvm-ioctls:msrs.partial"), NEEDS(BO
 	}
 }
 
-/* --- events and the state of a processor that waits ------------------------------------------------------- */
+/* --- events and the state of a processor that waits ------------------------------------------- */
 
 /* A vCPU that has its start-up IPI goes from one VM to another, and starts there. */
 CASE(sipi_vector_goes_along, PROVES("kvm-ioctls:events.sipi", "kvm-ioctls:mpstate.get"),
@@ -241,9 +248,12 @@ CASE(sipi_vector_goes_along, PROVES("kvm-ioctls:events.sipi", "kvm-ioctls:mpstat
 	EXPECT_EQ(events.flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR, 0);
 }
 
-/* --- breakpoints of user space, and INIT ------------------------------------------------------------------- */
+/* --- breakpoints of user space, and INIT ------------------------------------------------------ */
 
-/* The guest has a breakpoint of its own in DR1; INIT to oneself, which keeps the boot processor running. */
+/*
+ * The guest has a breakpoint of its own in DR1; INIT
+ * to oneself, which keeps the boot processor running.
+ */
 BOX_GUEST_32(init_guest,
 	     "mov $0x5000, %eax\n\t mov %eax, %dr1\n\t mov $0x404, %eax\n\t mov %eax, %dr7\n\t"
 	     "movl $0xc500, 0xfee00300\n\t hlt");
@@ -270,9 +280,9 @@ CASE(breakpoints_outlive_init, PROVES("kvm-exits:4", "apic:init.state"),
 	EXPECT_EQ(own.dr7, DR7_FIXED);
 }
 
-/* --- slots ------------------------------------------------------------------------------------------------- */
+/* --- slots ------------------------------------------------------------------------------------ */
 
-/* What the MMU cannot map is refused: KVM takes MAXPHYADDR for it, and the core's EPT has four levels. */
+/* What the MMU cannot map is refused: KVM goes by MAXPHYADDR; the core's EPT has four levels. */
 static void slot_too_high(const struct case_def *this_case)
 {
 	const struct hv_mmu *mmu = this_case->row;
@@ -302,7 +312,7 @@ CASE_RUN(slot_too_high, slot_too_high, PROVES("kvm-ioctls:mem.gpa_high"), NEEDS(
 CASE_RUN(slot_too_high_with_shadow_paging, slot_too_high, PROVES("kvm-ioctls:mem.gpa_high"), NEEDS(VMX),
 	 ROW(&hv_mmu_shadow));
 
-/* --- hypercalls outside of 64-bit mode --------------------------------------------------------------------- */
+/* --- hypercalls outside of 64-bit mode -------------------------------------------------------- */
 
 /* Halves above bit 31 that a 64-bit program has left are none of the hypercall's. */
 BOX_GUEST_32(hypercall_guest_32, "vmcall\n\t hlt");

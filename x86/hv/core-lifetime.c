@@ -1,9 +1,9 @@
 /*
  * The core: VMs and vCPUs that are made, refused and destroyed.
  *
- * All that a VM has comes from a pool of user space, and is back there when it is destroyed (hv/shadow-endurance: ten
- * thousand times). The processor must have let go of it by then: 27.11.1 Software Use of Virtual-Machine Control
- * Structures. A call that fails has done nothing.
+ * All that a VM has comes from a pool of user space, and is back there when it is destroyed
+ * (hv/shadow-endurance: ten thousand times). The processor must have let go of it by then: 27.11.1
+ * Software Use of Virtual-Machine Control Structures. A call that fails has done nothing.
  */
 #include "cpu/features.h"
 #include "hv/box.h"
@@ -57,7 +57,7 @@ static void add_second(struct hv_vcpu *second)
 	CASE_RUN(id, function, PROVES(fact), NEEDS(BOX_NEEDS), ROW(&hv_mmu_ept));	\
 	CASE_RUN(id##_with_shadow_paging, function, PROVES(fact), NEEDS(VMX), ROW(&hv_mmu_shadow))
 
-/* --- what goes ------------------------------------------------------------------------------------ */
+/* --- what goes -------------------------------------------------------------------------------- */
 
 /* The VMCS of a vCPU that is gone is not current, so nothing is written to its page any more. */
 static void vcpu_that_is_destroyed(const struct case_def *this_case)
@@ -124,7 +124,10 @@ static void two_vms_of_one_pool(const struct case_def *this_case)
 	u64 size = (mmu->min_pages + 1) * PAGE_SIZE, at_null;
 	volatile u64 *null = NULL;
 
-	/* A page that the pool has not got would be here, and the next no address. Hidden from the compiler. */
+	/*
+	 * A page that the pool has not got would be here,
+	 * and the next no address. Hidden from the compiler.
+	 */
 	asm("" : "+r" (null));
 	at_null = *null;
 	*null = 0xdeadull << 48;
@@ -143,7 +146,7 @@ static void two_vms_of_one_pool(const struct case_def *this_case)
 
 EACH_MMU(two_vms_of_one_pool, two_vms_of_one_pool, "kvm-ioctls:create_vm.ok");
 
-/* --- what is refused ---------------------------------------------------------------------------------- */
+/* --- what is refused -------------------------------------------------------------------------- */
 
 CASE(ids_of_vcpus, PROVES("kvm-ioctls:create_vcpu.eexist", "kvm-ioctls:create_vcpu.id_max",
 			  "kvm-ioctls:create_vcpu.max_vcpus"), NEEDS(BOX_NEEDS))

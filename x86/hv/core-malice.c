@@ -1,10 +1,11 @@
 /*
  * The core: callers and guests that do what nobody expects.
  *
- * User space owns the page of struct kvm_run and may write anything there between two runs; its CPUID table may promise
- * what the processor does not have; an NMI may wait while NMIs are blocked. None of it may take effect beyond what the
- * interface says. And whoever calls hv_vcpu_run() finds the processor as it was: 30.5 Loading Host State has its own
- * values for CR3, CR4, DR7 and IA32_DEBUGCTL, which need not be the caller's. A review by attack has found these.
+ * User space owns the page of struct kvm_run and may write anything there between two runs; its
+ * CPUID table may promise what the processor does not have; an NMI may wait while NMIs are blocked.
+ * None of it may take effect beyond what the interface says. And whoever calls hv_vcpu_run() finds
+ * the processor as it was: 30.5 Loading Host State has its own values for CR3, CR4, DR7 and
+ * IA32_DEBUGCTL, which need not be the caller's. A review by attack has found these.
  */
 #include "cpu/features.h"
 #include "cpu/safe.h"

@@ -2,8 +2,8 @@
  * The core: guest memory and what is none.
  *
  * Memory is what user space has put into slots (KVM_SET_USER_MEMORY_REGION). The EPT is filled when
- * the guest first uses a page (31.3.3.2 EPT Violations) and emptied when a slot changes; the dirty log
- * is in hv/dirty-log. An access to anything else, or a write to a read-only slot, is one to a
+ * the guest first uses a page (31.3.3.2 EPT Violations) and emptied when a slot changes; the dirty
+ * log is in hv/dirty-log. An access to anything else, or a write to a read-only slot, is one to a
  * device: the core decodes the instruction, and user space gets each piece of the access as
  * KVM_EXIT_MMIO.
  */
@@ -314,7 +314,10 @@ CASE(fault_behind_a_device, PROVES("kvm-exits:6", "paging:pfec.p"), NEEDS(BOX_NE
 	EXPECT_EQ(box_regs(&box).rsi, BOX_MMIO);
 }
 
-/* A breakpoint on four bytes, and a store to the second of them. 20.2.5: which bytes the access has counts. */
+/*
+ * A breakpoint on four bytes, and a store to the second
+ * of them. 20.2.5: which bytes the access has counts.
+ */
 BOX_GUEST_64(watched_guest,
 	     "mov $0x10000000, %eax\n\t mov %rax, %dr0\n\t mov $0xd0001, %ecx\n\t mov %rcx, %dr7\n\t"
 	     "movb $1, 1(%rax)\n\t nop\n\t hlt");

@@ -1,11 +1,11 @@
 /*
  * The core: small rules that a hypervisor is easily wrong about.
  *
- * An instruction that exits and is emulated, or refused, must leave behind what it would have left on
- * the processor: flags, pending traps, the frame of its exception. An event whose delivery runs into a
- * fault is not lost (7.15 Interrupt 8, Double Fault Exception). User space can stop a guest between any
- * two instructions, so that the state in between counts as well: with run->immediate_exit the core does what is
- * left of the last exit and comes back.
+ * An instruction that exits and is emulated, or refused, must leave behind what it would have left
+ * on the processor: flags, pending traps, the frame of its exception. An event whose delivery runs
+ * into a fault is not lost (7.15 Interrupt 8, Double Fault Exception). User space can stop a guest
+ * between any two instructions, so that the state in between counts as well: with
+ * run->immediate_exit the core does what is left of the last exit and comes back.
  */
 #include "cpu/features.h"
 #include "hv/box.h"
@@ -257,10 +257,11 @@ CASE(xsave_size_follows_xcr0, PROVES("guest-instructions:cpuid.d_size_live"), NE
 }
 
 /*
- * --- MSRs: addresses of the width that CPUID reports, 48 bits or 57 -------------------------------
+ * --- MSRs: addresses of the width that CPUID reports, 48 bits or 57
+ * -------------------------------
  *
- * The processor itself judges a write to IA32_LSTAR, by its own width; IA32_SYSENTER_EIP is in the VMCS, where
- * nobody but the core judges it.
+ * The processor itself judges a write to IA32_LSTAR, by its own width; IA32_SYSENTER_EIP is in the
+ * VMCS, where nobody but the core judges it.
  */
 
 BOX_GUEST_64(msr_guest, "wrmsr\n\t hlt");
@@ -314,8 +315,8 @@ CANONICAL(sysenter_addresses_of_57_bits, 57, IA32_SYSENTER_EIP, "sysenter_esp", 
 /* --- events whose delivery faults ------------------------------------------------------------- */
 
 /*
- * Their handler has a stack of its own, by the interrupt-stack table, whose page lies behind a table
- * that no slot has. The processor stops at that table, and the core makes the page fault.
+ * Their handler has a stack of its own, by the interrupt-stack table, whose page lies behind a
+ * table that no slot has. The processor stops at that table, and the core makes the page fault.
  */
 #define TSS		0xc000
 #define BAD_STACK	BIT(30)			/* its page directory is nowhere */
@@ -378,8 +379,8 @@ CASE(nmi_waits_for_the_handler_of_its_fault, PROVES("ept:violation.during_delive
 }
 
 /*
- * A task gate for #GP, and in its TSS a selector of an LDT that is not there: #TS, which the core finds, because it makes
- * the task switch. Two contributory exceptions are a #DF (Table 7-5).
+ * A task gate for #GP, and in its TSS a selector of an LDT that is not there: #TS, which the core
+ * finds, because it makes the task switch. Two contributory exceptions are a #DF (Table 7-5).
  */
 #define RULES_GDT	0xd000
 #define SELECTOR_TSS	0x30
@@ -414,8 +415,9 @@ CASE(fault_of_a_contributory_exception_is_a_double_fault, PROVES("exceptions:pai
 }
 
 /*
- * The processor itself executes an IMUL whose source is a device, with the operand elsewhere: but not into RSP,
- * which is the core's own meanwhile. A guest that could set it would run the core on a stack of its choice.
+ * The processor itself executes an IMUL whose source is a device, with the operand elsewhere: but
+ * not into RSP, which is the core's own meanwhile. A guest that could set it would run the core on
+ * a stack of its choice.
  */
 BOX_GUEST_64(imul_byte_guest, "mov $0x10000000, %ebx\n\t imul $1, (%rbx), %esp\n\t hlt");
 BOX_GUEST_64(imul_dword_guest, "mov $0x10000000, %ebx\n\t imul $0x12345678, (%rbx), %rsp\n\t hlt");

@@ -5,8 +5,9 @@
  * such pairs, less that of an empty pair, is what the operation costs, with all that the core and
  * user space do for it. Beside that stands the bare round trip: the same guest, with CPUID, below a
  * loop that does nothing but VMRESUME and add 2 to RIP. Where the counter counts instructions, as
- * that of Bochs does (five at a time), the figures are the same in every run, and the cases hold the
- * core to its bars; elsewhere they are cycles, and only exits and entries of the MMU are compared.
+ * that of Bochs does (five at a time), the figures are the same in every run, and the cases hold
+ * the core to its bars; elsewhere they are cycles, and only exits and entries of the MMU are
+ * compared.
  */
 #include "cpu/apic.h"
 #include "hv/box.h"

@@ -1,9 +1,11 @@
 /*
- * The core: state that user space gets and sets beside the general registers, and the guest under a debugger.
+ * The core: state that user space gets and sets beside the general registers, and the guest under a
+ * debugger.
  *
- * The registers of FPU and SSE stay in the processor when a vCPU stops; who asks for them (KVM_GET_FPU),
- * or runs another vCPU, has them saved. KVM_SET_GUEST_DEBUG stops the guest behind each instruction, or where
- * a breakpoint of user space is, without the guest's own RFLAGS.TF and debug registers being any different.
+ * The registers of FPU and SSE stay in the processor when a vCPU stops; who asks for them
+ * (KVM_GET_FPU), or runs another vCPU, has them saved. KVM_SET_GUEST_DEBUG stops the guest behind
+ * each instruction, or where a breakpoint of user space is, without the guest's own RFLAGS.TF and
+ * debug registers being any different.
  */
 #include "cpu/features.h"
 #include "hv/box.h"
@@ -15,7 +17,7 @@ static struct box box;
 
 /* --- FPU and SSE --------------------------------------------------------------------------- */
 
-/* Pi on the stack, a 64-bit number in XMM9, then back to user space, and out with what is there then. */
+/* Pi on the stack, a 64-bit number in XMM9, then to user space, and out with what is there then. */
 BOX_GUEST_64(fpu_guest,
 	     "mov %cr4, %rax\n\t or $0x200, %eax\n\t mov %rax, %cr4\n\t"
 	     "fninit\n\t fldpi\n\t mov $0x1122334455667788, %rax\n\t movq %rax, %xmm9\n\t hlt\n\t"
@@ -169,7 +171,7 @@ CASE(cr2_and_debug_registers, PROVES("kvm-ioctls:debugregs.flags"), NEEDS(BOX_NE
 	EXPECT_EQ(hv_vcpu_set_debugregs(&box.vcpu, &debug), -EINVAL);
 }
 
-/* What user space sets counts, also for a vCPU that has not run and whose state is still initial. */
+/* What user space sets counts, also for a vCPU that has not run and is in its initial state. */
 BOX_GUEST_64(xmm9_guest,
 	     "mov %cr4, %rax\n\t or $0x200, %eax\n\t mov %rax, %cr4\n\t"
 	     "movq %xmm9, %rbx\n\t fnstcw 0xa008\n\t hlt");

@@ -280,8 +280,8 @@ static bool nmis_masked(void)
 }
 
 /*
- * Bochs 2.7 has the blocking in the state that it saves: the case passes there without set_blocking() of
- * the core, too.
+ * Bochs 2.7 has the blocking in the state that it saves: the case passes there without
+ * set_blocking() of the core, too.
  */
 CASE(nmi_by_a_task_gate, PROVES("interruptibility:nmi.iret.virtual"), NEEDS(BOX_NEEDS))
 {

@@ -1,10 +1,11 @@
 /*
  * The core: what it does, exit after exit.
  *
- * Each case runs a small guest to its end and compares all VM exits on the way with a transcript: the
- * exit (30.1, Appendix C), its qualification (30.2.1 Basic VM-Exit Information), and what the core did: go on in the guest,
- * give it an event, or leave to user space. So not only the result counts but also the way: an exit too many,
- * a fault that takes two rounds, a page that is filled twice.
+ * Each case runs a small guest to its end and compares all VM exits on the way with a transcript:
+ * the exit (30.1, Appendix C), its qualification (30.2.1 Basic VM-Exit Information), and what the
+ * core did: go on in the guest, give it an event, or leave to user space. So not only the result
+ * counts but also the way: an exit too many, a fault that takes two rounds, a page that is filled
+ * twice.
  */
 #include "hv/box.h"
 #include "hv/trace.h"
@@ -32,7 +33,10 @@ static void run_to_the_end(void)
 	}
 }
 
-/* A page that the guest uses for the first time; which comes when depends on how a processor walks its tables. */
+/*
+ * A page that the guest uses for the first time; which
+ * comes when depends on how a processor walks its tables.
+ */
 static bool is_fill(const struct hv_trace_entry *entry)
 {
 	return entry->reason == EXIT_EPT_VIOLATION && !entry->event && !entry->user;
@@ -191,7 +195,7 @@ CASE(tables_with_shadow_paging, PROVES("exit-reasons:0", "exit-reasons:14", "exi
 
 BOX_GUEST_64(open_guest, "out %al, $0x80\n\t sti\n\t nop\n\t nop\n\t nop\n\t hlt");
 
-/* An interrupt that comes while RFLAGS.IF = 0 waits for its window: 28.2, the STI shadow included. */
+/* An interrupt that comes while RFLAGS.IF = 0 waits for its window: 28.2, with the STI shadow. */
 CASE(interrupt_by_its_window, PROVES("exit-reasons:7", "interruptibility:sti.block"), NEEDS(BOX_NEEDS))
 {
 	const struct kvm_interrupt interrupt = { .irq = 0x42 };
@@ -204,7 +208,10 @@ CASE(interrupt_by_its_window, PROVES("exit-reasons:7", "interruptibility:sti.blo
 	EXPECT_EQ(box_regs(&box).rax & 0xff, 0x42);
 }
 
-/* The handler's stack is not there: the fault of the delivery is a double fault, whose is not there either. */
+/*
+ * The handler's stack is not there: the fault of the
+ * delivery is a double fault, whose is not there either.
+ */
 BOX_GUEST_64(stackless_guest, "mov $0x50000000, %esp\n\t ud2");
 
 CASE(delivery_that_fails, PROVES("kvm-exits:8"), NEEDS(BOX_NEEDS))

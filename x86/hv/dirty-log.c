@@ -346,7 +346,8 @@ EACH_WAY(ins_by_the_core, ins_by_the_core);
 
 /*
  * Accessed flags that the processor sets are writes to the guest's tables. With accessed and dirty
- * flags for EPT each use of a table counts as one (31.3.5), so later logs may have the tables again.
+ * flags for EPT each use of a table counts as one (31.3.5), so later logs may have the tables
+ * again.
  */
 static void tables_of_the_guest(const struct case_def *this_case)
 {
@@ -390,8 +391,8 @@ static void two_vcpus(const struct case_def *this_case)
 EACH_WAY(two_vcpus, two_vcpus);
 
 /*
- * A paging structure in a read-only slot: processors use it as if they wrote to it, as soon as EPT has
- * accessed and dirty flags, which page-modification logging needs (31.3.5). The guest must see
+ * A paging structure in a read-only slot: processors use it as if they wrote to it, as soon as EPT
+ * has accessed and dirty flags, which page-modification logging needs (31.3.5). The guest must see
  * nothing of that, and no page may be missing in the log that was written before it came to this.
  */
 BOX_GUEST_64(read_only_tables_guest,
@@ -553,8 +554,8 @@ static void nothing_is_lost(const struct case_def *this_case)
 EACH_WAY(nothing_is_lost, nothing_is_lost, "ept:pml.full");
 
 /*
- * A log that comes and goes: 4-KByte pages while it is there, and a large one, where the processor has them, when it
- * is not. The table of the small ones must come back, or the VM's pages run out.
+ * A log that comes and goes: 4-KByte pages while it is there, and a large one, where the processor
+ * has them, when it is not. The table of the small ones must come back, or the VM's pages run out.
  */
 BOX_GUEST_64(add_and_say_guest, "1: incq 0x400000\n\t out %al, $0x80\n\t jmp 1b");
 

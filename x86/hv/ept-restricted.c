@@ -111,7 +111,7 @@ CASE(highest_page_is_memory, PROVES("paging:mode.off", "paging:mode.select.pae")
 	EXPECT_EQ(box_regs(&box).rcx, 0x77777777);
 }
 
-/* --- what cannot be done ------------------------------------------------------------------------ */
+/* --- what cannot be done ---------------------------------------------------------------------- */
 
 /* The processor that has it decides which of them a VM gets. */
 CASE(as_many_pages_as_with_unrestricted_guest, PROVES("kvm-ioctls:mem.ok"), NEEDS(BOX_NEEDS))

@@ -236,7 +236,7 @@ CASE(nowhere_to_deliver_is_a_shutdown, PROVES("kvm-exits:8"), NEEDS(VMX))
 		}
 }
 
-/* --- what virtual-8086 mode, or protected mode, would do with it ------------------------------- */
+/* --- what virtual-8086 mode, or protected mode, would do with it ------------------------------ */
 
 /* Nothing between a load of SS and the next instruction (7.8.3), a single-step trap neither. */
 BOX_GUEST_16(load_ss, "pushw $0x102; popfw; movw %ax, %ss; nop; hlt");

@@ -14,7 +14,7 @@ RULES_OF_XD(level_4, PAGING_4_LEVEL, "4l");
 RULES_OF_IA_32E(level_4, PAGING_4_LEVEL);
 RULES_OF_KEYS(level_4, PAGING_4_LEVEL);
 
-/* --- what the guest's CPUID says, whatever the processor has -------------------------------------- */
+/* --- what the guest's CPUID says, whatever the processor has ---------------------------------- */
 
 #define GUEST_BITS	36	/* MAXPHYADDR */
 

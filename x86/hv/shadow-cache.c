@@ -3,10 +3,10 @@
  *
  * What the core has made of the guest's tables it keeps as long as a processor could keep it in its
  * TLBs, and longer: a table that is loaded into CR3 again needs nothing made anew. The guest may
- * change its tables at any time; the change counts at the latest after INVLPG or MOV to CR3 (5.10.4.1
- * Operations that Invalidate TLBs and Paging-Structure Caches), and at once where an entry was not
- * present (5.10.4.3 Optional Invalidation). All memory comes from the VM's pool; when that is used
- * up, what has not been used for longest is thrown away.
+ * change its tables at any time; the change counts at the latest after INVLPG or MOV to
+ * CR3 (5.10.4.1 Operations that Invalidate TLBs and Paging-Structure Caches), and at once where an
+ * entry was not present (5.10.4.3 Optional Invalidation). All memory comes from the VM's pool; when
+ * that is used up, what has not been used for longest is thrown away.
  */
 #include "hv/mmu_shadow.h"
 #include "hv/paged.h"
@@ -171,8 +171,8 @@ EACH_MODE(absent_entries_need_no_invalidation, absent_entries, "paging:tlb.np_no
 	  "paging:tlb.more_rights_spurious");
 
 /*
- * 5.8: each entry has a dirty flag of its own. Large pages of the same memory have one shadow table, if
- * they have the same rights; with CR0.WP = 0 it may be written in spite of them.
+ * 5.8: each entry has a dirty flag of its own. Large pages of the same memory have one shadow
+ * table, if they have the same rights; with CR0.WP = 0 it may be written in spite of them.
  */
 static void large_pages(const struct case_def *this_case)
 {
@@ -195,7 +195,7 @@ static void large_pages(const struct case_def *this_case)
 
 EACH_MODE(large_pages_of_the_same_memory, large_pages, "paging:ad.d_write");
 
-/* --- bounded ------------------------------------------------------------------------------------- */
+/* --- bounded ---------------------------------------------------------------------------------- */
 
 /* As few pages as a VM may have, and more tables than that. */
 CASE(least_pool_is_enough, PROVES("kvm-ioctls:mem.ok"), NEEDS(VMX))
@@ -254,7 +254,7 @@ CASE(oldest_tables_make_room, PROVES("kvm-ioctls:mem.ok"), NEEDS(VMX))
 	EXPECT_TRUE(shadow->tables < 22);
 }
 
-/* --- slots ------------------------------------------------------------------------------------------ */
+/* --- slots ------------------------------------------------------------------------------------ */
 
 CASE(table_in_a_slot_that_goes, PROVES("kvm-ioctls:mem.delete"), NEEDS(VMX))
 {
@@ -369,14 +369,14 @@ CASE(page_mapped_twice_is_logged, PROVES("kvm-ioctls:dirty.content"), NEEDS(VMX)
 	}
 }
 
-/* --- in one run ---------------------------------------------------------------------------------- */
+/* --- in one run ------------------------------------------------------------------------------- */
 
 /*
- * When user space lets the guest run, it may have written to any table, and the core looks at all of
- * them with the next invalidation. What follows is what the guest does to its tables without a stop
- * in between. Pages that it reads are writable at once where it can be: hence the write, which sets a
- * dirty flag. Its entry for FIRST is at TABLE, and leads to PAGE_A or PAGE_B, which the guest can
- * reach, too.
+ * When user space lets the guest run, it may have written to any table, and the core looks at all
+ * of them with the next invalidation. What follows is what the guest does to its tables without a
+ * stop in between. Pages that it reads are writable at once where it can be: hence the write, which
+ * sets a dirty flag. Its entry for FIRST is at TABLE, and leads to PAGE_A or PAGE_B, which the
+ * guest can reach, too.
  */
 #define TABLE	0xb000
 #define PAGE_A	0xc000

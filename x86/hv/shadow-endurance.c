@@ -1,10 +1,11 @@
 /*
- * Shadow paging for long: a million changes of page-table entries, and ten thousand VMs; the latter with EPT as well.
+ * Shadow paging for long: a million changes of page-table entries, and ten thousand VMs; the latter
+ * with EPT as well.
  *
  * The pages of a VM are all that its shadow tables can use. A page that is not given back, or an
  * entry that stays in a list, shows after enough rounds: as fewer free pages, or as an access to
- * what the guest has mapped before. All those VMs are made from one pool, to which each gives its pages back when it is
- * destroyed.
+ * what the guest has mapped before. All those VMs are made from one pool, to which each gives its
+ * pages back when it is destroyed.
  */
 #include "hv/box.h"
 #include "hv/mmu_shadow.h"
@@ -120,7 +121,7 @@ static void run_vcpu(struct hv_vcpu *vcpu)
 	REQUIRE_EXIT(vcpu->run->exit_reason, KVM_EXIT_HLT);
 }
 
-/* One to three vCPUs, of which every second VM destroys one itself; all kinds of slots, and a log. */
+/* One to three vCPUs, of which every second VM destroys one itself; all kinds of slots; a log. */
 static void live_once(struct lives *lives, u32 number)
 {
 	u32 kind = number % MOST_VCPUS, i;

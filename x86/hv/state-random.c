@@ -1,11 +1,12 @@
 /*
  * The core with malice: registers, MSRs and events that make no sense.
  *
- * User space fills a vCPU with values at boundaries and at random, and runs it; or the guest itself, at CPL 0 in one of
- * three modes, writes them to control registers, MSRs, descriptor-table registers. What comes of most of them is
- * said elsewhere (vmx/sweep-*, hv/core-*). Here it is enough that each call returns what it may return, that each
- * run ends with an exit to user space, a refused state being one; that no byte outside of the slot changes,
- * and no register of the host; and that the VM gives back all its pages.
+ * User space fills a vCPU with values at boundaries and at random, and runs it; or the guest
+ * itself, at CPL 0 in one of three modes, writes them to control registers, MSRs, descriptor-table
+ * registers. What comes of most of them is said elsewhere (vmx/sweep-*, hv/core-*). Here it is
+ * enough that each call returns what it may return, that each run ends with an exit to user space,
+ * a refused state being one; that no byte outside of the slot changes, and no register of the host;
+ * and that the VM gives back all its pages.
  */
 #include "cpu/features.h"
 #include "cpu/safe.h"
@@ -152,7 +153,7 @@ static bool guards_are_whole(const struct malice *malice)
 	return true;
 }
 
-/* --- running ------------------------------------------------------------------------------------- */
+/* --- running ---------------------------------------------------------------------------------- */
 
 static bool is_exit(u32 reason)
 {
@@ -190,7 +191,7 @@ static void run_some(struct malice *malice)
 	}
 }
 
-/* --- what user space sets ------------------------------------------------------------------------ */
+/* --- what user space sets --------------------------------------------------------------------- */
 
 /* Done, or refused and nothing has changed. */
 static void set_sregs(struct malice *malice)
@@ -316,9 +317,9 @@ BOX_GUEST_16(program_16, PROGRAM);
 BOX_GUEST_32(program_32, PROGRAM);
 BOX_GUEST_64(program_64, PROGRAM_64);
 
-/* --- what the guest sets --------------------------------------------------------------------------- */
+/* --- what the guest sets ---------------------------------------------------------------------- */
 
-/* RAX, RDX and RCX are what it tries; in memory at A000H is anything. Register names: of the mode. */
+/* RAX, RDX and RCX are what it tries; memory at A000H is anything. Register names: the mode's. */
 #define WRITE_GUESTS(width, a, iret)								\
 	BOX_GUEST(wrmsr_##width, width, "wrmsr\n\t hlt");				\
 	BOX_GUEST(rdmsr_##width, width, "rdmsr\n\t hlt");				\
@@ -379,7 +380,7 @@ static void give_operands(void)
 		box_at(&box, BOX_GDT)[any(GDT_SIZE / 8)] = any_value();
 }
 
-/* --- rounds -------------------------------------------------------------------------------------------- */
+/* --- rounds ----------------------------------------------------------------------------------- */
 
 static const struct box_guest *any_program(void)
 {

@@ -91,7 +91,7 @@ static void set_default_cpuid(struct box *box)
 	static const struct kvm_cpuid_entry2 entries[] = {
 		{ .function = 0, .eax = 7,
 		  .ebx = 0x756e6547, .ecx = 0x6c65746e, .edx = 0x49656e69 },
-		/* FPU VME DE PSE TSC MSR PAE MCE CX8 PGE CMOV PAT FXSR SSE SSE2; a hypervisor is present */
+		/* FPU VME DE PSE TSC MSR PAE MCE CX8 PGE CMOV PAT FXSR SSE SSE2; a hypervisor */
 		{ .function = 1, .eax = 0x600, .ecx = 1u << 31, .edx = 0x0701a1ff },
 		{ .function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX },
 		{ .function = 0x80000000, .eax = 0x80000008 },

@@ -19,8 +19,8 @@
  * Guest memory is what the slots say and nothing else: whatever a guest does, the core reads and
  * writes only inside of them on its behalf.
  *
- * Limits: whoever calls hv_vcpu_run() must not use the registers of FPU and SSE, which stay the guest's.
- * XCR0, CR3, CR4, DR0 to DR7 and IA32_DEBUGCTL are the caller's again when it returns.
+ * Limits: whoever calls hv_vcpu_run() must not use the registers of FPU and SSE, which stay the
+ * guest's. XCR0, CR3, CR4, DR0 to DR7 and IA32_DEBUGCTL are the caller's again when it returns.
  * One processor.
  */
 #ifndef HV_HV_H

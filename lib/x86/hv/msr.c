@@ -125,7 +125,7 @@ void hv_msrs_swap(struct hv_vcpu *vcpu)
 		/* IA32_TSC_AUX does not exist everywhere. */
 		if (rdmsr_safe(switched[i], &value) != OUTCOME_DONE)
 			continue;
-		/* User space may have given it a value that this processor refuses: there it stays. */
+		/* User space may have given it what this processor refuses: there it stays. */
 		if (value != vcpu->msr[i] && wrmsr_safe(switched[i], vcpu->msr[i]) != OUTCOME_DONE)
 			continue;
 		vcpu->msr[i] = value;

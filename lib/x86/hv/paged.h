@@ -2,7 +2,8 @@
  * A guest of any paging mode, to try the core's MMU with: tables that a case makes as it likes, and
  * one access at a time, each judged by the model of paging (mmu/walk.h).
  *
- *	paged_start(&paged, &(struct paged_mode){ .mode = PAGING_4_LEVEL, .cr0 = CR0_WP }, mmu, pages);
+ *	paged_start(&paged, &(struct paged_mode){ .mode = PAGING_4_LEVEL, .cr0 = CR0_WP }, mmu,
+ *		    pages);
  *	paged_map(&paged, linear, gpa, PTE_P | PTE_US, LEVEL_PTE);
  *	paged_try(&paged, &(struct paged_access){ linear, ACCESS_WRITE, .cpl = 3 });
  *
