@@ -1,4 +1,4 @@
-/* The dozen string functions that the images, libfdt and the compiler ask of a freestanding program. */
+/* The dozen string functions that images, libfdt and the compiler ask of a freestanding program. */
 #ifndef LIB_STRING_H
 #define LIB_STRING_H
 

@@ -17,9 +17,10 @@
 #define MULTIBOOT1_FLAGS	0x00010001
 
 /*
- * Builds the first 4 GiB, identity-mapped with 2-MByte pages that user mode may use as well (present,
- * writable, user, accessed, dirty): cases that need less build their own. Not data of the image, which
- * would be 24 KiB larger; the memory is zero, like all that has no data. In 32-bit and in 64-bit mode; changes EAX, ECX and EDI.
+ * Builds the first 4 GiB, identity-mapped with 2-MByte pages that user mode may use as well
+ * (present, writable, user, accessed, dirty): cases that need less build their own. Not data of the
+ * image, which would be 24 KiB larger; the memory is zero, like all that has no data. In 32-bit and
+ * in 64-bit mode; changes EAX, ECX and EDI.
  */
 	.macro build_boot_tables
 	movl $boot_pdpt + 0x27, boot_pml4
@@ -113,7 +114,7 @@ entry_32:
 	lgdt boot_gdt_pointer
 	ljmp $8, $entry_32_long
 
-/* Says so on port E9H and COM1, switches QEMU and Bochs off, and at last shuts down by a triple fault. */
+/* Says so on port E9H and COM1, switches QEMU and Bochs off, at last ends in a triple fault. */
 no_64_bit_mode:
 	movl $no_64_bit_text, %esi
 1:	lodsb

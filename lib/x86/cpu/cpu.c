@@ -209,7 +209,7 @@ void cpu_restore_baseline(void)
 	bool restored;
 
 	restore_registers();
-	/* Twice: it must be on to reach the others, and they may be in the mode that it is in now. */
+	/* Twice: it must be on to reach the others, and they may be in the mode that it is in. */
 	restored = apic_is_on() || apic_restore_baseline();
 	/* A processor in VMX-abort shutdown must be left alone: 30.7. */
 	if (restored && !case_will_boot_again())

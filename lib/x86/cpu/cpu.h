@@ -138,7 +138,7 @@ void cpu_restore_baseline(void);
 void cpu_set_descriptor(u16 selector, u64 descriptor);
 void cpu_set_tss(struct cpu *cpu);
 
-/* Loads LDTR with an LDT of `limit` + 1 bytes, by the spare descriptors. cpu_restore_this() ends that. */
+/* Loads LDTR: an LDT of `limit` + 1 bytes, by spare descriptors; cpu_restore_this() ends that. */
 void cpu_load_ldt(u64 base, u32 limit);
 
 /* The block of processor `index`, 0 = the boot processor. */

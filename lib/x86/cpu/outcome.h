@@ -2,7 +2,7 @@
  * Outcome: all that an instruction or a VM entry can end in, packed into one value, so that
  * one comparison judges it and one function puts it into words.
  *
- *	63:56 kind	55:48 vector	47:32 exit reason	31:0 error code, number, qualification
+ *	63:56 kind   55:48 vector   47:32 exit reason   31:0 error code, number, qualification
  */
 #ifndef CPU_OUTCOME_H
 #define CPU_OUTCOME_H

@@ -168,7 +168,7 @@ static inline void pause(void)
 	asm volatile("pause" : : : "memory");
 }
 
-/* 7.7.1 Handling Multiple NMIs: IRET ends the blocking that an NMI begins. In 64-bit mode at CPL 0. */
+/* 7.7.1 Handling Multiple NMIs: IRET ends the blocking by an NMI. In 64-bit mode at CPL 0. */
 static inline void unblock_nmis(void)
 {
 	asm volatile("movq %%rsp, %%rax\n\tmovl %%ss, %%ecx\n\tpushq %%rcx\n\tpushq %%rax\n\t"

@@ -13,8 +13,8 @@
 #include "cpu/cpu.h"
 
 /*
- * One entry of the table of instructions that may fault: where, and where to go on. The linker keeps it
- * with the code that it is about ("o"), and no longer.
+ * One entry of the table of instructions that may fault: where, and where to go on. The linker
+ * keeps it with the code that it is about ("o"), and no longer.
  */
 #define FIXUP(from, to)							\
 	".pushsection .fixups, \"ao\", @progbits, " from "\n\t.quad " from ", " to "\n\t.popsection\n\t"

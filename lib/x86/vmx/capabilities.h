@@ -1,6 +1,6 @@
 /*
- * What this processor's VMX offers: Appendix A, VMX Capability Reporting Facility. Read once; never a
- * list of what some processor had.
+ * What this processor's VMX offers: Appendix A, VMX Capability Reporting Facility. Read once; never
+ * a list of what some processor had.
  */
 #ifndef VMX_CAPABILITIES_H
 #define VMX_CAPABILITIES_H

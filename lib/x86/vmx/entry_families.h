@@ -1,6 +1,6 @@
 /*
- * Families of rules, and words of more than one table of rules: for entry_rules_*.def, each of which
- * may be included alone.
+ * Families of rules, and words of more than one table of rules: for entry_rules_*.def, each of
+ * which may be included alone.
  */
 #ifndef VMX_ENTRY_FAMILIES_H
 #define VMX_ENTRY_FAMILIES_H

@@ -122,7 +122,7 @@ bool entry_accepts(const struct entry_prediction *prediction, outcome_t outcome)
 /* Whether the rule is among those that the prediction names. */
 bool entry_breaks(const struct entry_prediction *prediction, u32 rule);
 
-/* How many entries an MSR list may have, so that it is known what happens: A.6 Miscellaneous Data. */
+/* How long an MSR list may be, so that it is known what happens: A.6 Miscellaneous Data. */
 u64 entry_most_msrs(const struct entry_input *in);
 
 /* The stage in which an entry fails with `result`. */
@@ -134,8 +134,8 @@ bool entry_result_allows(enum entry_result result, bool resume, outcome_t outcom
 /* --- for rules ------------------------------------------------------------------ */
 
 /*
- * The fields of controls, and the control that makes each count: 27.6 to 27.8. Inline, like what follows,
- * so that rules, which ask for little else, find constants here.
+ * The fields of controls, and the control that makes each count: 27.6 to 27.8. Inline, like what
+ * follows, so that rules, which ask for little else, find constants here.
  */
 #define ENTRY_CONTROL_FIELDS(FIELD)						\
 	FIELD(PIN, PIN_BASED_VM_EXECUTION_CONTROLS, CONTROL_NONE)		\

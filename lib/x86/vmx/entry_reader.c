@@ -27,8 +27,8 @@ static u32 used_count;
 /* --- the processor --------------------------------------------------------------- */
 
 /*
- * VMREAD and VMWRITE for fields that are known to be there: by hand, because several hundred of them
- * at each entry are what the audit costs.
+ * VMREAD and VMWRITE for fields that are known to be there: by hand, because several hundred of
+ * them at each entry are what the audit costs.
  */
 static u64 read_field(u64 encoding)
 {

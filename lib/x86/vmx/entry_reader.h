@@ -1,6 +1,6 @@
 /*
- * The input of the model of VM entry (entry_model.h) from this processor: the current VMCS by VMREAD,
- * what CPUID and the capability MSRs say, the state in which VMLAUNCH or VMRESUME finds it.
+ * The input of the model of VM entry (entry_model.h) from this processor: the current VMCS by
+ * VMREAD, what CPUID and the capability MSRs say, the state in which VMLAUNCH or VMRESUME finds it.
  */
 #ifndef VMX_ENTRY_READER_H
 #define VMX_ENTRY_READER_H

@@ -57,8 +57,8 @@ static bool entry_msr_is_address(u32 index)
 }
 
 /*
- * One function for the rules of each stage: there are hundreds, and each entry that is audited asks them
- * all. A rule that is kept costs a few instructions.
+ * One function for the rules of each stage: there are hundreds, and each entry that is audited asks
+ * them all. A rule that is kept costs a few instructions.
  */
 #define NOTE(name, verdict)	notes->take(notes, ENTRY_RULE_##name, verdict)
 #define OPEN_RULE(name, id, section, result, words, needs, broken, uncertain, ...)	\

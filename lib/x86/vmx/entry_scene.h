@@ -28,15 +28,15 @@ struct entry_scene {
 	bool listed;			/* the rule has a list of trials */
 };
 
-/* What a rule's statements return: NULL when done, the two below, or what the processor must have. */
+/* What a rule's statements return: NULL when done, these two, or what the processor must have. */
 typedef const char *entry_trial(struct entry_scene *scene, u32 n);
 extern const char entry_no_more[], entry_other_base[];
 
 /*
  * Makes the scene that of a base state: changes its input, which must be that of
- * vmcs_set_defaults(). Returns NULL, or what the processor must have for it. The guest faults when it
- * fetches its first instruction: its paging structures are empty, and outside IA-32e mode RIP is beyond
- * the limit of CS.
+ * vmcs_set_defaults(). Returns NULL, or what the processor must have for it. The guest faults when
+ * it fetches its first instruction: its paging structures are empty, and outside IA-32e mode RIP is
+ * beyond the limit of CS.
  */
 const char *entry_set_base(struct entry_scene *scene, enum entry_base base);
 const char *entry_base_words(enum entry_base base);

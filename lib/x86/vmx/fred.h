@@ -1,7 +1,7 @@
 /*
- * A guest that takes its events by FRED: volume 3, chapter 8; what a VM entry adds: 29.6.1.1. There is
- * no IDT: an event at CPL 3 goes to the beginning of the page of IA32_FRED_CONFIG, one at CPL 0 to 256
- * bytes behind it. The handlers here exit at once, by CPUID.
+ * A guest that takes its events by FRED: volume 3, chapter 8; what a VM entry adds: 29.6.1.1. There
+ * is no IDT: an event at CPL 3 goes to the beginning of the page of IA32_FRED_CONFIG, one at CPL 0
+ * to 256 bytes behind it. The handlers here exit at once, by CPUID.
  *
  *	fred_start();
  *	REQUIRE_FRED_HANDLER(inject_event(&event, 0, &guest_target), 0);

@@ -6,8 +6,8 @@
  *	EXPECT(enter(guest_invlpg.run), OUTCOME_EXIT(EXIT_INVLPG));
  *	EXPECT_FAULT_LIKE_EXIT(guest_invlpg);
  *
- * GUEST_INSTRUCTION(invlpg, ...) defines guest_invlpg. The assembler says where the instruction begins
- * and how long it is, so no case needs a decoder.
+ * GUEST_INSTRUCTION(invlpg, ...) defines guest_invlpg. The assembler says where the instruction
+ * begins and how long it is, so no case needs a decoder.
  */
 #ifndef VMX_GUEST_H
 #define VMX_GUEST_H

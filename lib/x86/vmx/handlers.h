@@ -25,8 +25,8 @@ struct guest_frame {
 struct gate *guest_handlers_start(void);
 
 /*
- * The same behind vmx_start(), for BEFORE_EACH_CASE. NMIs are not blocked then: an injected NMI of the
- * case before has blocked them, and no exit changes that (30.5.5 Updating Non-Register State).
+ * The same behind vmx_start(), for BEFORE_EACH_CASE. NMIs are not blocked then: an injected NMI of
+ * the case before has blocked them, and no exit changes that (30.5.5 Updating Non-Register State).
  */
 struct gate *guest_handlers_begin(void);
 

@@ -52,8 +52,8 @@ static void guest_returns(void)
 }
 
 /*
- * Enters with the given instruction; a guest that starts anyway comes back by its first exit, at the
- * latest the VMCALL behind the function that RAX points to.
+ * Enters with the given instruction; a guest that starts anyway comes back by its first exit, at
+ * the latest the VMCALL behind the function that RAX points to.
  */
 static outcome_t raw_entry(bool launch)
 {

@@ -1,6 +1,7 @@
 /*
- * The virtual APIC of a guest: 32 APIC Virtualization and Virtual Interrupts. The processor keeps its registers in the
- * virtual-APIC page; a guest reaches them in memory at VIRTUAL_APIC_LINEAR, by CR8 or by MSRs.
+ * The virtual APIC of a guest: 32 APIC Virtualization and Virtual Interrupts. The processor keeps
+ * its registers in the virtual-APIC page; a guest reaches them in memory at VIRTUAL_APIC_LINEAR, by
+ * CR8 or by MSRs.
  *
  *	struct virtual_apic apic;
  *
@@ -34,7 +35,7 @@ void virtual_apic_start(struct virtual_apic *apic);
 /* "Virtualize APIC accesses": an APIC-access page of zeros, mapped by a 4-KByte page. */
 void virtual_apic_map(struct virtual_apic *apic);
 
-/* "Virtual-interrupt delivery", with "external-interrupt exiting", which it wants: 29.2.1.1. No EOI exits. */
+/* "Virtual-interrupt delivery", with "external-interrupt exiting" for 29.2.1.1. No EOI exits. */
 void virtual_apic_deliver(void);
 
 /* The 32-bit register at `offset`, 0 to FFCH, in the virtual-APIC page. */

@@ -142,7 +142,7 @@ outcome_t resume(void)
 	bool has_vmcs;
 	u64 pointer = ~0ull;
 
-	/* Without a current VMCS there is nothing to audit with; the instruction still has an outcome. */
+	/* Without a current VMCS nothing can be audited; the instruction still has an outcome. */
 	has_vmcs = vmptrst(&pointer) == OUTCOME_DONE && pointer != ~0ull;
 	if (has_vmcs)
 		audit_before_entry(&vmx.audit, vmx.launched, pointer);

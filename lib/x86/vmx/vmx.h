@@ -23,7 +23,7 @@ struct vmx_switch {
 	u64 host_rsp, host_rflags;	/* as found right after the exit */
 };
 
-/* vmx/switch.S: 0 after a VM exit; RFLAGS with bit 63 set when VMLAUNCH or VMRESUME fell through. */
+/* vmx/switch.S: 0 after a VM exit; RFLAGS with bit 63 when VMLAUNCH or VMRESUME fell through. */
 u64 vmx_switch(struct vmx_switch *state, u64 launched);
 
 struct vmx {
@@ -56,8 +56,8 @@ outcome_t enter(void (*guest)(void));
 outcome_t resume(void);
 
 /*
- * The same without an audit, for those who enter very often and judge by themselves. The current VMCS
- * must be the one of vmx_start().
+ * The same without an audit, for those who enter very often and judge by themselves. The current
+ * VMCS must be the one of vmx_start().
  */
 outcome_t resume_unaudited(void);
 outcome_t enter_unaudited(void (*guest)(void));
