@@ -101,7 +101,8 @@ static char bad_value[256];
 static void note_bad_value(const char *text)
 {
 	if (!bad_value[0] && strstr(text, "kvm") &&
-	    (strstr(text, "' invalid for parameter `") || strstr(text, "' too large for parameter `")))
+	    (strstr(text, "' invalid for parameter `") ||
+	     strstr(text, "' too large for parameter `")))
 		snprintf(bad_value, sizeof(bad_value), "%s", text);
 }
 

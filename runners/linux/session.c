@@ -46,7 +46,7 @@ enum {
 	BOOT_SECONDS = 600,            /* a kernel that has not booted by then never will */
 	NEWS_SECONDS = 5, /* how often a waiting client is told that the kernel boots */
 	QUIET_SECONDS = 3, /* after these the serial console is looked at, too */
-	FOLDER_BYTES = 400, /* a line of Bochs's configuration has at most 511 bytes, and a path in it */
+	FOLDER_BYTES = 400, /* a line of Bochs's configuration has at most 511 bytes, with a path */
 };
 
 struct machine {
@@ -123,7 +123,8 @@ static bool machine_start(struct machine *m, struct client *client)
 	if (snprintf(m->folder, sizeof(m->folder), "%s/exitpath-linux.XXXXXX",
 		     tmp && *tmp ? tmp : "/tmp") >= (int)sizeof(m->folder)) {
 		m->folder[0] = 0;
-		tell_why(client, "TMPDIR has %zu characters: Bochs takes no file in there, give it a shorter one",
+		tell_why(client, "TMPDIR has %zu characters: Bochs takes no file in there, give it "
+				 "a shorter one",
 			 strlen(tmp));
 		return false;
 	}
@@ -309,7 +310,8 @@ static void tell_end(struct machine *m, struct client *client)
 	for (int i = 0; i < 20 && waitpid(m->process, &status, WNOHANG) == 0; i++)
 		poll(NULL, 0, 50);
 	if (WIFSIGNALED(status))
-		tell(client, "# linux: Bochs has ended, killed by signal %d, and the kernel with it\n",
+		tell(client,
+		     "# linux: Bochs has ended, killed by signal %d, and the kernel with it\n",
 		     WTERMSIG(status));
 	else
 		tell(client, "# linux: Bochs has ended, and the kernel with it\n");

@@ -23,7 +23,7 @@ enum {
 	BYTES_VALID = 1,	/* KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES */
 };
 
-static const uint8_t load[] = { 0xd9, 0x04, 0x25, 0x00, 0x00, 0x00, 0xd0 };	/* flds 0xd0000000 */
+static const uint8_t load[] = { 0xd9, 0x04, 0x25, 0x00, 0x00, 0x00, 0xd0 }; /* flds 0xd0000000 */
 
 static struct {
 	uint8_t *memory;

@@ -101,7 +101,8 @@ static bool same(const struct entry_prediction *a, const struct entry_prediction
 }
 
 /* A rule that is broken has its outcome among those accepted, and belongs to the stage. */
-static void check_rule(const struct entry_input *in, const struct entry_prediction *predicted, u32 rule)
+static void check_rule(const struct entry_input *in, const struct entry_prediction *predicted,
+		       u32 rule)
 {
 	u8 result = entry_rules[rule].result;
 	bool allowed = false;
@@ -131,7 +132,8 @@ static void check_prediction(const struct entry_input *in, const struct entry_pr
 }
 
 /* Exit information is no input of an entry. */
-static void check_independence(const struct entry_input *in, const struct entry_prediction *predicted)
+static void check_independence(const struct entry_input *in,
+			       const struct entry_prediction *predicted)
 {
 	static const u16 information[] = {
 		INDEX_EXIT_REASON, INDEX_EXIT_QUALIFICATION, INDEX_VM_INSTRUCTION_ERROR,

@@ -210,7 +210,8 @@ static void test_x2apic_range(void **unused)
 		F(VM_ENTRY_MSR_LOAD_COUNT) = 1;
 		F(VM_ENTRY_MSR_LOAD_ADDRESS) = PAGE_AT;
 		entry_predict(in, &prediction);
-		assert_int_equal(entry_breaks(&prediction, ENTRY_RULE_msrload_x2apic), msrs[i].refused);
+		assert_int_equal(entry_breaks(&prediction, ENTRY_RULE_msrload_x2apic),
+				 msrs[i].refused);
 	}
 }
 

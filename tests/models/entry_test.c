@@ -165,7 +165,8 @@ static void check_violation(const struct trial *trial, struct entry_scene *scene
 	if (getenv("ENTRY_TEST_ALONE") && prediction.broken_count > 1)
 		print_message("%s, trial %u, %s: %u broken, %s %s\n", trial->id, n,
 			      entry_base_words(scene->base), prediction.broken_count,
-			      entry_rules[prediction.broken[0]].id, entry_rules[prediction.broken[1]].id);
+			      entry_rules[prediction.broken[0]].id,
+			      entry_rules[prediction.broken[1]].id);
 }
 
 /* The processor lacks a control that the trial sets, and the trial is not about that. */
@@ -191,7 +192,8 @@ static bool lacks_control(const struct trial *trial, const struct entry_scene *s
 }
 
 /* How often the rule could be broken from one base state. */
-static u32 try_base(const struct trial *trial, u32 processor, enum entry_base state, const char **why)
+static u32 try_base(const struct trial *trial, u32 processor, enum entry_base state,
+		    const char **why)
 {
 	struct entry_scene base, scene;
 	const char *answer;
@@ -250,7 +252,8 @@ static void test_bases(void **state)
 			if (!prediction.may_enter || prediction.outcome_count)
 				fail_msg("%s, processor %u: broken: %s", entry_base_words(base),
 					 processor, prediction.broken_count ?
-					 entry_rules[prediction.broken[0]].id : "none, but uncertain");
+					 entry_rules[prediction.broken[0]].id :
+					 "none, but uncertain");
 		}
 	}
 }

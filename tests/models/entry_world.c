@@ -108,8 +108,9 @@ void world_scene(struct entry_scene *scene, u32 processor)
 	in->cpu = cpu;
 	in->read = read_page;
 	in->state = (struct entry_state){
-		.vmx_operation = true, .cr0 = F(HOST_CR0), .cr4 = F(HOST_CR4), .rflags = RFLAGS_FIXED,
-		.efer = F(HOST_IA32_EFER), .cs_l = true, .current_vmcs = VMCS_AT,
+		.vmx_operation = true, .cr0 = F(HOST_CR0), .cr4 = F(HOST_CR4),
+		.rflags = RFLAGS_FIXED, .efer = F(HOST_IA32_EFER), .cs_l = true,
+		.current_vmcs = VMCS_AT,
 	};
 	scene->page = PAGE_AT;
 	scene->empty_page = EMPTY_AT;

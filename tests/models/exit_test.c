@@ -49,8 +49,10 @@ static void set_control(struct entry_input *in, u32 index, u64 bit, bool on)
 #define FIELD_OF_EXIT	INDEX_PRIMARY_VM_EXIT_CONTROLS
 #define FIELD_OF_EXIT2	INDEX_SECONDARY_VM_EXIT_CONTROLS
 #define FIELD_OF_ENTRY	INDEX_VM_ENTRY_CONTROLS
-#define ON(field, name) set_control(in, FIELD_OF_##field, control_bit(CONTROL_##field##_##name), true)
-#define OFF(field, name) set_control(in, FIELD_OF_##field, control_bit(CONTROL_##field##_##name), false)
+#define ON(field, name) \
+	set_control(in, FIELD_OF_##field, control_bit(CONTROL_##field##_##name), true)
+#define OFF(field, name) \
+	set_control(in, FIELD_OF_##field, control_bit(CONTROL_##field##_##name), false)
 
 struct scene {
 	struct entry_input entry;
@@ -303,7 +305,8 @@ static void test_kept_fields(void **state)
 	for (i = 0; i < VMCS_FIELDS; i++) {
 		bool host = field_types[i] == FIELD_HOST && i != INDEX_HOST_RSP;
 
-		if (host || i == INDEX_TSC_OFFSET || i == INDEX_EPT_POINTER || i == INDEX_VMCS_LINK_POINTER)
+		if (host || i == INDEX_TSC_OFFSET || i == INDEX_EPT_POINTER ||
+		    i == INDEX_VMCS_LINK_POINTER)
 			expect_named(SCENE_cpuid, i, EXIT_RULE_fields_kept);
 		if (host || i == INDEX_TSC_OFFSET || i == INDEX_VM_ENTRY_CONTROLS)
 			expect_named(SCENE_bad_guest, i, EXIT_RULE_failure_fields_kept);
@@ -488,7 +491,8 @@ static void test_facts(void **state)
 	fclose(file);
 	for (i = 0; i < EXIT_RULES; i++)
 		if (!found[i])
-			fail_msg("%s: %s is no row of the table", exit_rules[i].name, exit_rules[i].id);
+			fail_msg("%s: %s is no row of the table", exit_rules[i].name,
+				 exit_rules[i].id);
 }
 
 static const struct CMUnitTest others[] = {

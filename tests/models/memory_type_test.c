@@ -111,15 +111,18 @@ static const struct lookup {
 	{ "UC before WB", { .mtrrcap = CAP, .def_type = E | WB,
 	  .variable = { RANGE(0, 0x400000, WB), RANGE(0, 0x200000, UC) } }, 0x123456, UC },
 	{ "UC before WC and WP", { .mtrrcap = CAP, .def_type = E | WB, .variable = {
-	  RANGE(0, 0x400000, WC), RANGE(0, 0x200000, UC), RANGE(0, 0x800000, WP) } }, 0x123456, UC },
+	  RANGE(0, 0x400000, WC), RANGE(0, 0x200000, UC), RANGE(0, 0x800000, WP) } },
+	  0x123456, UC },
 	{ "WT before WB", { .mtrrcap = CAP, .def_type = E | UC,
 	  .variable = { RANGE(0, 0x400000, WB), RANGE(0, 0x200000, WT) } }, 0x123456, WT },
 	{ "WC over WB is undefined", { .mtrrcap = CAP, .def_type = E | UC,
 	  .variable = { RANGE(0, 0x400000, WB), RANGE(0, 0x200000, WC) } }, 0x123456, UNDEFINED },
 	{ "WT over WB and WP is undefined", { .mtrrcap = CAP, .def_type = E | UC, .variable = {
-	  RANGE(0, 0x400000, WB), RANGE(0, 0x200000, WT), RANGE(0, 0x100000, WP) } }, 0x12345, UNDEFINED },
+	  RANGE(0, 0x400000, WB), RANGE(0, 0x200000, WT), RANGE(0, 0x100000, WP) } },
+	  0x12345, UNDEFINED },
 	{ "fixed ranges come before variable ones", { .mtrrcap = CAP, .def_type = E | FE | UC,
-	  .fixed = { [0] = 0x0606060606060606 }, .variable = { RANGE(0, 0x200000, UC) } }, 0x7ffff, WB },
+	  .fixed = { [0] = 0x0606060606060606 }, .variable = { RANGE(0, 0x200000, UC) } },
+	  0x7ffff, WB },
 	{ "fixed ranges end at 1 MByte", { .mtrrcap = CAP, .def_type = E | FE | WT,
 	  .fixed = { [10] = 0x0606060606060606 } }, 0x100000, WT },
 	{ "fixed ranges without FE", { .mtrrcap = CAP, .def_type = E | WT,
@@ -164,7 +167,8 @@ static void test_no_types(void **state)
 		assert_int_equal(effective_memory_type(WB, none[i]), UNDEFINED);
 	}
 	assert_int_equal(effective_memory_type(UC_MINUS, WB), UNDEFINED);
-	assert_int_equal(pat_memory_type(&(struct memory_type_registers){ .pat = 0x8600 }, 1), 0x86);
+	assert_int_equal(pat_memory_type(&(struct memory_type_registers){ .pat = 0x8600 }, 1),
+			 0x86);
 }
 
 static void test_lookup(void **state)
@@ -219,7 +223,8 @@ static void test_selection(void **state)
 	struct walk_access access = { .address = 0x80000000 };
 	struct walk_result result = {
 		.mode = row->mode, .pat_index = row->pat_index, .physical = 0x7000, .steps = 2,
-		.step = { { .address = 0x1000, .value = 0x3000 | row->above }, { .address = 0x3000 } },
+		.step = { { .address = 0x1000, .value = 0x3000 | row->above },
+			  { .address = 0x3000 } },
 	};
 
 	assert_int_equal(walk_memory_type(&plain, &result), row->page);
@@ -270,8 +275,8 @@ int main(void)
 						      NULL, NULL, (void *)&selections[i] };
 	tests[count++] = (struct CMUnitTest){ "mem.mtrr.wt: where an entry lies, where a page lies",
 					      test_places, NULL, NULL, NULL };
-	tests[count++] = (struct CMUnitTest){ "mem.pat.bad_type: no type comes of none", test_no_types,
-					      NULL, NULL, NULL };
+	tests[count++] = (struct CMUnitTest){ "mem.pat.bad_type: no type comes of none",
+					      test_no_types, NULL, NULL, NULL };
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return _cmocka_run_group_tests("memory_type", tests, count, NULL, NULL) ? 1 : 0;
 }

@@ -407,8 +407,10 @@ static u64 next(u64 *seed)
 
 static u64 next_type(u64 *seed)
 {
-	static const u8 types[] = { MEMORY_TYPE_WB, MEMORY_TYPE_UC, MEMORY_TYPE_WT, MEMORY_TYPE_WB,
-				    MEMORY_TYPE_WP, MEMORY_TYPE_WC, MEMORY_TYPE_WB, MEMORY_TYPE_WT };
+	static const u8 types[] = {
+		MEMORY_TYPE_WB, MEMORY_TYPE_UC, MEMORY_TYPE_WT, MEMORY_TYPE_WB,
+		MEMORY_TYPE_WP, MEMORY_TYPE_WC, MEMORY_TYPE_WB, MEMORY_TYPE_WT,
+	};
 
 	return types[next(seed) & 7];
 }
@@ -449,8 +451,10 @@ static void types_agree_with_reference(const struct scene *scene)
 	other.cpu.cr4 |= scene->access.address & 1 ? CR4_PCIDE : 0;
 	for (i = 0; i < scene->result.steps; i++)
 		REQUIRE(scene, &other,
-			walk_step_memory_type(&registers, &other.cpu, &other.access, &other.result, i) ==
-			reference_memory_type(&registers, &other.cpu, &other.access, &other.result, i));
+			walk_step_memory_type(&registers, &other.cpu, &other.access,
+					      &other.result, i) ==
+			reference_memory_type(&registers, &other.cpu, &other.access,
+					      &other.result, i));
 	if (is_done(scene))
 		REQUIRE(scene, &other, walk_memory_type(&registers, &other.result) ==
 			reference_memory_type(&registers, &other.cpu, &other.access, &other.result,

@@ -19,7 +19,8 @@ const char *__wrap_platform_read(struct platform *platform, const void *blob)
 	u32 size;
 
 	if (!tree_open(&tree, blob)) {
-		cell = tree_property(&tree, tree_find(&tree, TREE_ROOT, "chosen"), "exitpath,mutant", &size);
+		cell = tree_property(&tree, tree_find(&tree, TREE_ROOT, "chosen"),
+				     "exitpath,mutant", &size);
 		if (cell && size == sizeof(*cell))
 			hv_mutant = tree_cell(*cell);
 	}

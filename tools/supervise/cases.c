@@ -53,7 +53,8 @@ bool case_list_read(struct case_list *list, const char *path, struct text *error
 		*next++ = '\0';
 		list->items = must_realloc(list->items, (list->count + 1) * sizeof(*list->items));
 		if (!parse_case(&list->items[list->count], line, (uint32_t)list->count + 1)) {
-			text_printf(error, "%s:%zu: not a case of %d columns with this number; build the image again",
+			text_printf(error, "%s:%zu: not a case of %d columns with this number; "
+					   "build the image again",
 				    path, list->count + 1, CASE_COLUMNS);
 			return false;
 		}

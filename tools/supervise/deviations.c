@@ -50,7 +50,10 @@ bool deviation_list_read(struct deviation_list *list, const char *path, const ch
 		if (!*line || *line == '#')
 			continue;
 		if (!parse_line(list, line, identity)) {
-			text_printf(error, "%s:%u: not %d columns with a tab between them: id glob, identity glob, SDM section, upstream reference or -, what the machine does",
+			text_printf(error,
+				    "%s:%u: not %d columns with a tab between them: id glob, "
+				    "identity glob, SDM section, upstream reference or -, what the "
+				    "machine does",
 				    path, number, COLUMNS);
 			return false;
 		}

@@ -65,7 +65,8 @@ char *temporary_folder_make(struct text *error)
 	text_printf(&path, "%s/exitpath-XXXXXX", parent);
 	if (mkdtemp(path.data))
 		return path.data;
-	text_printf(error, "cannot make a temporary folder in %s: %s; set TMPDIR to a folder that can be written",
+	text_printf(error, "cannot make a temporary folder in %s: %s; set TMPDIR to a folder that "
+			   "can be written",
 		    parent, strerror(errno));
 	text_free(&path);
 	return NULL;

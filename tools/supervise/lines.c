@@ -73,7 +73,8 @@ static void take_plan(struct boot *b, const struct line *line)
 	} else if (!b->version) {
 		fatal(b, "a plan before \"TAP version 13\"");
 	} else if (line->number != b->run->cases->count) {
-		text_printf(&what, "the image plans 1..%zu, not the 1..%zu it was told; build the image and its case list again",
+		text_printf(&what, "the image plans 1..%zu, not the 1..%zu it was told; build the "
+				   "image and its case list again",
 			    line->number, b->run->cases->count);
 		fatal(b, what.data);
 	} else {
@@ -99,7 +100,8 @@ static bool is_expected(struct boot *b, const struct line *line)
 		want = run->cases->items[run->next];
 		if (line->number != run->next + 1 || line->name.len != strlen(want->name) ||
 		    memcmp(line->name.bytes, want->name, line->name.len) != 0)
-			text_printf(&what, "a result of another case: %zu - %.*s instead of %zu - %s",
+			text_printf(&what,
+				    "a result of another case: %zu - %.*s instead of %zu - %s",
 				    line->number, (int)line->name.len, line->name.bytes,
 				    run->next + 1, want->name);
 	}

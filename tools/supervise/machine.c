@@ -163,7 +163,8 @@ static _Noreturn void keeper_main(struct pipes *p, char *const *argv, const char
 		descendants_end(0, GRACE_MS, boot, &status);
 	}
 	if (!descendants_end(SIGKILL, KILL_MS, boot, &status))
-		dprintf(p->errors[1], "supervise: some processes of the machine cannot be killed\n");
+		dprintf(p->errors[1],
+			"supervise: some processes of the machine cannot be killed\n");
 	if (!write_all(p->status[1], &status, sizeof(status)))
 		folder_remove(folder);
 	_exit(0);

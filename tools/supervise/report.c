@@ -50,7 +50,8 @@ void report_comment(struct report *r, const char *bytes, size_t len)
 
 		text_printf(&t, "%s", line && *bytes == '#' ? "" : "# ");
 		text_add_escaped(&t, bytes, line && bytes[line - 1] == '\r' ? line - 1 : line);
-		if (r->again && line > strlen(says_how) && !memcmp(bytes, says_how, strlen(says_how)))
+		if (r->again && line > strlen(says_how) &&
+		    !memcmp(bytes, says_how, strlen(says_how)))
 			text_printf(&t, " %s", r->again);
 		text_add(&t, "\n", 1);
 		bytes += used;

@@ -13,7 +13,7 @@ struct report {
 	int tap; /* -1: none */
 	const char *image;
 	const struct deviation_list *deviations;
-	const char *again; /* the options that repeat the run, for comments that say how; NULL: none */
+	const char *again; /* options that repeat the run, for comments that say how; NULL: none */
 	bool go_on;	 /* a bail-out is but a comment on standard output */
 	bool out_lost;	 /* nobody reads standard output any more */
 	bool unexpected; /* some case was not ok and is not listed */
@@ -32,7 +32,7 @@ struct result {
 	const char *description; /* what follows the name, escaped; NULL: as IMAGE.tsv says */
 	const char *skipped;	 /* the reason, escaped; NULL: not skipped */
 	const char *yaml;	 /* a whole block, or NULL */
-	const char *differs;	 /* the ways in which it differs, a line each; NULL: it does not say */
+	const char *differs;	 /* the ways in which it differs, a line each; NULL: not said */
 };
 
 void report_begin(struct report *r, size_t plan);
