@@ -122,7 +122,8 @@ static bool is_virtualized(const struct configuration *with, u32 offset, bool wr
 		return false;
 	if (offset == 0x080 || (with->delivery && (offset == 0x0b0 || offset == 0x300)))
 		return true;
-	return with->registers && (is_register(offset) || (!write && is_read_only_register(offset)));
+	return with->registers &&
+	       (is_register(offset) || (!write && is_read_only_register(offset)));
 }
 
 /* --- sweeps ----------------------------------------------------------------------------------- */
@@ -167,8 +168,8 @@ static void check_reads(const struct case_def *this_case)
 }
 
 /* What 32.4.3.2 makes of the value that has been written, and whether it exits. */
-static void expect_write_emulation(const struct virtual_apic *apic, const struct configuration *with,
-				   u32 offset)
+static void expect_write_emulation(const struct virtual_apic *apic,
+				   const struct configuration *with, u32 offset)
 {
 	outcome_t outcome = WRITE_EXIT;
 	u32 value = WRITTEN;
@@ -436,7 +437,8 @@ CASE(guest_page_table_in_the_page, PROVES("interruptibility:apicacc.gpa",
 	put_a_table_there(&apic);
 	guest_regs()->rdi = TABLE_LINEAR;
 	EXPECT(enter_at_instruction(&guest_read_4), ACCESS_EXIT);
-	EXPECT_EQ(vmread(EXIT_QUALIFICATION) & QUALIFICATION_TYPE, QUALIFICATION(PHYSICAL_EXECUTION, 0));
+	EXPECT_EQ(vmread(EXIT_QUALIFICATION) & QUALIFICATION_TYPE,
+		  QUALIFICATION(PHYSICAL_EXECUTION, 0));
 }
 
 CASE(guest_page_table_in_the_page_at_delivery, PROVES("interruptibility:apicacc.gpa",

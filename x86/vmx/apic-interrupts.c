@@ -126,8 +126,9 @@ CASE(vppr_at_entry, PROVES("interruptibility:ppr.rule", "interruptibility:ppr.tr
 	static const struct {
 		u8 vtpr, svi, vppr;
 	} rows[] = {
-		{ 0x00, 0x00, 0x00 }, { 0x57, 0x00, 0x57 }, { 0x57, 0x4f, 0x57 }, { 0x57, 0x51, 0x57 },
-		{ 0x50, 0x5f, 0x50 }, { 0x57, 0x61, 0x60 }, { 0x0f, 0xff, 0xf0 }, { 0xf0, 0xff, 0xf0 },
+		{ 0x00, 0x00, 0x00 }, { 0x57, 0x00, 0x57 }, { 0x57, 0x4f, 0x57 },
+		{ 0x57, 0x51, 0x57 }, { 0x50, 0x5f, 0x50 }, { 0x57, 0x61, 0x60 },
+		{ 0x0f, 0xff, 0xf0 }, { 0xf0, 0xff, 0xf0 },
 	};
 	u32 i;
 
@@ -289,8 +290,8 @@ CASE(wakes_from_hlt, PROVES("interruptibility:vint.hlt"), NEEDS(VMX, VIRTUAL_INT
 }
 
 CASE(does_not_wake_from_shutdown, PROVES("interruptibility:vint.hlt"),
-     NEEDS(VMX, VIRTUAL_INTERRUPTS, TIMER, { "activity state \"shutdown\": IA32_VMX_MISC[7]", need_misc,
-					     BIT(7), 0 }))
+     NEEDS(VMX, VIRTUAL_INTERRUPTS, TIMER,
+	   { "activity state \"shutdown\": IA32_VMX_MISC[7]", need_misc, BIT(7), 0 }))
 {
 	start();
 	guard_by_timer();
@@ -477,7 +478,8 @@ CASE(other_commands_exit, PROVES("interruptibility:apicacc.write.300", "exit-rea
 
 /* --- posted interrupts ------------------------------------------------------------------------ */
 
-#define POSTED		EOI, PIN(PROCESS_POSTED_INTERRUPTS), EXIT_CTL(ACKNOWLEDGE_INTERRUPT_ON_EXIT), APIC
+#define POSTED		EOI, PIN(PROCESS_POSTED_INTERRUPTS), \
+			EXIT_CTL(ACKNOWLEDGE_INTERRUPT_ON_EXIT), APIC
 #define NOTIFICATION	0xf3
 #define ANOTHER		0xf4
 #define ON		256	/* Table 32-2: bits of the descriptor */
@@ -583,7 +585,8 @@ CASE(notification_wakes_from_hlt, PROVES("interruptibility:posted.hlt"), NEEDS(V
 }
 
 /* What is posted cannot be delivered: the guest sleeps on. */
-CASE(notification_goes_back_to_hlt, PROVES("interruptibility:posted.hlt"), NEEDS(VMX, POSTED, TIMER))
+CASE(notification_goes_back_to_hlt, PROVES("interruptibility:posted.hlt"),
+     NEEDS(VMX, POSTED, TIMER))
 {
 	start_posting();
 	guard_by_timer();

@@ -15,7 +15,8 @@ BEFORE_EACH_CASE(vmx_start);
 
 GUEST_CODE(read_cr8, "", "movq %cr8, %rax");
 GUEST_CODE(write_cr8, "", "movq %rax, %cr8");
-GUEST_INSTRUCTION(rdmsr, "movl guest_value, %ecx; movl $0x5a5a5a5a, %eax; movl %eax, %edx", "rdmsr");
+GUEST_INSTRUCTION(rdmsr, "movl guest_value, %ecx; movl $0x5a5a5a5a, %eax; movl %eax, %edx",
+		  "rdmsr");
 GUEST_INSTRUCTION(wrmsr, "movl guest_value, %ecx; movl guest_value2, %eax; "
 			 "movl guest_value2 + 4, %edx", "wrmsr");
 GUEST_CODE(nop, "", "nop");

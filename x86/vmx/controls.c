@@ -180,7 +180,8 @@ static outcome_t enter_with_inactive_field(enum control_field field, u64 value)
 static void check_inactive(const struct bits *row)
 {
 	if (control_field_activation(row->field) != CONTROL_NONE)
-		EXPECT(enter_with_inactive_field(row->field, BITS(row->high, row->low)), GUEST_DONE);
+		EXPECT(enter_with_inactive_field(row->field, BITS(row->high, row->low)),
+		       GUEST_DONE);
 }
 
 /* --- VM entry with a control as it may be --------------------------------------------- */

@@ -35,7 +35,7 @@ enum {
 	WINDOW_OPEN	= BIT(7),	/* interrupt window */
 	VIRTUAL		= BIT(8),	/* a virtual interrupt is recognized */
 	INTERRUPT	= BIT(9),	/* pending in the APIC, and it exits */
-	INJECTED	= BIT(10),	/* an external interrupt, injected; its handler has IF = 1 */
+	INJECTED	= BIT(10),	/* an injected external interrupt; its handler has IF = 1 */
 };
 
 #define INTERRUPT_VECTOR	0x61
@@ -172,7 +172,7 @@ struct first {
 	u32 waits;
 	u16 reason;		/* what comes first */
 	u8 vector;		/* of an exception or NMI */
-	u8 handler;		/* the exit comes at the handler of this vector; 0: before the guest */
+	u8 handler;		/* the exit is at the handler of this vector; 0: before the guest */
 };
 
 static void comes_first(const struct case_def *this_case)

@@ -73,12 +73,16 @@ static void aborts(const struct case_def *this_case)
 
 ABORTS(store_of_x2apic_register, "msrstore.fail.x2apic", "1", true, 0x802, 0, SAVING_MSRS);
 ABORTS(store_of_smbase, "msrstore.fail.smm", "1", true, IA32_SMBASE, 0, SAVING_MSRS);
-ABORTS(store_with_reserved_bit, "msrstore.fail.reserved", "1", true, BIT(32) | IA32_STAR, 0, SAVING_MSRS);
+ABORTS(store_with_reserved_bit, "msrstore.fail.reserved", "1", true, BIT(32) | IA32_STAR, 0,
+       SAVING_MSRS);
 ABORTS(store_of_no_msr, "msrstore.fail.rdmsr_gp", "1", true, 0x40000fff, 0, SAVING_MSRS);
 ABORTS(load_of_fs_base, "msrload.fail.fs_gs", "4", false, IA32_FS_BASE, 0, LOADING_MSRS);
 ABORTS(load_of_gs_base, "msrload.fail.fs_gs", "4", false, IA32_GS_BASE, 0, LOADING_MSRS);
 ABORTS(load_of_x2apic_register, "msrload.fail.x2apic", "4", false, 0x808, 0, LOADING_MSRS);
-ABORTS(load_of_smm_monitor_ctl, "msrload.fail.smm", "4", false, IA32_SMM_MONITOR_CTL, 0, LOADING_MSRS);
-ABORTS(load_with_reserved_bit, "msrload.fail.reserved", "4", false, BIT(63) | IA32_STAR, 0, LOADING_MSRS);
-ABORTS(load_of_bad_value, "msrload.fail.wrmsr_gp", "4", false, IA32_KERNEL_GS_BASE, BIT(63), LOADING_MSRS);
+ABORTS(load_of_smm_monitor_ctl, "msrload.fail.smm", "4", false, IA32_SMM_MONITOR_CTL, 0,
+       LOADING_MSRS);
+ABORTS(load_with_reserved_bit, "msrload.fail.reserved", "4", false, BIT(63) | IA32_STAR, 0,
+       LOADING_MSRS);
+ABORTS(load_of_bad_value, "msrload.fail.wrmsr_gp", "4", false, IA32_KERNEL_GS_BASE, BIT(63),
+       LOADING_MSRS);
 ABORTS(load_of_no_msr, "msrload.fail.wrmsr_gp", "4", false, 0x40000fff, 0, LOADING_MSRS);

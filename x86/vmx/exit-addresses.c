@@ -117,9 +117,9 @@ struct table_access {
 static void reports_operand_size(const struct case_def *this_case)
 {
 	const struct table_access *row = this_case->row;
-	const u64 rest = INFORMATION_ADDRESS_32 | INFORMATION_MEMORY | INFORMATION_SEGMENT(SEGMENT_DS) |
-			 INFORMATION_NO_INDEX | INFORMATION_BASE(GPR_RBX) |
-			 INFORMATION_IDENTITY(row->identity);
+	const u64 rest = INFORMATION_ADDRESS_32 | INFORMATION_MEMORY |
+			 INFORMATION_SEGMENT(SEGMENT_DS) | INFORMATION_NO_INDEX |
+			 INFORMATION_BASE(GPR_RBX) | INFORMATION_IDENTITY(row->identity);
 
 	guest_to_32_bit_mode();
 	vmcs_set_control(CONTROL_PROC2_DESCRIPTOR_TABLE_EXITING);
@@ -130,7 +130,8 @@ static void reports_operand_size(const struct case_def *this_case)
 }
 
 #define OPERAND_SIZE(name, number)						\
-	static const struct table_access row_##name = { &guest_##name, &guest_##name##_16, number }; \
+	static const struct table_access row_##name = {				\
+		&guest_##name, &guest_##name##_16, number };			\
 	CASE_RUN(operand_size_of_##name, reports_operand_size,			\
 		 PROVES("instruction-information:gdtr_idtr.operand_size"),	\
 		 NEEDS(VMX, PROC2(DESCRIPTOR_TABLE_EXITING)), ROW(&row_##name))

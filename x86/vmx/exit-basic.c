@@ -103,7 +103,8 @@ ALWAYS(prefixed_cpuid, CPUID, PROVES("exit-reasons:10"), NEEDS(VMX));
 
 GUEST_INSTRUCTION(invlpg, "movl $0x12345678, %ebx", "invlpg 0x11(%rbx)");
 BY_CONTROL(invlpg, INVLPG, PROC1_INVLPG_EXITING,
-	   PROVES("exit-reasons:14", "nonroot-behavior:invlpg", "exit-qualifications:invlpg.address"),
+	   PROVES("exit-reasons:14", "nonroot-behavior:invlpg",
+		  "exit-qualifications:invlpg.address"),
 	   NEEDS(VMX, PROC1(INVLPG_EXITING)), .qualification = 0x12345689);
 
 /* An address that no paging structure translates, and one that is not canonical, are no faults. */
@@ -134,15 +135,18 @@ BY_CONTROL(monitor, MONITOR, PROC1_MONITOR_EXITING,
 /* Without MONITOR before it, MWAIT does not wait. */
 GUEST_INSTRUCTION(mwait, "", "mwait");
 BY_CONTROL(mwait, MWAIT, PROC1_MWAIT_EXITING,
-	   PROVES("exit-reasons:36", "nonroot-behavior:monitor_mwait", "exit-qualifications:mwait.armed"),
+	   PROVES("exit-reasons:36", "nonroot-behavior:monitor_mwait",
+		  "exit-qualifications:mwait.armed"),
 	   NEEDS(VMX, PROC1(MWAIT_EXITING), CPU(MONITOR)));
 GUEST_INSTRUCTION(wbinvd, "", "wbinvd");
 BY_CONTROL(wbinvd, WBINVD_OR_WBNOINVD, PROC2_WBINVD_EXITING,
-	   PROVES("exit-reasons:54", "nonroot-behavior:wbinvd", "exit-qualifications:wbinvd.wbnoinvd"),
+	   PROVES("exit-reasons:54", "nonroot-behavior:wbinvd",
+		  "exit-qualifications:wbinvd.wbnoinvd"),
 	   NEEDS(VMX, PROC2(WBINVD_EXITING)));
 GUEST_INSTRUCTION(wbnoinvd, "", ".byte 0xf3, 0x0f, 0x09");
 BY_CONTROL(wbnoinvd, WBINVD_OR_WBNOINVD, PROC2_WBINVD_EXITING,
-	   PROVES("exit-reasons:54", "nonroot-behavior:wbinvd", "exit-qualifications:wbinvd.wbnoinvd"),
+	   PROVES("exit-reasons:54", "nonroot-behavior:wbinvd",
+		  "exit-qualifications:wbinvd.wbnoinvd"),
 	   NEEDS(VMX, PROC2(WBINVD_EXITING), CPU(WBNOINVD)), .qualification = 1);
 
 GUEST_INSTRUCTION(hlt, "", "hlt");

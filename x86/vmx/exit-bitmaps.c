@@ -51,8 +51,8 @@ static void io_works(const struct case_def *this_case)
 			"exit-qualifications:io.size", "exit-qualifications:io.direction",	\
 			"exit-qualifications:io.immediate", "exit-qualifications:io.port"),	\
 		 NEEDS(VMX, PROC1(UNCONDITIONAL_IO_EXITING)), ROW(&row_##name));	\
-	CASE_RUN(name##_without_control, io_works, PROVES("nonroot-behavior:io.uncond"), NEEDS(VMX), \
-		 ROW(&row_##name))
+	CASE_RUN(name##_without_control, io_works,			\
+		 PROVES("nonroot-behavior:io.uncond"), NEEDS(VMX), ROW(&row_##name))
 
 #define DX		"movl $0xabcd0080, %edx"	/* only DX counts */
 #define DX_STRING(reg)	DX "; movl $guest_memory, %e" reg
@@ -288,7 +288,8 @@ CASE(io_permission_comes_first, PROVES("nonroot-behavior:prio.io_tss"),
 /* --- MSR bitmaps --------------------------------------------------------------------------- */
 
 GUEST_INSTRUCTION(rdmsr, "movl guest_value, %ecx", "rdmsr");
-GUEST_INSTRUCTION(wrmsr, "movl guest_value, %ecx; movl guest_value2, %eax; movl guest_value2+4, %edx",
+GUEST_INSTRUCTION(wrmsr,
+		  "movl guest_value, %ecx; movl guest_value2, %eax; movl guest_value2+4, %edx",
 		  "wrmsr");
 
 /*

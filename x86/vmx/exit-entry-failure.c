@@ -43,8 +43,8 @@ static void spoil_msr_list(u32 good_entries)
 
 /* --- what is recorded ---------------------------------------------------------------------- */
 
-CASE(reason_of_bad_guest_state, PROVES("host-and-exit:fail.reason", "host-and-exit:fail.qualification"),
-     NEEDS(VMX))
+CASE(reason_of_bad_guest_state,
+     PROVES("host-and-exit:fail.reason", "host-and-exit:fail.qualification"), NEEDS(VMX))
 {
 	spoil_guest();
 	EXPECT(resume(), BAD_GUEST);
@@ -52,8 +52,8 @@ CASE(reason_of_bad_guest_state, PROVES("host-and-exit:fail.reason", "host-and-ex
 	EXPECT_EQ(vmread(EXIT_QUALIFICATION), 0);
 }
 
-CASE(reason_of_bad_link_pointer, PROVES("host-and-exit:fail.reason", "host-and-exit:fail.qualification"),
-     NEEDS(VMX))
+CASE(reason_of_bad_link_pointer,
+     PROVES("host-and-exit:fail.reason", "host-and-exit:fail.qualification"), NEEDS(VMX))
 {
 	vmwrite(VMCS_LINK_POINTER, 1);
 	EXPECT(resume(), BAD_LINK);
@@ -61,7 +61,8 @@ CASE(reason_of_bad_link_pointer, PROVES("host-and-exit:fail.reason", "host-and-e
 	EXPECT_EQ(vmread(EXIT_QUALIFICATION), 4);
 }
 
-CASE(reason_of_bad_msr, PROVES("host-and-exit:fail.reason", "host-and-exit:fail.qualification"), NEEDS(VMX))
+CASE(reason_of_bad_msr, PROVES("host-and-exit:fail.reason", "host-and-exit:fail.qualification"),
+     NEEDS(VMX))
 {
 	spoil_msr_list(2);
 	EXPECT(resume(), BAD_MSR(3));
@@ -70,8 +71,8 @@ CASE(reason_of_bad_msr, PROVES("host-and-exit:fail.reason", "host-and-exit:fail.
 }
 
 /* 29.8: three of the checks of the guest state have a qualification of their own. */
-CASE(qualification_of_a_bad_link_pointer, PROVES("exit-qualifications:entry_failure.guest_link_pointer"),
-     NEEDS(VMX))
+CASE(qualification_of_a_bad_link_pointer,
+     PROVES("exit-qualifications:entry_failure.guest_link_pointer"), NEEDS(VMX))
 {
 	vmwrite(VMCS_LINK_POINTER, 1);
 	EXPECT(resume(), OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE, 4));
@@ -87,7 +88,8 @@ CASE(qualification_of_an_nmi_behind_sti, PROVES("exit-qualifications:entry_failu
 }
 
 /* 29.3.1.6: a guest with PAE paging; bit 1 of a PDPTE is reserved. */
-CASE(qualification_of_a_bad_pdpte, PROVES("exit-qualifications:entry_failure.guest_pdpte"), NEEDS(VMX))
+CASE(qualification_of_a_bad_pdpte, PROVES("exit-qualifications:entry_failure.guest_pdpte"),
+     NEEDS(VMX))
 {
 	u64 *pdptes = page_alloc();
 
@@ -387,7 +389,8 @@ static void fail_to_enter(struct trap_frame *frame)
 	nmis_after_failure = nmis;
 }
 
-CASE(nmis_stay_blocked, PROVES("host-and-exit:fail.nmi_blocking"), NEEDS(VMX, PIN(NMI_EXITING), APIC))
+CASE(nmis_stay_blocked, PROVES("host-and-exit:fail.nmi_blocking"),
+     NEEDS(VMX, PIN(NMI_EXITING), APIC))
 {
 	nmis = 0;
 	vmcs_set_control(CONTROL_PIN_NMI_EXITING);

@@ -236,7 +236,8 @@ static void opens_interrupt_window(const struct case_def *this_case)
 	static const struct window row_##name = { __VA_ARGS__ };			\
 	CASE_RUN(interrupt_window_##name, opens_interrupt_window,			\
 		 PROVES("exit-reasons:7", "interruptibility:" fact,			\
-			"field-formats:interruptibility.sti", "field-formats:interruptibility.mov_ss"), \
+			"field-formats:interruptibility.sti",				\
+			"field-formats:interruptibility.mov_ss"),			\
 		 NEEDS(VMX, INTERRUPT_WINDOW), ROW(&row_##name))
 
 WINDOW(open_at_entry, "window.intr", &guest_nop, RFLAGS_IF, 0, ACTIVITY_ACTIVE, 0, true);
@@ -275,7 +276,8 @@ CASE(nmi_window_open_at_entry, PROVES("exit-reasons:8", "interruptibility:window
 	expect_exit_before(guest_nop.at);
 }
 
-CASE(nmi_window_after_blocking_by_mov_ss, PROVES("interruptibility:window.nmi"), NEEDS(VMX, NMI_WINDOW))
+CASE(nmi_window_after_blocking_by_mov_ss, PROVES("interruptibility:window.nmi"),
+     NEEDS(VMX, NMI_WINDOW))
 {
 	ask_for_nmi_window(BLOCKING_BY_MOV_SS);
 	EXPECT(enter_at_instruction(&guest_nop), OUTCOME_EXIT(EXIT_NMI_WINDOW));
@@ -301,7 +303,8 @@ CASE(nmi_window_closed_by_virtual_nmi_blocking, PROVES("interruptibility:window.
 GUEST_CODE(iret, "movq %rsp, %rbx; movl %ss, %eax; pushq %rax; pushq %rbx; pushfq; "
 		 "movl %cs, %eax; pushq %rax; pushq $guest_end_iret", "iretq");
 
-CASE(nmi_window_opens_with_iret, PROVES("interruptibility:window.nmi", "interruptibility:nmi.iret.virtual"),
+CASE(nmi_window_opens_with_iret,
+     PROVES("interruptibility:window.nmi", "interruptibility:nmi.iret.virtual"),
      NEEDS(VMX, NMI_WINDOW))
 {
 	ask_for_nmi_window(BLOCKING_BY_NMI);
@@ -374,7 +377,8 @@ CASE(interrupt_exits_from_hlt, PROVES("interruptibility:act.saved"), NEEDS(VMX, 
 	interrupt_exits(RFLAGS_IF, ACTIVITY_HLT);
 }
 
-CASE(acknowledged_interrupt_exits, PROVES("interruptibility:extint.ack", "host-and-exit:exit.event.extint_ack"),
+CASE(acknowledged_interrupt_exits,
+     PROVES("interruptibility:extint.ack", "host-and-exit:exit.event.extint_ack"),
      NEEDS(VMX, EXTERNAL, EXIT_CTL(ACKNOWLEDGE_INTERRUPT_ON_EXIT), APIC))
 {
 	vmcs_set_control(CONTROL_PIN_EXTERNAL_INTERRUPT_EXITING);
@@ -390,7 +394,8 @@ CASE(acknowledged_interrupt_exits, PROVES("interruptibility:extint.ack", "host-a
 	apic_eoi();
 }
 
-CASE(interrupt_without_control_is_delivered, PROVES("exit-reasons:1", "interruptibility:extint.noexit"),
+CASE(interrupt_without_control_is_delivered,
+     PROVES("exit-reasons:1", "interruptibility:extint.noexit"),
      NEEDS(VMX, PROC1(USE_MSR_BITMAPS), APIC))
 {
 	/* The handler reads the APIC's mode. */
@@ -401,7 +406,8 @@ CASE(interrupt_without_control_is_delivered, PROVES("exit-reasons:1", "interrupt
 	EXPECT_EQ(events_taken, 1);
 }
 
-CASE(interrupt_without_control_waits_for_if, PROVES("interruptibility:extint.noexit"), NEEDS(VMX, APIC))
+CASE(interrupt_without_control_waits_for_if, PROVES("interruptibility:extint.noexit"),
+     NEEDS(VMX, APIC))
 {
 	pend_interrupt();
 	EXPECT(enter_at_instruction(&guest_nop), GUEST_DONE);
@@ -429,8 +435,9 @@ static void send_nmi(void)
 		pause();
 }
 
-CASE(nmi_exits, PROVES("exit-reasons:0", "interruptibility:nmi.exit", "host-and-exit:exit.event.nmi",
-		       "exit-qualifications:exception.nmi"),
+CASE(nmi_exits,
+     PROVES("exit-reasons:0", "interruptibility:nmi.exit", "host-and-exit:exit.event.nmi",
+	    "exit-qualifications:exception.nmi"),
      NEEDS(VMX, PIN(NMI_EXITING), SELF_SENT_EVENTS))
 {
 	vmcs_set_control(CONTROL_PIN_NMI_EXITING);
@@ -520,7 +527,8 @@ CASE(init_exits, PROVES("exit-reasons:3", "nonroot-behavior:init"), NEEDS(VMX, S
 }
 
 /* 26.8: VMX root operation blocks INIT; it exits as soon as the guest runs. */
-CASE(init_waits_for_the_guest, PROVES("exit-reasons:3", "nonroot-behavior:root.init"), NEEDS(VMX, APIC))
+CASE(init_waits_for_the_guest, PROVES("exit-reasons:3", "nonroot-behavior:root.init"),
+     NEEDS(VMX, APIC))
 {
 	send_init();
 	EXPECT(enter_at_instruction(&guest_nop), OUTCOME_EXIT(EXIT_INIT_SIGNAL));

@@ -335,8 +335,8 @@ CASE(triple_fault_without_paging_structures_exits,
 	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_mov_to_cr3.end);
 }
 
-CASE(double_fault_exits, PROVES("nonroot-behavior:exception.bitmap", "host-and-exit:exit.orig.invalid"),
-     NEEDS(VMX))
+CASE(double_fault_exits,
+     PROVES("nonroot-behavior:exception.bitmap", "host-and-exit:exit.orig.invalid"), NEEDS(VMX))
 {
 	without_idt(&guest_ud, BIT(VECTOR_DF));
 	EXPECT_EQ(vmread(EXITING_EVENT_IDENTIFICATION) & EVENT_DEFINED,

@@ -106,51 +106,59 @@ static void msr_is_not_loaded(const struct case_def *this_case)
 	CASE_RUN(name##_is_not_saved, msr_is_not_saved,					\
 		 PROVES("host-and-exit:save.not_when_clear"), NEEDS needs, ROW(&row_##name))
 #define BITMAPS		VMX, PROC1(USE_MSR_BITMAPS)
-MSR(sysenter_cs, GUEST_IA32_SYSENTER_CS, IA32_SYSENTER_CS, "entry.load.sysenter", "save.cr", (BITMAPS),
-    0x1234, 0x5678, CONTROL_NONE, CONTROL_NONE);
+MSR(sysenter_cs, GUEST_IA32_SYSENTER_CS, IA32_SYSENTER_CS, "entry.load.sysenter", "save.cr",
+    (BITMAPS), 0x1234, 0x5678, CONTROL_NONE, CONTROL_NONE);
 MSR(sysenter_esp, GUEST_IA32_SYSENTER_ESP, IA32_SYSENTER_ESP, "entry.load.sysenter", "save.cr",
     (BITMAPS), 0xffff800012345678, 0x7fff12345678, CONTROL_NONE, CONTROL_NONE);
 MSR(sysenter_eip, GUEST_IA32_SYSENTER_EIP, IA32_SYSENTER_EIP, "entry.load.sysenter", "save.cr",
     (BITMAPS), 0xffff800012345678, 0x7fff12345678, CONTROL_NONE, CONTROL_NONE);
-MSR(fs_base, GUEST_FS_BASE, IA32_FS_BASE, "entry.load.fs_gs_base_msr", "save.fs_gs_unusable", (BITMAPS),
-    0xffff800012345678, 0x7fff12345678, CONTROL_NONE, CONTROL_NONE);
-MSR(gs_base, GUEST_GS_BASE, IA32_GS_BASE, "entry.load.fs_gs_unusable", "save.fs_gs_unusable", (BITMAPS),
-    0xffff800012345678, 0x7fff12345678, CONTROL_NONE, CONTROL_NONE);
+MSR(fs_base, GUEST_FS_BASE, IA32_FS_BASE, "entry.load.fs_gs_base_msr", "save.fs_gs_unusable",
+    (BITMAPS), 0xffff800012345678, 0x7fff12345678, CONTROL_NONE, CONTROL_NONE);
+MSR(gs_base, GUEST_GS_BASE, IA32_GS_BASE, "entry.load.fs_gs_unusable", "save.fs_gs_unusable",
+    (BITMAPS), 0xffff800012345678, 0x7fff12345678, CONTROL_NONE, CONTROL_NONE);
 #define PAT	BITMAPS, ENTRY_CTL(LOAD_IA32_PAT), EXIT_CTL(SAVE_IA32_PAT)
 MSR(pat, GUEST_IA32_PAT, IA32_PAT, "entry.load.pat", "save.pat", (PAT), 0x0006010504000606,
     0x0106050606040006, CONTROL_ENTRY_LOAD_IA32_PAT, CONTROL_EXIT_SAVE_IA32_PAT);
 OPTIONAL_LOAD(pat, (PAT));
 OPTIONAL_SAVE(pat, (PAT));
 #define EFER	BITMAPS, ENTRY_CTL(LOAD_IA32_EFER), EXIT_CTL(SAVE_IA32_EFER)
-MSR(efer, GUEST_IA32_EFER, IA32_EFER, "entry.load.efer", "save.efer", (EFER), EFER_LME | EFER_LMA | EFER_SCE,
-    EFER_LME | EFER_LMA, CONTROL_ENTRY_LOAD_IA32_EFER, CONTROL_EXIT_SAVE_IA32_EFER);
+MSR(efer, GUEST_IA32_EFER, IA32_EFER, "entry.load.efer", "save.efer", (EFER),
+    EFER_LME | EFER_LMA | EFER_SCE, EFER_LME | EFER_LMA, CONTROL_ENTRY_LOAD_IA32_EFER,
+    CONTROL_EXIT_SAVE_IA32_EFER);
 OPTIONAL_LOAD(efer, (EFER));
 OPTIONAL_SAVE(efer, (EFER));
 MSR(debugctl, GUEST_IA32_DEBUGCTL, IA32_DEBUGCTL, "entry.load.debugctl", "save.debug",
-    (BITMAPS, CPU(PDCM), ENTRY_CTL(LOAD_DEBUG_CONTROLS), EXIT_CTL(SAVE_DEBUG_CONTROLS)), DEBUGCTL_BTF,
-    DEBUGCTL_LBR, CONTROL_ENTRY_LOAD_DEBUG_CONTROLS, CONTROL_EXIT_SAVE_DEBUG_CONTROLS);
-MSR(perf_global_ctrl, GUEST_IA32_PERF_GLOBAL_CTRL, IA32_PERF_GLOBAL_CTRL, "entry.load.perf", "save.perf",
+    (BITMAPS, CPU(PDCM), ENTRY_CTL(LOAD_DEBUG_CONTROLS), EXIT_CTL(SAVE_DEBUG_CONTROLS)),
+    DEBUGCTL_BTF, DEBUGCTL_LBR, CONTROL_ENTRY_LOAD_DEBUG_CONTROLS,
+    CONTROL_EXIT_SAVE_DEBUG_CONTROLS);
+MSR(perf_global_ctrl, GUEST_IA32_PERF_GLOBAL_CTRL, IA32_PERF_GLOBAL_CTRL,
+    "entry.load.perf", "save.perf",
     (BITMAPS, ENTRY_CTL(LOAD_IA32_PERF_GLOBAL_CTRL), EXIT_CTL(SAVE_IA32_PERF_GLOBAL_CTL)), 1, 2,
     CONTROL_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL, CONTROL_EXIT_SAVE_IA32_PERF_GLOBAL_CTL);
 MSR(bndcfgs, GUEST_IA32_BNDCFGS, IA32_BNDCFGS, "entry.load.bndcfgs", "save.bndcfgs",
-    (BITMAPS, ENTRY_CTL(LOAD_IA32_BNDCFGS)), 0x1000, 0x2000, CONTROL_ENTRY_LOAD_IA32_BNDCFGS, CONTROL_NONE);
-MSR(rtit_ctl, GUEST_IA32_RTIT_CTL, IA32_RTIT_CTL, "entry.load.rtit", "save.rtit",
-    (BITMAPS, ENTRY_CTL(LOAD_IA32_RTIT_CTL)), BIT(2), BIT(3), CONTROL_ENTRY_LOAD_IA32_RTIT_CTL, CONTROL_NONE);
-MSR(lbr_ctl, GUEST_IA32_LBR_CTL, IA32_LBR_CTL, "entry.load.lbr", "save.lbr",
-    (BITMAPS, ENTRY_CTL(LOAD_GUEST_IA32_LBR_CTL)), BIT(1), BIT(2), CONTROL_ENTRY_LOAD_GUEST_IA32_LBR_CTL,
+    (BITMAPS, ENTRY_CTL(LOAD_IA32_BNDCFGS)), 0x1000, 0x2000, CONTROL_ENTRY_LOAD_IA32_BNDCFGS,
     CONTROL_NONE);
+MSR(rtit_ctl, GUEST_IA32_RTIT_CTL, IA32_RTIT_CTL, "entry.load.rtit", "save.rtit",
+    (BITMAPS, ENTRY_CTL(LOAD_IA32_RTIT_CTL)), BIT(2), BIT(3), CONTROL_ENTRY_LOAD_IA32_RTIT_CTL,
+    CONTROL_NONE);
+MSR(lbr_ctl, GUEST_IA32_LBR_CTL, IA32_LBR_CTL, "entry.load.lbr", "save.lbr",
+    (BITMAPS, ENTRY_CTL(LOAD_GUEST_IA32_LBR_CTL)), BIT(1), BIT(2),
+    CONTROL_ENTRY_LOAD_GUEST_IA32_LBR_CTL, CONTROL_NONE);
 #define CET	BITMAPS, CPU(CET_SS), ENTRY_CTL(LOAD_CET_STATE)
 MSR(s_cet, GUEST_IA32_S_CET, IA32_S_CET, "entry.load.cet", "save.cet", (CET), 2, 0,
     CONTROL_ENTRY_LOAD_CET_STATE, CONTROL_NONE);
 MSR(interrupt_ssp_table, GUEST_IA32_INTERRUPT_SSP_TABLE_ADDR, IA32_INTERRUPT_SSP_TABLE_ADDR,
-    "entry.load.cet", "save.cet", (CET), 0x1000, 0x2000, CONTROL_ENTRY_LOAD_CET_STATE, CONTROL_NONE);
+    "entry.load.cet", "save.cet", (CET), 0x1000, 0x2000, CONTROL_ENTRY_LOAD_CET_STATE,
+    CONTROL_NONE);
 MSR(pkrs, GUEST_IA32_PKRS, IA32_PKRS, "entry.load.pkrs", "save.pkrs",
-    (BITMAPS, CPU(PKS), ENTRY_CTL(LOAD_PKRS)), 0x40000000, 0x80000000, CONTROL_ENTRY_LOAD_PKRS, CONTROL_NONE);
+    (BITMAPS, CPU(PKS), ENTRY_CTL(LOAD_PKRS)), 0x40000000, 0x80000000, CONTROL_ENTRY_LOAD_PKRS,
+    CONTROL_NONE);
 MSR(spec_ctrl, GUEST_IA32_SPEC_CTRL, IA32_SPEC_CTRL, "entry.load.spec_ctrl", "save.spec_ctrl",
-    (BITMAPS, ENTRY_CTL(LOAD_IA32_SPEC_CTRL)), 1, 2, CONTROL_ENTRY_LOAD_IA32_SPEC_CTRL, CONTROL_NONE);
+    (BITMAPS, ENTRY_CTL(LOAD_IA32_SPEC_CTRL)), 1, 2, CONTROL_ENTRY_LOAD_IA32_SPEC_CTRL,
+    CONTROL_NONE);
 MSR(fred_rsp1, GUEST_IA32_FRED_RSP1, IA32_FRED_RSP1, "entry.load.fred", "save.fred",
-    (BITMAPS, ENTRY_CTL(LOAD_FRED), EXIT2_CTL(SAVE_FRED)), 0x12340, 0x56780, CONTROL_ENTRY_LOAD_FRED,
-    CONTROL_EXIT2_SAVE_FRED);
+    (BITMAPS, ENTRY_CTL(LOAD_FRED), EXIT2_CTL(SAVE_FRED)), 0x12340, 0x56780,
+    CONTROL_ENTRY_LOAD_FRED, CONTROL_EXIT2_SAVE_FRED);
 
 /* LMA and LME follow "IA-32e mode guest" where the MSR is not loaded; the host has both. */
 CASE(efer_mode_without_load_control, PROVES("host-and-exit:entry.load.efer_lma",
@@ -186,8 +194,8 @@ static void clear_cr3_exiting(void)
 }
 
 /* The bits that an entry leaves alone are all 1 in the field, as far as they may be. */
-CASE(control_registers_are_loaded, PROVES("host-and-exit:entry.load.cr0", "host-and-exit:entry.load.cr3_cr4"),
-     NEEDS(VMX))
+CASE(control_registers_are_loaded,
+     PROVES("host-and-exit:entry.load.cr0", "host-and-exit:entry.load.cr3_cr4"), NEEDS(VMX))
 {
 	const u64 kept = CR0_NW | CR0_CD | BITS(15, 6) | BIT(17) | BITS(28, 19);
 	u64 *pml4 = page_alloc_copy((void *)(read_cr3() & PAGE_MASK));
@@ -410,7 +418,8 @@ CASE(descriptor_tables_are_saved, PROVES("host-and-exit:save.dt"), NEEDS(VMX))
 CASE(rip_rsp_rflags_are_loaded_and_saved, PROVES("host-and-exit:entry.load.rip_rsp_rflags",
      "host-and-exit:save.rflags"), NEEDS(VMX))
 {
-	const u64 flags = RFLAGS_FIXED | RFLAGS_STATUS | RFLAGS_DF | RFLAGS_IOPL | RFLAGS_NT | RFLAGS_ID;
+	const u64 flags = RFLAGS_FIXED | RFLAGS_STATUS | RFLAGS_DF | RFLAGS_IOPL | RFLAGS_NT |
+			  RFLAGS_ID;
 
 	vmwrite(GUEST_RFLAGS, flags);
 	run(&guest_cpuid);
@@ -421,8 +430,8 @@ CASE(rip_rsp_rflags_are_loaded_and_saved, PROVES("host-and-exit:entry.load.rip_r
 /* 30.3.3: a software exception saves the RIP of its instruction, INT3 here. */
 GUEST_CODE(int3, "", "int3; cpuid");
 
-CASE(rip_of_a_software_exception, PROVES("host-and-exit:save.rip.softexc", "host-and-exit:exit.event.int1"),
-     NEEDS(VMX))
+CASE(rip_of_a_software_exception,
+     PROVES("host-and-exit:save.rip.softexc", "host-and-exit:exit.event.int1"), NEEDS(VMX))
 {
 	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_BP));
 	REQUIRE(enter_at_instruction(&guest_int3), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
@@ -459,8 +468,8 @@ CASE(blocking_by_sti_is_saved, PROVES("host-and-exit:save.intr.one"), NEEDS(VMX)
 	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), BLOCKING_BY_STI);
 }
 
-CASE(blocking_by_mov_ss_is_saved, PROVES("host-and-exit:save.intr.one", "host-and-exit:save.intr.smi"),
-     NEEDS(VMX))
+CASE(blocking_by_mov_ss_is_saved,
+     PROVES("host-and-exit:save.intr.one", "host-and-exit:save.intr.smi"), NEEDS(VMX))
 {
 	run(&guest_mov_ss_cpuid);
 	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), BLOCKING_BY_MOV_SS);
@@ -543,8 +552,9 @@ CASE(direct_page_fault_leaves_cr2, PROVES("host-and-exit:direct.cr2"), NEEDS(VMX
 }
 
 /* The page fault is delivered, and its delivery faults: the gate is beyond the limit of the IDT. */
-CASE(indirect_page_fault_sets_cr2, PROVES("host-and-exit:indirect.updates", "host-and-exit:indirect.stack",
-     "host-and-exit:exit.orig.errcode"), NEEDS(VMX))
+CASE(indirect_page_fault_sets_cr2,
+     PROVES("host-and-exit:indirect.updates", "host-and-exit:indirect.stack",
+	    "host-and-exit:exit.orig.errcode"), NEEDS(VMX))
 {
 	write_cr2(0x1234);
 	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_DF));
@@ -558,8 +568,8 @@ CASE(indirect_page_fault_sets_cr2, PROVES("host-and-exit:indirect.updates", "hos
 }
 
 /* The same in the exception bitmap by the first fault: the page fault is the original event. */
-CASE(original_event_of_a_fault, PROVES("host-and-exit:exit.orig.errcode", "host-and-exit:exit.orig.valid"),
-     NEEDS(VMX))
+CASE(original_event_of_a_fault,
+     PROVES("host-and-exit:exit.orig.errcode", "host-and-exit:exit.orig.valid"), NEEDS(VMX))
 {
 	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_GP));
 	vmwrite(GUEST_IDTR_LIMIT, 16 * VECTOR_GP + 15);
@@ -619,7 +629,8 @@ CASE(no_error_code_in_real_mode, PROVES("host-and-exit:exit.event.errcode"),
 }
 
 /* 30.2.4: likewise the #GP whose delivery exits, because the interrupt vectors are no memory. */
-CASE(original_event_in_real_mode, PROVES("host-and-exit:exit.orig.errcode", "host-and-exit:exit.orig.valid"),
+CASE(original_event_in_real_mode,
+     PROVES("host-and-exit:exit.orig.errcode", "host-and-exit:exit.orig.valid"),
      NEEDS(VMX, EPT, PROC2(UNRESTRICTED_GUEST)))
 {
 	static const u8 code[] = { 0xa1, 0xff, 0xff };	/* mov ax, [0xffff] */
@@ -633,7 +644,8 @@ CASE(original_event_in_real_mode, PROVES("host-and-exit:exit.orig.errcode", "hos
 }
 
 /* 29.3.2.2: an entry loads CS's type in real-address mode as it is; 30.3.2: the exit saves it. */
-CASE(code_segment_of_real_mode, PROVES("host-and-exit:entry.load.seg_usable", "host-and-exit:save.seg"),
+CASE(code_segment_of_real_mode,
+     PROVES("host-and-exit:entry.load.seg_usable", "host-and-exit:save.seg"),
      NEEDS(VMX, EPT, PROC2(UNRESTRICTED_GUEST)))
 {
 	static const u8 code[] = { 0x0f, 0xa2 };	/* cpuid */

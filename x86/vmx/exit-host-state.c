@@ -104,7 +104,8 @@ LOADS(pat, "host.pat", (VMX, EXIT_CTL(LOAD_IA32_PAT), ENTRY_CTL(LOAD_IA32_PAT)),
       0x0106050606040006, WITH(LOAD_IA32_PAT));
 LOADS(perf_global_ctrl, "host.perf", (VMX, EXIT_CTL(LOAD_IA32_PERF_GLOBAL_CTRL),
       ENTRY_CTL(LOAD_IA32_PERF_GLOBAL_CTRL)), HOST_IA32_PERF_GLOBAL_CTRL, 1,
-      GUEST_IA32_PERF_GLOBAL_CTRL, 2, read_IA32_PERF_GLOBAL_CTRL, 1, WITH(LOAD_IA32_PERF_GLOBAL_CTRL));
+      GUEST_IA32_PERF_GLOBAL_CTRL, 2, read_IA32_PERF_GLOBAL_CTRL, 1,
+      WITH(LOAD_IA32_PERF_GLOBAL_CTRL));
 LOADS(s_cet, "host.cet", (VMX, CPU(CET_SS), EXIT_CTL(LOAD_CET_STATE), ENTRY_CTL(LOAD_CET_STATE)),
       HOST_IA32_S_CET, 2, GUEST_IA32_S_CET, 3, read_IA32_S_CET, 2, WITH(LOAD_CET_STATE));
 LOADS(interrupt_ssp_table, "host.cet", (VMX, CPU(CET_SS), EXIT_CTL(LOAD_CET_STATE),
@@ -204,7 +205,8 @@ static void make_32_bit_guest(void)
 }
 
 /* 28.1.2: CPUID is the same bytes there. */
-CASE(cr4_pae_comes_back, PROVES("host-and-exit:host.cr4.pae", "host-and-exit:host.efer"), NEEDS(VMX))
+CASE(cr4_pae_comes_back, PROVES("host-and-exit:host.cr4.pae", "host-and-exit:host.efer"),
+     NEEDS(VMX))
 {
 	make_32_bit_guest();
 	leave_guest();
@@ -427,7 +429,8 @@ CASE(ldtr, PROVES("host-and-exit:host.ldtr"), NEEDS(VMX))
 	vmwrite(GUEST_LDTR_ACCESS_RIGHTS, 0x82);
 	leave_guest();
 	EXPECT_EQ(read_ldtr(), 0);
-	EXPECT(ATTEMPT("movl %0, %%es", : "r" (SELECTOR_DATA | 4)), OUTCOME_FAULT(VECTOR_GP, SELECTOR_DATA | 4));
+	EXPECT(ATTEMPT("movl %0, %%es", : "r" (SELECTOR_DATA | 4)),
+	       OUTCOME_FAULT(VECTOR_GP, SELECTOR_DATA | 4));
 }
 
 /* resume() gives the limits back; the audit has seen them before. */
@@ -437,7 +440,8 @@ void other_host_rip(void);
 asm(".text\nother_host_rip:\n\t"
     "sgdt gdtr_at_exit\n\tsidt idtr_at_exit\n\tmovq %rsp, rsp_at_exit\n\tjmp vmx_exit\n");
 
-CASE(gdtr_and_idtr, PROVES("host-and-exit:host.gdtr_idtr", "host-and-exit:host.rip_rsp"), NEEDS(VMX))
+CASE(gdtr_and_idtr, PROVES("host-and-exit:host.gdtr_idtr", "host-and-exit:host.rip_rsp"),
+     NEEDS(VMX))
 {
 	struct cpu *cpu = this_cpu();
 	u8 *gdt = page_alloc_copy((u8 *)((u64)cpu->gdt & PAGE_MASK));
@@ -520,7 +524,8 @@ CASE(no_pending_debug_exceptions, PROVES("host-and-exit:host.pdbg"), NEEDS(VMX))
 
 /* A guest in the shutdown state; the host is active, or nothing of this would be executed. */
 CASE(host_is_active, PROVES("host-and-exit:host.activity"),
-     NEEDS(VMX, PIN(ACTIVATE_VMX_PREEMPTION_TIMER), { "activity state shutdown", need_misc, BIT(7), 0 }))
+     NEEDS(VMX, PIN(ACTIVATE_VMX_PREEMPTION_TIMER),
+	   { "activity state shutdown", need_misc, BIT(7), 0 }))
 {
 	vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
 	vmwrite(VMX_PREEMPTION_TIMER_VALUE, 100);
@@ -551,7 +556,8 @@ CASE(monitor_is_cleared_by_the_exit, PROVES("host-and-exit:host.monitor"), NEEDS
 
 GUEST_CODE(mwait, "", "mwait; cpuid");
 
-CASE(monitor_is_cleared_by_the_entry, PROVES("host-and-exit:entry.load.monitor"), NEEDS(VMX, CPU(MONITOR)))
+CASE(monitor_is_cleared_by_the_entry, PROVES("host-and-exit:entry.load.monitor"),
+     NEEDS(VMX, CPU(MONITOR)))
 {
 	if (vmcs_has_control(CONTROL_PROC1_MWAIT_EXITING))
 		case_skip("the 0-setting of \"MWAIT exiting\"");
@@ -560,7 +566,8 @@ CASE(monitor_is_cleared_by_the_entry, PROVES("host-and-exit:entry.load.monitor")
 	EXPECT(enter_at_instruction(&guest_mwait), OUTCOME_EXIT(EXIT_CPUID));
 }
 
-GUEST_CODE(set_registers, "", "mov %rax, %cr2; mov %rbx, %dr0; mov %rbx, %dr3; mov %rcx, %dr6; cpuid");
+GUEST_CODE(set_registers, "",
+	   "mov %rax, %cr2; mov %rbx, %dr0; mov %rbx, %dr3; mov %rcx, %dr6; cpuid");
 
 CASE(registers_of_the_guest_stay, PROVES("host-and-exit:host.not_loaded"), NEEDS(VMX))
 {

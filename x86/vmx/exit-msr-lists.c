@@ -60,7 +60,8 @@ static u64 guest_saw(void)
 CASE(entry_loads_in_order, PROVES("host-and-exit:entry.msr.order", "field-formats:msr_entry.index",
      "field-formats:msr_entry.data"), NEEDS(BITMAPS))
 {
-	LIST(ENTRY_MSR_LOAD, { IA32_KERNEL_GS_BASE, 1 }, { IA32_STAR, 2 }, { IA32_KERNEL_GS_BASE, 3 });
+	LIST(ENTRY_MSR_LOAD, { IA32_KERNEL_GS_BASE, 1 }, { IA32_STAR, 2 },
+	     { IA32_KERNEL_GS_BASE, 3 });
 	run(&guest_read_msr, IA32_KERNEL_GS_BASE, 0);
 	EXPECT_EQ(guest_saw(), 3);
 	EXPECT_EQ(rdmsr(IA32_STAR), 2);
@@ -105,11 +106,11 @@ CASE(entry_loads_efer_again, PROVES("host-and-exit:entry.msr.order",
 
 /* --- stored by the exit ----------------------------------------------------------------------- */
 
-CASE(exit_stores_in_order, PROVES("host-and-exit:msrstore.order", "host-and-exit:msrstore.index_kept"),
-     NEEDS(BITMAPS))
+CASE(exit_stores_in_order,
+     PROVES("host-and-exit:msrstore.order", "host-and-exit:msrstore.index_kept"), NEEDS(BITMAPS))
 {
-	struct msr_entry *stored = LIST(EXIT_MSR_STORE, { IA32_KERNEL_GS_BASE, 1 }, { IA32_STAR, 2 },
-					{ IA32_KERNEL_GS_BASE, 3 });
+	struct msr_entry *stored = LIST(EXIT_MSR_STORE, { IA32_KERNEL_GS_BASE, 1 },
+					{ IA32_STAR, 2 }, { IA32_KERNEL_GS_BASE, 3 });
 
 	wrmsr(IA32_STAR, 0x5555666677778888);
 	run(&guest_write_msr, IA32_KERNEL_GS_BASE, 0x7fff12345678);
@@ -123,7 +124,8 @@ CASE(exit_stores_in_order, PROVES("host-and-exit:msrstore.order", "host-and-exit
 /* An MSR that the exit gives the host's value is stored with that of the guest. */
 CASE(exit_stores_values_of_the_guest, PROVES("host-and-exit:msrstore.after_save"), NEEDS(BITMAPS))
 {
-	struct msr_entry *stored = LIST(EXIT_MSR_STORE, { IA32_SYSENTER_ESP, 1 }, { IA32_FS_BASE, 2 });
+	struct msr_entry *stored = LIST(EXIT_MSR_STORE, { IA32_SYSENTER_ESP, 1 },
+					{ IA32_FS_BASE, 2 });
 
 	audit_guest_changes(GUEST_IA32_SYSENTER_ESP);
 	vmwrite(GUEST_FS_BASE, 0x3333);
@@ -137,7 +139,8 @@ CASE(exit_stores_values_of_the_guest, PROVES("host-and-exit:msrstore.after_save"
 
 CASE(exit_loads_in_order, PROVES("host-and-exit:msrload.order"), NEEDS(VMX, PROC1(USE_MSR_BITMAPS)))
 {
-	LIST(EXIT_MSR_LOAD, { IA32_KERNEL_GS_BASE, 1 }, { IA32_STAR, 2 }, { IA32_KERNEL_GS_BASE, 3 });
+	LIST(EXIT_MSR_LOAD, { IA32_KERNEL_GS_BASE, 1 }, { IA32_STAR, 2 },
+	     { IA32_KERNEL_GS_BASE, 3 });
 	run(&guest_cpuid, 0, 0);
 	EXPECT_EQ(rdmsr(IA32_KERNEL_GS_BASE), 3);
 	EXPECT_EQ(rdmsr(IA32_STAR), 2);
@@ -152,8 +155,8 @@ CASE(exit_loads_after_host_state, PROVES("host-and-exit:msrload.order"), NEEDS(B
 }
 
 /* The store list holds the guest's value although the load list changes it. */
-CASE(exit_stores_before_it_loads, PROVES("host-and-exit:msrload.order", "host-and-exit:msrstore.order"),
-     NEEDS(BITMAPS))
+CASE(exit_stores_before_it_loads,
+     PROVES("host-and-exit:msrload.order", "host-and-exit:msrstore.order"), NEEDS(BITMAPS))
 {
 	struct msr_entry *stored = LIST(EXIT_MSR_STORE, { IA32_KERNEL_GS_BASE, 1 });
 
@@ -164,7 +167,8 @@ CASE(exit_stores_before_it_loads, PROVES("host-and-exit:msrload.order", "host-an
 }
 
 /* A.6 Miscellaneous Data, bits 27:25: so many entries are fine for every list. */
-CASE(longest_lists, PROVES("host-and-exit:msrstore.order", "host-and-exit:msrload.order"), NEEDS(BITMAPS))
+CASE(longest_lists, PROVES("host-and-exit:msrstore.order", "host-and-exit:msrload.order"),
+     NEEDS(BITMAPS))
 {
 	u32 count = 512 * (FIELD(capabilities()->misc, 27, 25) + 1), i;
 	struct msr_entry *lists = pages_alloc(3 * 16 * count, PAGE_SIZE);

@@ -60,7 +60,8 @@ static void describes_operands(const struct case_def *this_case)
  * (`after`) or `%reg, ` before it (`prior`). X(suffix, operand, displacement, information, options)
  */
 #define MEMORY_OPERANDS(X, op, prior, after)							\
-	X(op, base, prior "(%rax)" after, 0, DS64 | INFORMATION_BASE(GPR_RAX) | INFORMATION_NO_INDEX)	\
+	X(op, base, prior "(%rax)" after, 0,							\
+	  DS64 | INFORMATION_BASE(GPR_RAX) | INFORMATION_NO_INDEX)				\
 	X(op, high_base, prior "(%r15)" after, 0,						\
 	  DS64 | INFORMATION_BASE(GPR_R15) | INFORMATION_NO_INDEX)				\
 	X(op, stack_base, prior "(%rsp)" after, 0,						\
@@ -113,7 +114,8 @@ static void describes_operands(const struct case_def *this_case)
  */
 static void decode_displacements(void)
 {
-	static const u8 lea[] = { 0x48, 0x8d, 0x80, 0x78, 0x56, 0x34, 0x12 };	/* 12345678H(%rax), %rax */
+	/* 12345678H(%rax), %rax */
+	static const u8 lea[] = { 0x48, 0x8d, 0x80, 0x78, 0x56, 0x34, 0x12 };
 	u8 *page = page_alloc();
 	u32 round, i;
 
@@ -142,7 +144,8 @@ static void has_no_displacement(const struct case_def *this_case)
 
 #define NO_DISPLACEMENT(name, ...)								\
 	CASE_RUN(name##_has_no_displacement, has_no_displacement,				\
-		 PROVES("exit-qualifications:memory_operand.displacement"), ROW(&row_##name), __VA_ARGS__)
+		 PROVES("exit-qualifications:memory_operand.displacement"),			\
+		 ROW(&row_##name), __VA_ARGS__)
 
 /* --- Table 30-14: VMCLEAR, VMPTRLD, VMPTRST, VMXON ------------------------------------------ */
 
@@ -200,7 +203,7 @@ SOME_MEMORY_OPERANDS(VMCS_ACCESS, vmwrite, "", ", %r11")
 		  INFORMATION_REGISTER | INFORMATION_REG1(reg1) | INFORMATION_REG2(reg2),	\
 		  PROVES("instruction-information:vmread_vmwrite.reg1",				\
 			 "instruction-information:vmread_vmwrite.reg2",				\
-			 "instruction-information:vmread_vmwrite.register_form"), NEEDS(VMX));		\
+			 "instruction-information:vmread_vmwrite.register_form"), NEEDS(VMX));	\
 	NO_DISPLACEMENT(name, NEEDS(VMX))
 
 VMCS_REGISTER(vmread_rax_to_r15, "vmread %rax, %r15", VMREAD, GPR_R15, GPR_RAX);
@@ -214,7 +217,8 @@ VMCS_REGISTER(vmwrite_r9_to_rdi, "vmwrite %r9, %rdi", VMWRITE, GPR_R9, GPR_RDI);
 	DESCRIBES(op##_##suffix, #op " " operand, REASON_##op, displacement,			\
 		  (information) | INFORMATION_REG2(GPR_R12),					\
 		  PROVES(FACT_##op, "instruction-information:inv.base",				\
-			 "instruction-information:inv.index", "instruction-information:inv.scale",	\
+			 "instruction-information:inv.index",					\
+			 "instruction-information:inv.scale",					\
 			 "instruction-information:inv.segment",					\
 			 "instruction-information:inv.address_size",				\
 			 "instruction-information:inv.bit_10",					\
@@ -229,7 +233,8 @@ VMCS_REGISTER(vmwrite_r9_to_rdi, "vmwrite %r9, %rdi", VMWRITE, GPR_R9, GPR_RDI);
 #define FACT_invpcid		"exit-reasons:58", "nonroot-behavior:invpcid.exit"
 #define NEEDS_invept		NEEDS(VMX, EPT_CAP(INVEPT))
 #define NEEDS_invvpid		NEEDS(VMX, VPID_CAP(INVVPID))
-#define NEEDS_invpcid		NEEDS(VMX, PROC1(INVLPG_EXITING), PROC2(ENABLE_INVPCID), CPU(INVPCID))
+#define NEEDS_invpcid		NEEDS(VMX, PROC1(INVLPG_EXITING), PROC2(ENABLE_INVPCID), \
+				      CPU(INVPCID))
 #define OPTIONS_invept
 #define OPTIONS_invvpid
 #define OPTIONS_invpcid		.control = CONTROL_PROC1_INVLPG_EXITING,	\
@@ -307,7 +312,8 @@ SOME_MEMORY_OPERANDS(LDTR_TR, ltr, "", "")
 
 #define LDTR_TR_REGISTER(name, insn, op, reg1)							\
 	DESCRIBES(name, insn, LDTR_TR_ACCESS, 0,						\
-		  INFORMATION_REGISTER | INFORMATION_REG1(reg1) | INFORMATION_IDENTITY(IDENTITY_##op), \
+		  INFORMATION_REGISTER | INFORMATION_REG1(reg1) |				\
+		  INFORMATION_IDENTITY(IDENTITY_##op),						\
 		  PROVES("instruction-information:ldtr_tr.reg1",				\
 			 "instruction-information:ldtr_tr.register_form",			\
 			 "instruction-information:ldtr_tr.instruction"),			\
@@ -412,7 +418,8 @@ static void undefined(const struct case_def *this_case)
 	DESCRIBES(name, code, op, 0, INFORMATION_REG1(gpr),					\
 		  PROVES("nonroot-behavior:wait.exit",						\
 			 "instruction-information:tpause_umwait.source", FACT_##op),		\
-		  NEEDS(VMX, PROC1(RDTSC_EXITING), PROC2(ENABLE_USER_WAIT_AND_PAUSE), CPU(WAITPKG)), \
+		  NEEDS(VMX, PROC1(RDTSC_EXITING), PROC2(ENABLE_USER_WAIT_AND_PAUSE),		\
+			CPU(WAITPKG)),								\
 		  .control = CONTROL_PROC1_RDTSC_EXITING,					\
 		  .enable = CONTROL_PROC2_ENABLE_USER_WAIT_AND_PAUSE);				\
 	CASE_RUN(name##_not_enabled_is_ud, undefined, PROVES("nonroot-behavior:wait.ud"),	\

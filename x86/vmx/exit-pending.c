@@ -15,7 +15,8 @@
 BEFORE_EACH_CASE(vmx_start);
 
 GUEST_CODE(nops, "", "nop; nop; nop");
-GUEST_CODE(armed_mwait, "movl $guest_memory, %eax; xorl %ecx, %ecx; xorl %edx, %edx; monitor", "mwait");
+GUEST_CODE(armed_mwait, "movl $guest_memory, %eax; xorl %ecx, %ecx; xorl %edx, %edx; monitor",
+	   "mwait");
 GUEST_CODE(mwait_breaking, "movl $guest_memory, %eax; xorl %ecx, %ecx; xorl %edx, %edx; monitor; "
 			   "xorl %eax, %eax; movl $1, %ecx", "mwait");
 GUEST_CODE(write, "", "movb %al, (%rdi)");
@@ -26,9 +27,11 @@ GUEST_CODE(write, "", "movb %al, (%rdi)");
 #define EXCEPTION	OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI)
 
 /* A.6: activity states that the processor supports. */
-#define HLT_STATE	{ "activity state \"HLT\": IA32_VMX_MISC[6]", need_misc, BIT(6), 0 }
-#define SHUTDOWN_STATE	{ "activity state \"shutdown\": IA32_VMX_MISC[7]", need_misc, BIT(7), 0 }
-#define SIPI_STATE	{ "activity state \"wait-for-SIPI\": IA32_VMX_MISC[8]", need_misc, BIT(8), 0 }
+#define STATE(name, bit) \
+	{ "activity state \"" name "\": IA32_VMX_MISC[" #bit "]", need_misc, BIT(bit), 0 }
+#define HLT_STATE	STATE("HLT", 6)
+#define SHUTDOWN_STATE	STATE("shutdown", 7)
+#define SIPI_STATE	STATE("wait-for-SIPI", 8)
 
 static void set_timer(u64 ticks)
 {
@@ -139,8 +142,8 @@ CASE(exit_leaves_no_single_step_pending, PROVES("host-and-exit:save.pdbg.clear")
 
 /* --- blocking by SMI, reserved bits ----------------------------------------------------------- */
 
-CASE(blocking_by_smi_is_for_smm, PROVES("interruptibility:smi.block", "field-formats:interruptibility.smi"),
-     NEEDS(VMX))
+CASE(blocking_by_smi_is_for_smm,
+     PROVES("interruptibility:smi.block", "field-formats:interruptibility.smi"), NEEDS(VMX))
 {
 	EXPECT(enter_at_instruction(&guest_nops), GUEST_DONE);
 	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_SMI, 0);
@@ -300,8 +303,8 @@ IRET(iret_unblocks_nmis, "nmi.iret.plain", NEEDS(VMX), false, false, false, 0);
 IRET(iret_that_faults_unblocks_nmis, "nmi.iret.plain", NEEDS(VMX), false, false, true, 0);
 IRET(iret_with_nmi_exiting, "nmi.iret.exiting", NEEDS(VMX, PIN(NMI_EXITING)), true, false, false,
      BLOCKING_BY_NMI);
-IRET(iret_that_faults_with_nmi_exiting, "nmi.iret.exiting", NEEDS(VMX, PIN(NMI_EXITING)), true, false,
-     true, BLOCKING_BY_NMI);
+IRET(iret_that_faults_with_nmi_exiting, "nmi.iret.exiting", NEEDS(VMX, PIN(NMI_EXITING)), true,
+     false, true, BLOCKING_BY_NMI);
 CASE_RUN(iret_that_faults_unblocks_virtual_nmis, check_iret,
 	 PROVES("interruptibility:nmi.unblock_info", "field-formats:exiting_event.nmi_unblocking"),
 	 NEEDS(VMX, VIRTUAL_NMIS), ROW((&(const struct iret){ true, true, true, 0 })));
@@ -310,7 +313,8 @@ CASE_RUN(iret_that_faults_says_so, check_iret,
 	 NEEDS(VMX), ROW((&(const struct iret){ false, false, true, 0 })));
 
 /* 29.7.1: the blocking of virtual NMIs is what the entry says, whatever the guest before had. */
-CASE(virtual_nmi_blocking_is_loaded, PROVES("interruptibility:nmi.virtual"), NEEDS(VMX, VIRTUAL_NMIS))
+CASE(virtual_nmi_blocking_is_loaded, PROVES("interruptibility:nmi.virtual"),
+     NEEDS(VMX, VIRTUAL_NMIS))
 {
 	vmcs_set_control(CONTROL_PIN_NMI_EXITING);
 	vmcs_set_control(CONTROL_PIN_VIRTUAL_NMIS);
@@ -325,7 +329,8 @@ CASE(virtual_nmi_blocking_is_loaded, PROVES("interruptibility:nmi.virtual"), NEE
 	EXPECT(enter(guest_iret.run), GUEST_DONE);
 }
 
-CASE(fault_of_no_iret_says_nothing, PROVES("field-formats:exiting_event.nmi_unblocking"), NEEDS(VMX))
+CASE(fault_of_no_iret_says_nothing, PROVES("field-formats:exiting_event.nmi_unblocking"),
+     NEEDS(VMX))
 {
 	/*
 	 * A machine that keeps the blocking of another guest
@@ -354,7 +359,8 @@ static void expect_no_sipi(const struct guest_code *code, u64 activity)
 	EXPECT_EQ(vmread(GUEST_RIP), (u64)code->at);
 }
 
-CASE(sipi_in_the_active_state, PROVES("interruptibility:act.active", "interruptibility:timer.states"),
+CASE(sipi_in_the_active_state,
+     PROVES("interruptibility:act.active", "interruptibility:timer.states"),
      NEEDS(VMX, TIMER, CPUS(2)))
 {
 	expect_no_sipi(&guest_spin, ACTIVITY_ACTIVE);
@@ -366,7 +372,8 @@ CASE(sipi_in_the_hlt_state, PROVES("interruptibility:act.hlt", "interruptibility
 	expect_no_sipi(&guest_nops, ACTIVITY_HLT);
 }
 
-CASE(sipi_in_the_shutdown_state, PROVES("interruptibility:act.shutdown", "interruptibility:timer.states"),
+CASE(sipi_in_the_shutdown_state,
+     PROVES("interruptibility:act.shutdown", "interruptibility:timer.states"),
      NEEDS(VMX, TIMER, CPUS(2), SHUTDOWN_STATE))
 {
 	expect_no_sipi(&guest_nops, ACTIVITY_SHUTDOWN);
@@ -444,7 +451,8 @@ CASE(active_state_during_delivery, PROVES("interruptibility:act.indirect"),
  * 27.4.2: there is no activity state for MWAIT, which may as well not wait (volume 2, MWAIT). If it
  * waits, the timer ends that.
  */
-CASE(timer_wakes_from_mwait, PROVES("interruptibility:timer.wake.mwait"), NEEDS(VMX, TIMER, CPU(MONITOR)))
+CASE(timer_wakes_from_mwait, PROVES("interruptibility:timer.wake.mwait"),
+     NEEDS(VMX, TIMER, CPU(MONITOR)))
 {
 	outcome_t outcome;
 
@@ -490,7 +498,8 @@ static void set_monitor_trap(void)
 	vmcs_set_control(CONTROL_PROC1_MONITOR_TRAP_FLAG);
 }
 
-CASE(mtf_exits_at_the_handler_of_an_injected_event, PROVES("interruptibility:mtf.inject"), NEEDS(VMX, MTF))
+CASE(mtf_exits_at_the_handler_of_an_injected_event, PROVES("interruptibility:mtf.inject"),
+     NEEDS(VMX, MTF))
 {
 	set_monitor_trap();
 	vmwrite(INJECTED_EVENT_IDENTIFICATION, INJECTED_EVENT(EVENT_TYPE_EXTERNAL_INTERRUPT, 0x20));
@@ -499,7 +508,8 @@ CASE(mtf_exits_at_the_handler_of_an_injected_event, PROVES("interruptibility:mtf
 	EXPECT_EQ(vmread(GUEST_RIP), handler_of(0x20));
 }
 
-CASE(mtf_exits_at_the_handler_of_a_pending_event, PROVES("interruptibility:mtf.event"), NEEDS(VMX, MTF))
+CASE(mtf_exits_at_the_handler_of_a_pending_event, PROVES("interruptibility:mtf.event"),
+     NEEDS(VMX, MTF))
 {
 	set_monitor_trap();
 	vmwrite(GUEST_PENDING_DEBUG_EXCEPTIONS, BIT(12) | BIT(0));

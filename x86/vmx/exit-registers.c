@@ -184,7 +184,8 @@ CASE(smsw_to_memory, PROVES("nonroot-behavior:smsw"), NEEDS(VMX))
 
 GUEST_INSTRUCTION(clts, "", "clts");
 
-CASE(clts_exits, PROVES("nonroot-behavior:clts.exit", "exit-qualifications:cr.access_type"), NEEDS(VMX))
+CASE(clts_exits, PROVES("nonroot-behavior:clts.exit", "exit-qualifications:cr.access_type"),
+     NEEDS(VMX))
 {
 	vmwrite(CR0_GUEST_HOST_MASK, CR0_TS);
 	vmwrite(CR0_READ_SHADOW, CR0_TS);
@@ -250,7 +251,8 @@ static void loads_msw(const struct case_def *this_case)
 		 NEEDS(VMX), ROW(&row_lmsw_##name))
 
 LMSW(of_masked_pe_exits, "nonroot-behavior:lmsw.pe", CR0_PE, 0, 0, CR0_PE, true, 0);
-LMSW(clearing_masked_pe_is_ignored, "nonroot-behavior:lmsw.pe", CR0_PE, CR0_PE, 0, 0, false, CR0_PE);
+LMSW(clearing_masked_pe_is_ignored, "nonroot-behavior:lmsw.pe", CR0_PE, CR0_PE, 0, 0, false,
+     CR0_PE);
 LMSW(setting_masked_pe_as_in_shadow, "nonroot-behavior:lmsw.pe",
      CR0_PE, CR0_PE, 0, CR0_PE, false, CR0_PE);
 LMSW(of_masked_ts_exits, "nonroot-behavior:lmsw.bits", CR0_TS, 0, 0, 0xcd09, true, 0);
@@ -262,7 +264,8 @@ LMSW(without_mask_loads_bits_3_to_1, "nonroot-behavior:lmsw.keep",
      0, 0, CR0_MP, CR0_TS | CR0_EM, false, CR0_TS | CR0_EM | CR0_PE);
 
 CASE(lmsw_from_memory_exits,
-     PROVES("exit-qualifications:cr.lmsw_operand", "exit-qualifications:cr.lmsw_source"), NEEDS(VMX))
+     PROVES("exit-qualifications:cr.lmsw_operand", "exit-qualifications:cr.lmsw_source"),
+     NEEDS(VMX))
 {
 	vmwrite(CR0_GUEST_HOST_MASK, CR0_TS);
 	guest_value = 0xffff8009;
@@ -449,7 +452,8 @@ CR3_TARGET(of_target_with_count_0, 1, 0, 0, true);
 /* --- priority -------------------------------------------------------------------------------- */
 
 /* 28.1.3, MOV DR: the exit comes before #GP by privilege level. */
-CASE(mov_dr_exits_at_cpl_3, PROVES("nonroot-behavior:prio.mov_dr"), NEEDS(VMX, PROC1(MOV_DR_EXITING)))
+CASE(mov_dr_exits_at_cpl_3, PROVES("nonroot-behavior:prio.mov_dr"),
+     NEEDS(VMX, PROC1(MOV_DR_EXITING)))
 {
 	guest_to_user_mode();
 	vmcs_set_control(CONTROL_PROC1_MOV_DR_EXITING);

@@ -22,9 +22,10 @@ GUEST_CODE(cpuid, "", "cpuid");
 /* --- the exit reason ------------------------------------------------------------------------- */
 
 /* 30.2.1: all bits but those of the basic reason are 0 for an ordinary exit. */
-CASE(exit_reason_of_an_exit, PROVES("field-formats:exit_reason.basic", "field-formats:exit_reason.bit_16",
-     "field-formats:exit_reason.reserved_24_17", "field-formats:exit_reason.bit_30",
-     "field-formats:exit_reason.entry_failure"), NEEDS(VMX))
+CASE(exit_reason_of_an_exit,
+     PROVES("field-formats:exit_reason.basic", "field-formats:exit_reason.bit_16",
+	    "field-formats:exit_reason.reserved_24_17", "field-formats:exit_reason.bit_30",
+	    "field-formats:exit_reason.entry_failure"), NEEDS(VMX))
 {
 	enter_at_instruction(&guest_cpuid);
 	EXPECT_EQ(vmread(EXIT_REASON), EXIT_CPUID);
@@ -38,7 +39,8 @@ CASE(exit_reason_of_an_exit, PROVES("field-formats:exit_reason.basic", "field-fo
 /* --- access rights ---------------------------------------------------------------------------- */
 
 static const u32 data_segments[] = {
-	GUEST_ES_ACCESS_RIGHTS, GUEST_DS_ACCESS_RIGHTS, GUEST_FS_ACCESS_RIGHTS, GUEST_GS_ACCESS_RIGHTS,
+	GUEST_ES_ACCESS_RIGHTS, GUEST_DS_ACCESS_RIGHTS,
+	GUEST_FS_ACCESS_RIGHTS, GUEST_GS_ACCESS_RIGHTS,
 };
 
 /* From access rights to the selector and to the limit of the same segment. */
@@ -65,8 +67,9 @@ static void expect_kept(u32 field, u32 limit, u32 rights)
 /* S and P are 1 in a segment that can be used, and the type says that it has been accessed. */
 #define USABLE		(BIT(7) | BIT(4))
 
-CASE(types_of_data_segments, PROVES("field-formats:access_rights.type", "field-formats:access_rights.s",
-     "field-formats:access_rights.p"), NEEDS(VMX))
+CASE(types_of_data_segments,
+     PROVES("field-formats:access_rights.type", "field-formats:access_rights.s",
+	    "field-formats:access_rights.p"), NEEDS(VMX))
 {
 	static const u8 types[] = { 1, 3, 5, 7, 11, 15 };
 	u32 i, j;
@@ -76,8 +79,9 @@ CASE(types_of_data_segments, PROVES("field-formats:access_rights.type", "field-f
 			expect_kept(data_segments[i], 0xffffffff, 0xc000 | USABLE | types[j]);
 }
 
-CASE(bits_of_data_segments, PROVES("field-formats:access_rights.dpl", "field-formats:access_rights.avl",
-     "field-formats:access_rights.db", "field-formats:access_rights.g"), NEEDS(VMX))
+CASE(bits_of_data_segments,
+     PROVES("field-formats:access_rights.dpl", "field-formats:access_rights.avl",
+	    "field-formats:access_rights.db", "field-formats:access_rights.g"), NEEDS(VMX))
 {
 	u32 i, dpl;
 
@@ -95,8 +99,8 @@ CASE(bits_of_data_segments, PROVES("field-formats:access_rights.dpl", "field-for
 	}
 }
 
-CASE(s_and_p_of_data_segments, PROVES("field-formats:access_rights.s", "field-formats:access_rights.p"),
-     NEEDS(VMX))
+CASE(s_and_p_of_data_segments,
+     PROVES("field-formats:access_rights.s", "field-formats:access_rights.p"), NEEDS(VMX))
 {
 	u32 i;
 
@@ -123,7 +127,8 @@ CASE(unusable_data_segments, PROVES("field-formats:access_rights.unusable"), NEE
 }
 
 /* VMCALL is the same in both modes; D/B of CS must be 0 in 64-bit mode. */
-CASE(l_bit_of_cs, PROVES("field-formats:access_rights.l", "field-formats:access_rights.db"), NEEDS(VMX))
+CASE(l_bit_of_cs, PROVES("field-formats:access_rights.l", "field-formats:access_rights.db"),
+     NEEDS(VMX))
 {
 	vmwrite(GUEST_CS_ACCESS_RIGHTS, 0xa09b);
 	EXPECT(enter_at_instruction(&guest_vmcall), GUEST_DONE);
@@ -143,7 +148,8 @@ static void expect_reserved(u32 high, u32 low)
 		for (bit = low; bit <= high; bit++) {
 			vmwrite(data_segments[i], 0xc093 | BIT(bit));
 			EXPECT_FOR_BIT(bit, enter_at_instruction(&guest_nop),
-				       vmread(data_segments[i]) & BIT(bit) ? BAD_GUEST_STATE : GUEST_DONE);
+				       vmread(data_segments[i]) & BIT(bit) ? BAD_GUEST_STATE :
+				       GUEST_DONE);
 		}
 		vmwrite(data_segments[i], 0xc093);
 	}
@@ -185,7 +191,8 @@ struct injection {
 static void check_injection(const struct case_def *this_case)
 {
 	const struct injection *row = this_case->row;
-	u64 event = INJECTED_EVENT(row->type, row->vector) | (row->has_error ? INJECTED_ERROR_CODE : 0);
+	u64 event = INJECTED_EVENT(row->type, row->vector) |
+		    (row->has_error ? INJECTED_ERROR_CODE : 0);
 
 	seen.taken = 0;
 	trap_on(row->vector, note_event);
@@ -208,7 +215,8 @@ static void check_injection(const struct case_def *this_case)
 
 #define INJECTION(name, ...)							\
 	CASE_RUN(name, check_injection,						\
-		 PROVES("field-formats:injected_event.vector", "field-formats:injected_event.type", \
+		 PROVES("field-formats:injected_event.vector",			\
+			"field-formats:injected_event.type",			\
 			"field-formats:injected_event.deliver_error_code",	\
 			"field-formats:injected_event.valid"), NEEDS(VMX),	\
 		 ROW((&(const struct injection){ __VA_ARGS__ })))

@@ -43,8 +43,8 @@ static const struct injected_event software_interrupt = { .type = EVENT_TYPE_SOF
 						 .vector = INTERRUPT, .length = 2 };
 static const struct injected_event int1 = { .type = EVENT_TYPE_PRIVILEGED_SOFTWARE_EXCEPTION,
 				   .vector = VECTOR_DB, .length = 1 };
-static const struct injected_event int3 = { .type = EVENT_TYPE_SOFTWARE_EXCEPTION, .vector = VECTOR_BP,
-				   .length = 3 };
+static const struct injected_event int3 = { .type = EVENT_TYPE_SOFTWARE_EXCEPTION,
+				   .vector = VECTOR_BP, .length = 3 };
 
 static outcome_t inject(const struct injected_event *event)
 {

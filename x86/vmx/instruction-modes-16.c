@@ -14,7 +14,7 @@
 
 #define RIGHTS_CODE16	0x0093		/* as after reset */
 #define RIGHTS_DATA16	0x0093
-#define RIGHTS_V86	0x00f3		/* of all segments: 29.3.1.2 Checks on Guest Segment Registers */
+#define RIGHTS_V86	0x00f3		/* of all: 29.3.1.2 Checks on Guest Segment Registers */
 #define SEGMENT		0x1000		/* a selector, and 16 times that is its base */
 #define LINEAR		(SEGMENT * 16)
 

@@ -86,7 +86,8 @@ SCALING(tsc_by_a_half, "rdtsc.scale", 1ull << 47, 0, true);
 SCALING(tsc_by_5_quarters_and_an_offset, "rdtsc.scale", 5ull << 46, 0x123456789abc, true);
 SCALING(scaling_without_offsetting, "rdtsc.scale_only", 3ull << 48, 0x123456789abc, false);
 
-#define LVT_TSC_DEADLINE	(2u << 17)	/* 13.5.4.1 TSC-Deadline Mode; masked, so that nothing comes */
+/* 13.5.4.1 TSC-Deadline Mode; masked, so that nothing comes. */
+#define LVT_TSC_DEADLINE	(2u << 17)
 
 /* The deadline is one of the real counter. */
 CASE(tsc_deadline_is_not_offset, PROVES("nonroot-behavior:rdmsr.tsc_deadline"),
@@ -312,7 +313,8 @@ CASE(cr0_with_pg_without_pe, PROVES("nonroot-behavior:mov_to_cr0.pg_pe"), NEEDS(
 }
 
 /* Protected mode without paging and without PAE, but IA32_EFER.LME = 1. */
-CODE32(guest_activates_paging, "movl %cr0, %eax\n\torl $0x80000000, %eax\n\tmovl %eax, %cr0\n\tvmcall");
+CODE32(guest_activates_paging,
+       "movl %cr0, %eax\n\torl $0x80000000, %eax\n\tmovl %eax, %cr0\n\tvmcall");
 
 CASE(cr0_with_pg_and_lme_without_pae, PROVES("nonroot-behavior:mov_to_cr0.pg_pe"),
      NEEDS(VMX, UNRESTRICTED, ENTRY_CTL(LOAD_IA32_EFER)))

@@ -13,7 +13,8 @@
 BEFORE_EACH_CASE(vmx_start);
 
 CASE(walks_from_valid_states, PROVES("vm-entry-checks:basic.order.controls_before_guest",
-     "vm-entry-checks:basic.order.guest_before_msr", "vm-entry-checks:basic.order.vmfail_any_order"),
+     "vm-entry-checks:basic.order.guest_before_msr",
+     "vm-entry-checks:basic.order.vmfail_any_order"),
      NEEDS(VMX, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
 {
 	entry_random(512);

@@ -154,7 +154,8 @@ static void enter_vmx_operation_here(u64 vmxon_region)
 
 	if (rdmsr_safe(IA32_FEATURE_CONTROL, &control) == OUTCOME_DONE &&
 	    !(control & FEATURE_CONTROL_LOCK))
-		wrmsr_safe(IA32_FEATURE_CONTROL, control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX);
+		wrmsr_safe(IA32_FEATURE_CONTROL,
+			   control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX);
 	write_cr0((read_cr0() | caps->cr0_fixed0) & (caps->cr0_fixed1 | ~BITS(31, 0)));
 	write_cr4((read_cr4() | caps->cr4_fixed0 | CR4_VMXE) & caps->cr4_fixed1);
 	EXPECT(vmxon(vmxon_region), OUTCOME_DONE);

@@ -275,7 +275,8 @@ CASE(eptp_switching_without_vpid, PROVES("ept:vmfunc.switch.novpid"), NEEDS(VMX,
 	list[0] = ept_pointer(&ept, 0);
 	list[1] = ept_pointer(&other, 0);
 	space_copy(&space);
-	remap.pte = space_map(&space, LINEAR, physical(one), PTE_P | PTE_RW | PTE_A | PTE_D, LEVEL_PTE);
+	remap.pte = space_map(&space, LINEAR, physical(one), PTE_P | PTE_RW | PTE_A | PTE_D,
+			      LEVEL_PTE);
 	remap.other = physical(two) | PTE_P | PTE_RW | PTE_A | PTE_D;
 	vmwrite(GUEST_CR3, physical(space.pml4));
 	EXPECT(enter(guest_remaps), GUEST_DONE);
