@@ -22,7 +22,8 @@ BEFORE_EACH_CASE(vmx_start);
 #define EVENT_HAS_ERROR_CODE	BIT(11)
 #define SOFTWARE_INTERRUPT_VECTOR 0x60
 #define VIRTUAL_INTERRUPT	0x51
-enum { EXTERNAL_INTERRUPT = 0, HARDWARE_EXCEPTION = 3, SOFTWARE_INTERRUPT = 4, SOFTWARE_EXCEPTION = 6 };
+enum { EXTERNAL_INTERRUPT = 0, HARDWARE_EXCEPTION = 3, SOFTWARE_INTERRUPT = 4,
+       SOFTWARE_EXCEPTION = 6 };
 /* Bits 30:13 and 10:0, with bit 31 and bit 11: bit 12 is undefined. */
 #define EVENT_DEFINED		(BITS(31, 0) & ~BIT(12))
 
@@ -239,7 +240,8 @@ CASE_RUN(injected_software_interrupt, injected, PROVES("ept:violation.during_del
 GUEST_CODE(nop, "", "nop");
 
 CASE(virtual_interrupt_by_idt_not_present,
-     PROVES("ept:violation.during_delivery", "host-and-exit:exit.orig.valid", "field-formats:original_event.type"),
+     PROVES("ept:violation.during_delivery", "host-and-exit:exit.orig.valid",
+	    "field-formats:original_event.type"),
      NEEDS(VMX, EPT, VIRTUAL_INTERRUPTS))
 {
 	struct virtual_apic apic;
@@ -333,9 +335,11 @@ static void violation_behind_an_iret(const struct case_def *this_case)
 #define IRET(...)	ROW((&(const struct iret){ __VA_ARGS__ }))
 
 CASE_RUN(iret_while_nmis_are_blocked, nmi_unblocking,
-	 PROVES("exit-qualifications:ept.nmi_unblocking", "host-and-exit:iret.unblock.ept"), NEEDS(VMX, EPT), IRET(.blocked = true));
+	 PROVES("exit-qualifications:ept.nmi_unblocking", "host-and-exit:iret.unblock.ept"),
+	 NEEDS(VMX, EPT), IRET(.blocked = true));
 CASE_RUN(iret_while_nmis_are_not_blocked, nmi_unblocking,
-	 PROVES("exit-qualifications:ept.nmi_unblocking", "host-and-exit:iret.unblock.ept"), NEEDS(VMX, EPT), IRET(.blocked = false));
+	 PROVES("exit-qualifications:ept.nmi_unblocking", "host-and-exit:iret.unblock.ept"),
+	 NEEDS(VMX, EPT), IRET(.blocked = false));
 CASE_RUN(iret_while_virtual_nmis_are_blocked, nmi_unblocking,
 	 PROVES("exit-qualifications:ept.nmi_unblocking", "host-and-exit:iret.unblock.ept"),
 	 NEEDS(VMX, EPT, PIN(NMI_EXITING), PIN(VIRTUAL_NMIS)),
@@ -346,7 +350,8 @@ CASE_RUN(iret_while_virtual_nmis_are_not_blocked, nmi_unblocking,
 	 IRET(.virtual_nmis = true, .blocked = false));
 
 CASE_RUN(violation_behind_an_iret, violation_behind_an_iret,
-	 PROVES("exit-qualifications:ept.nmi_unblocking", "host-and-exit:iret.unblock.ept"), NEEDS(VMX, EPT), IRET(.blocked = true));
+	 PROVES("exit-qualifications:ept.nmi_unblocking", "host-and-exit:iret.unblock.ept"),
+	 NEEDS(VMX, EPT), IRET(.blocked = true));
 CASE_RUN(violation_behind_an_iret_with_virtual_nmis, violation_behind_an_iret,
 	 PROVES("exit-qualifications:ept.nmi_unblocking", "host-and-exit:iret.unblock.ept"),
 	 NEEDS(VMX, EPT, PIN(NMI_EXITING), PIN(VIRTUAL_NMIS)),

@@ -98,10 +98,12 @@ CASE_RUN(read_of_write_only_pte, misconfigured,
 		"ept:inv.misconfigured_not_cached"),
 	 NEEDS(VMX, EPT), ONLY(EPT_WRITE, PTE, PTE, READ));
 CASE_RUN(write_to_write_only_pte, misconfigured,
-	 PROVES("ept:misconfig.write_only", "ept:misconfig.qualification", "ept:inv.misconfigured_not_cached"),
+	 PROVES("ept:misconfig.write_only", "ept:misconfig.qualification",
+		"ept:inv.misconfigured_not_cached"),
 	 NEEDS(VMX, EPT), ONLY(EPT_WRITE, PTE, PTE, WRITE));
 CASE_RUN(fetch_from_write_only_pte, misconfigured,
-	 PROVES("ept:misconfig.write_only", "ept:misconfig.qualification", "ept:inv.misconfigured_not_cached"),
+	 PROVES("ept:misconfig.write_only", "ept:misconfig.qualification",
+		"ept:inv.misconfigured_not_cached"),
 	 NEEDS(VMX, EPT), ONLY(EPT_WRITE, PTE, PTE, FETCH));
 CASE_RUN(write_to_write_only_pde, misconfigured, PROVES("ept:misconfig.write_only"),
 	 NEEDS(VMX, EPT), ONLY(EPT_WRITE, PTE, PDE, WRITE));
@@ -361,7 +363,8 @@ CASE(reserved_in_pml5e, PROVES("ept:entry.pml5e.reserved"), NEEDS(VMX, EPT, EPT_
 		bit = reserved & -reserved;
 		pml5[0] = good | bit;
 		ept_invalidate(&ept);
-		if (!EXPECT(enter(guest_read_anything.run), OUTCOME_EXIT(EXIT_EPT_MISCONFIGURATION)))
+		if (!EXPECT(enter(guest_read_anything.run),
+			    OUTCOME_EXIT(EXIT_EPT_MISCONFIGURATION)))
 			case_note("entry", "%#lx", pml5[0]);
 	}
 	/* Bits 9, 11 and 63:52 are ignored. */

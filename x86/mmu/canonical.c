@@ -355,7 +355,8 @@ CASE(lam_is_of_64_bit_mode, PROVES("paging:lam.compat"), NEEDS(CPU(LAM)))
 	for (bit = 28; bit < 32; bit++) {
 		if (BIT(bit) == linear)
 			continue;
-		EXPECT(run_in_compatibility_mode(0, read_there_32, linear ^ BIT(bit)), PAGE_FAULT(0));
+		EXPECT(run_in_compatibility_mode(0, read_there_32, linear ^ BIT(bit)),
+		       PAGE_FAULT(0));
 		EXPECT_EQ(read_cr2(), linear ^ BIT(bit));
 	}
 }

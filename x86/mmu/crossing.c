@@ -139,7 +139,8 @@ CASE(cmpxchg16b_cannot_cross, PROVES("paging:cross.cmpxchg16b"), NEEDS(CPU(CX16)
 
 	probe_map(&probe, LEVEL_PTE, PTE_P | PTE_RW);
 	EXPECT(ATTEMPT("lock cmpxchg16b (%2)", "+a" (rax), "+d" (rdx)
-		       : "r" (probe.linear + PAGE_SIZE - 8), "b" (0ull), "c" (0ull) : "memory", "cc"),
+		       : "r" (probe.linear + PAGE_SIZE - 8), "b" (0ull), "c" (0ull)
+		       : "memory", "cc"),
 	       OUTCOME_GP0);
 }
 

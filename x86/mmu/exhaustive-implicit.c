@@ -63,7 +63,8 @@ CASE_RUN(rights_5_level, sweep, PROVES("paging:acc.implicit.super_ok"), NEEDS(CP
 	SWEEP(entry, size, CPL_0 | CPL_3, LSL | LOAD, .level = size, \
 	      .switches = { SWEEP_NXE, SWEEP_WP | SWEEP_SMAP })
 
-CASE_RUN(entry_pte, sweep, PROVES("paging:acc.implicit.us0", "paging:ad.implicit"), ENTRY(LEVEL_PTE));
+CASE_RUN(entry_pte, sweep, PROVES("paging:acc.implicit.us0", "paging:ad.implicit"),
+	 ENTRY(LEVEL_PTE));
 CASE_RUN(entry_pde_of_2_mbyte, sweep, PROVES("paging:acc.implicit.us0", "paging:ad.implicit"),
 	 ENTRY(LEVEL_PDE));
 CASE_RUN(flags_4_kbyte, sweep, PROVES("paging:ad.implicit"),

@@ -36,8 +36,8 @@ static void sweep(const struct case_def *this_case)
 #define EACH_SWITCH	SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP, SWEEP_AC
 
 CASE_RUN(wrss_rights_4_kbyte, sweep,
-	 PROVES("paging:acc.ss.page", "paging:acc.ss.normal_page", "paging:acc.ss.us_mismatch"), CET(),
-	 LONG(rights, LEVEL_PTE, CPL_3, WRSS, EACH_SWITCH));
+	 PROVES("paging:acc.ss.page", "paging:acc.ss.normal_page", "paging:acc.ss.us_mismatch"),
+	 CET(), LONG(rights, LEVEL_PTE, CPL_3, WRSS, EACH_SWITCH));
 CASE_RUN(wrss_rights_2_mbyte, sweep, PROVES("paging:acc.ss.page", "paging:acc.ss.normal_page"),
 	 CET(), LONG(rights, LEVEL_PDE, CPL_3, WRSS, EACH_SWITCH));
 CASE_RUN(wrss_rights_1_gbyte, sweep, PROVES("paging:acc.ss.page", "paging:acc.ss.normal_page"),
@@ -51,10 +51,12 @@ CASE_RUN(wruss_rights_1_gbyte, sweep, PROVES("paging:acc.ss.wruss"), CET(CPU(PAG
 
 /* What is no shadow-stack access: as without CET, but pages with D = 1 and R/W = 0 have a name. */
 CASE_RUN(ordinary_rights_4_kbyte, sweep,
-	 PROVES("paging:acc.ss.ordinary_write", "paging:acc.ss.ordinary_read", "paging:ad.cet_no_d_ro"),
+	 PROVES("paging:acc.ss.ordinary_write", "paging:acc.ss.ordinary_read",
+		"paging:ad.cet_no_d_ro"),
 	 CET(), LONG(rights, LEVEL_PTE, CPL_0 | CPL_3, DATA, SWEEP_NXE, SWEEP_SMAP));
 CASE_RUN(ordinary_rights_2_mbyte, sweep,
-	 PROVES("paging:acc.ss.ordinary_write", "paging:acc.ss.ordinary_read", "paging:ad.cet_no_d_ro"),
+	 PROVES("paging:acc.ss.ordinary_write", "paging:acc.ss.ordinary_read",
+		"paging:ad.cet_no_d_ro"),
 	 CET(), LONG(rights, LEVEL_PDE, CPL_0 | CPL_3, DATA, SWEEP_NXE, SWEEP_SMAP, SWEEP_AC));
 
 /* All that the entry of the page says, and the entry above. */

@@ -74,9 +74,11 @@ CASE_RUN(rights_user_1_gbyte, sweep, PROVES("paging:acc.user_addr", "paging:acc.
 
 /* CPL 1 and CPL 2 are supervisor mode. */
 CASE_RUN(rights_at_cpl_1, sweep, PROVES("paging:acc.s.cpl12"),
-	 RIGHTS(LEVEL_PDE, CPL_1, READ | WRITE | FETCH, SWEEP_WP | SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP));
+	 RIGHTS(LEVEL_PDE, CPL_1, READ | WRITE | FETCH, SWEEP_WP | SWEEP_NXE, SWEEP_SMEP,
+		SWEEP_SMAP));
 CASE_RUN(rights_at_cpl_2, sweep, PROVES("paging:acc.s.cpl12"),
-	 RIGHTS(LEVEL_PDE, CPL_2, READ | WRITE | FETCH, SWEEP_WP | SWEEP_NXE, SWEEP_SMEP, SWEEP_SMAP));
+	 RIGHTS(LEVEL_PDE, CPL_2, READ | WRITE | FETCH, SWEEP_WP | SWEEP_NXE, SWEEP_SMEP,
+		SWEEP_SMAP));
 
 /* The upper half of the linear address space, from 0xffff800000000000 on. */
 #define UPPER_HALF(cpl) \
@@ -147,7 +149,8 @@ CASE_RUN(defects_1_gbyte, sweep, PROVES("paging:rsvd.order", "paging:rsvd.before
 #define DATA		(READ | WRITE | BIT(SWEEP_EXCHANGE))
 #define KEYS(size, cpl, kind, ...) \
 	SWEEP(&sweep_keys, size, .cpls = cpl, .kinds = kind, \
-	      .switches = { SWEEP_WP, SWEEP_PKE, SWEEP_PKS, SWEEP_KEYS_1, SWEEP_KEYS_2, __VA_ARGS__ })
+	      .switches = { SWEEP_WP, SWEEP_PKE, SWEEP_PKS, SWEEP_KEYS_1, SWEEP_KEYS_2, \
+			    __VA_ARGS__ })
 
 CASE_RUN(keys_4_kbyte, sweep, PROVES("paging:acc.pku.leaf_only", "paging:acc.pku.super_addr"),
 	 NEEDS(CPU(PKU)), KEYS(LEVEL_PTE, CPL_0, DATA));

@@ -126,7 +126,8 @@ static void judge_flags(const struct access_row *row, const struct probe *probe,
 			want |= got & PTE_A;
 		if (row->outcome == OUTCOME_DONE && row->access == ACCESS_WRITE &&
 		    level == probe->size)
-			want |= feature(FEATURE_CET_SS) && !(before[level] & PTE_RW) ? got & PTE_D : PTE_D;
+			want |= feature(FEATURE_CET_SS) && !(before[level] & PTE_RW) ?
+				got & PTE_D : PTE_D;
 		expect_entry(level, got, want);
 	}
 }
@@ -389,7 +390,8 @@ CASE_RUN(pdpte_address_bits, each_bit, PROVES("paging:rsvd.4l.high", "paging:rsv
 CASE_RUN(pde_address_bits, each_bit, PROVES("paging:rsvd.4l.high", "paging:rsvd.maxphyaddr"),
 	 NEEDS(RESERVED_ADDRESS_BITS), BITS_OF(LEVEL_PTE, LEVEL_PDE, 0, RESERVED));
 CASE_RUN(pte_address_bits, each_bit,
-	 PROVES("paging:rsvd.4l.high", "paging:rsvd.maxphyaddr", "guest-instructions:cpuid.phys_bits"),
+	 PROVES("paging:rsvd.4l.high", "paging:rsvd.maxphyaddr",
+		"guest-instructions:cpuid.phys_bits"),
 	 NEEDS(RESERVED_ADDRESS_BITS), BITS_OF(LEVEL_PTE, LEVEL_PTE, 0, RESERVED));
 CASE_RUN(address_bits_of_2_mbyte_page, each_bit, PROVES("paging:rsvd.4l.high"),
 	 NEEDS(RESERVED_ADDRESS_BITS), BITS_OF(LEVEL_PDE, LEVEL_PDE, 0, RESERVED));

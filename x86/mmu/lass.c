@@ -40,8 +40,8 @@ struct lass_start {
 };
 
 void lass_enter(void *start);
-extern const u8 lass_code[], lass_read[], lass_write[], lass_read_by_rbp[], lass_push[], lass_jump[];
-extern const u8 lass_stubs[];
+extern const u8 lass_code[], lass_read[], lass_write[], lass_read_by_rbp[], lass_push[];
+extern const u8 lass_jump[], lass_stubs[];
 
 #define STUB_SIZE	64
 
@@ -142,7 +142,8 @@ static outcome_t run(const struct lass_row *row, u64 address)
 	};
 	outcome_t outcome;
 
-	start.rsp = row->cpl ? USER_CODE + 2 * PAGE_SIZE : alias_of(this_cpu()->ist[0] + CPU_IST_SIZE);
+	start.rsp = row->cpl ? USER_CODE + 2 * PAGE_SIZE :
+		    alias_of(this_cpu()->ist[0] + CPU_IST_SIZE);
 	outcome = attempt(lass_enter, &start);
 	write_ds(SELECTOR_DATA);
 	write_es(SELECTOR_DATA);

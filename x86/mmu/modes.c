@@ -106,7 +106,8 @@ CASE(no_flags_are_set_without_paging, PROVES("paging:ad.off_pg0"))
 	*pte &= ~(PTE_A | PTE_D);
 	directory[0] &= ~PTE_A;
 	pde = directory[0];
-	LEGACY_RUN(&((struct legacy_start){ .mode = PAGING_OFF, .cr3 = physical(directory) }), script);
+	LEGACY_RUN(&((struct legacy_start){ .mode = PAGING_OFF, .cr3 = physical(directory) }),
+		   script);
 	EXPECT_EQ(*pte, address | PTE_P | PTE_RW);
 	EXPECT_EQ(directory[0], pde);
 }

@@ -51,7 +51,8 @@ CODE32(jump_to_task, "pushl %ebx; ljmp $0x70, $0; popl %ebx; movl seen_by_new_ta
 CODE32(new_task_code, "movl 0x40000000, %eax; movl %eax, seen_by_new_task; ljmp $0x68, $0;"
 		      "jmp new_task_code");
 
-_Static_assert(SELECTOR_OLD == 0x68 && SELECTOR_NEW == 0x70 && PAGE == 0x40000000, "the code above");
+_Static_assert(SELECTOR_OLD == 0x68 && SELECTOR_NEW == 0x70 && PAGE == 0x40000000,
+	       "the code above");
 
 #define LOAD_TASK	LEGACY_STEP("LTR of", load_task, SELECTOR_OLD, 0)
 #define JUMP_TO_TASK	LEGACY_STEP("far JMP to", jump_to_task, SELECTOR_NEW, 0)
@@ -108,7 +109,8 @@ CASE(task_switch_drops_translations, PROVES("paging:tlb.task_switch"))
 
 	map_32_bit(second, PAGE, physical(page_alloc_filled(0x200000002)), PTE_P);
 	make_tasks(physical(first), physical(second));
-	LEGACY_RUN(&((struct legacy_start){ .mode = PAGING_32_BIT, .cr3 = physical(first) }), script);
+	LEGACY_RUN(&((struct legacy_start){ .mode = PAGING_32_BIT, .cr3 = physical(first) }),
+		   script);
 }
 
 /* --- handlers of a script's own ------------------------------------------------------------- */
@@ -212,7 +214,8 @@ CODE32(run_in_v86_mode,
        "pushl $0; pushl $0; pushl %eax; pushl %eax; pushl %eax; pushl $0x800;"
        "pushl $0x23002; pushl %eax; pushl $0; xorl %ecx, %ecx; xorl %ebx, %ebx; iretl");
 
-#define RUN_IN_V86_MODE	LEGACY_STEP("in virtual-8086 mode, segment", run_in_v86_mode, V86_CODE / 16, 0)
+#define RUN_IN_V86_MODE \
+	LEGACY_STEP("in virtual-8086 mode, segment", run_in_v86_mode, V86_CODE / 16, 0)
 #define V86_FRAME	(10 * 4)	/* error code, EIP, CS, EFLAGS, ESP, SS, ES, DS, FS, GS */
 
 struct v86_row {

@@ -304,7 +304,8 @@ CASE(rights_come_from_pde_and_pte, PROVES("paging:fmt.pae.pdpte"))
 /* Bits 31:30, 29:21 and 20:12: each index with another value, and all ones. */
 CASE(index_of_each_level, PROVES("paging:fmt.pae.index", "paging:fmt.pae.4k"))
 {
-	static const u32 addresses[] = { 0x40000000, 0x40201000, 0x81234000, 0xfffff000, 0xc0000000 };
+	static const u32 addresses[] = {
+		0x40000000, 0x40201000, 0x81234000, 0xfffff000, 0xc0000000 };
 	struct legacy_step script[ARRAY_SIZE(addresses)];
 	struct setting s = prepare();
 	u32 i;

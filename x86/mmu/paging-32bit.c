@@ -78,7 +78,8 @@ CASE(accessed_and_dirty, PROVES("paging:ad.a_read", "paging:ad.d_write", "paging
 		{ READ(PAGE), .gives = 1 },
 		{ READ(physical(s.pte)), .gives = physical(s.page) | PTE_P | PTE_RW | PTE_A },
 		{ WRITE(PAGE, 5) },
-		{ READ(physical(s.pte)), .gives = physical(s.page) | PTE_P | PTE_RW | PTE_A | PTE_D },
+		{ READ(physical(s.pte)),
+		  .gives = physical(s.page) | PTE_P | PTE_RW | PTE_A | PTE_D },
 	};
 
 	LEGACY_RUN(&s.start, script);

@@ -309,9 +309,11 @@ static void invpcid_drops(const struct case_def *this_case)
 CASE_RUN(invpcid_address, invpcid_drops, PROVES("paging:invpcid.0"), INVPCID_NEEDS,
 	 DROP(.type = INVPCID_ADDRESS, .pcid = 1, .address = true));
 CASE_RUN(invpcid_address_global, invpcid_drops, PROVES("paging:invpcid.0_global"), INVPCID_NEEDS,
-	 DROP(.type = INVPCID_ADDRESS, .pcid = 1, .address = true, .flags = PTE_G, .may_stay = true));
+	 DROP(.type = INVPCID_ADDRESS, .pcid = 1, .address = true, .flags = PTE_G,
+	      .may_stay = true));
 CASE_RUN(invpcid_address_of_another_identifier, invpcid_drops, PROVES("paging:invpcid.0"),
-	 INVPCID_NEEDS, DROP(.type = INVPCID_ADDRESS, .pcid = 2, .address = true, .may_stay = true));
+	 INVPCID_NEEDS,
+	 DROP(.type = INVPCID_ADDRESS, .pcid = 2, .address = true, .may_stay = true));
 CASE_RUN(invpcid_context, invpcid_drops, PROVES("paging:invpcid.1"), INVPCID_NEEDS,
 	 DROP(.type = INVPCID_CONTEXT, .pcid = 1));
 CASE_RUN(invpcid_other_context, invpcid_drops, PROVES("paging:invpcid.1"), INVPCID_NEEDS,
