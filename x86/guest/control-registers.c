@@ -39,7 +39,8 @@ CASE(cr0_et_is_always_1, FACT("cr.read_clears"))
 
 CASE(cr4_shows_no_bits_of_a_host, FACT("cr.read_clears"))
 {
-	static const u64 bits[] = { CR4_VME, CR4_TSD, CR4_DE, CR4_MCE, CR4_PGE, CR4_PCE, CR4_OSFXSR };
+	static const u64 bits[] = {
+		CR4_VME, CR4_TSD, CR4_DE, CR4_MCE, CR4_PGE, CR4_PCE, CR4_OSFXSR };
 	u64 before = read_cr4();
 	u32 i;
 

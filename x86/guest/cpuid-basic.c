@@ -159,7 +159,8 @@ CASE(leaves_of_hypervisors, PROVES(FACT("hyp_range")), NEEDS(CPU(HYPERVISOR)))
 
 CASE(ecx_is_ignored_without_subleaves, PROVES(FACT("ecx_ignored")))
 {
-	static const u32 leaves[] = { 0, 1, 0x80000000, 0x80000001, 0x80000002, 0x80000007, 0x80000008 };
+	static const u32 leaves[] = {
+		0, 1, 0x80000000, 0x80000001, 0x80000002, 0x80000007, 0x80000008 };
 	u32 i;
 
 	for (i = 0; i < ARRAY_SIZE(leaves); i++) {
@@ -482,7 +483,8 @@ CASE(xsave_components, PROVES(FACT("d_sub"), FACT("d_size")), NEEDS(CPU(XSAVE)))
 		for (j = 2; j < i; j++) {
 			other = cpuid_count(0xd, j);
 			if (xcr0 >> j & 1)
-				EXPECT_TRUE(other.ebx + other.eax <= r.ebx || r.ebx + r.eax <= other.ebx);
+				EXPECT_TRUE(other.ebx + other.eax <= r.ebx ||
+					    r.ebx + r.eax <= other.ebx);
 		}
 		if (r.ebx + r.eax > end)
 			end = r.ebx + r.eax;

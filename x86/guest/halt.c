@@ -313,7 +313,8 @@ CASE(tpause_with_a_deadline_in_the_past, FACT("umwait.tsc"), NEEDS(CPU(WAITPKG))
 	u8 carry = 1;
 
 	EXPECT(ATTEMPT("stc; " TPAUSE_ECX, : "a" (0), "d" (0), "c" (0) : "cc"), OUTCOME_DONE);
-	asm volatile("stc; " TPAUSE_ECX "; setc %0" : "=qm" (carry) : "a" (0), "d" (0), "c" (1) : "cc");
+	asm volatile("stc; " TPAUSE_ECX "; setc %0" : "=qm" (carry)
+		     : "a" (0), "d" (0), "c" (1) : "cc");
 	EXPECT_EQ(carry, 0);
 }
 

@@ -80,7 +80,8 @@ CASE(in_unaligned, PROVES("guest-instructions:io.unaligned"))
 OUT_CASE(out_dx_al, "outb %%al, %%dx", PORT, PROVES("guest-instructions:io.out"))
 OUT_CASE(out_dx_ax, "outw %%ax, %%dx", PORT, PROVES("guest-instructions:io.out"))
 OUT_CASE(out_dx_eax, "outl %%eax, %%dx", PORT, PROVES("guest-instructions:io.out"))
-OUT_CASE(out_dx_eax_rex_w, ".byte 0x48; outl %%eax, %%dx", PORT, PROVES("guest-instructions:io.rexw"))
+OUT_CASE(out_dx_eax_rex_w, ".byte 0x48; outl %%eax, %%dx", PORT,
+	 PROVES("guest-instructions:io.rexw"))
 OUT_CASE(out_imm8_al, "outb %%al, $" STRINGIFY(LOW_PORT), 0,
 	 PROVES("guest-instructions:io.out", "guest-instructions:io.imm8_range"))
 OUT_CASE(out_imm8_eax, "outl %%eax, $" STRINGIFY(LOW_PORT), 0,
@@ -98,7 +99,8 @@ static void expect_ones(const u8 *page, u64 first, u64 size)
 	for (i = 0; i < PAGE_SIZE; i++)
 		wrong += page[i] != (i >= first && i < first + size ? 0xff : 0);
 	if (!EXPECT_EQ(wrong, 0))
-		case_note("memory", "%lu bytes are not as they should be; FFH belongs at %#lx to %#lx",
+		case_note("memory",
+			  "%lu bytes are not as they should be; FFH belongs at %#lx to %#lx",
 			  wrong, first, first + size - 1);
 }
 
@@ -353,7 +355,8 @@ CASE(rep_insb_single_step, PROVES("guest-instructions:io.single_step"))
 	expect_ones(page, 0, 3);
 }
 
-#define DR7_IO_BREAKPOINT_0	(DR7_FIXED | BIT(9) | BIT(1) | 2ull << 16)	/* GE, G0, R/W0 = I/O */
+/* GE, G0, R/W0 = I/O. */
+#define DR7_IO_BREAKPOINT_0	(DR7_FIXED | BIT(9) | BIT(1) | 2ull << 16)
 
 /* The port before the breakpoint, then its own: each time 1 byte. */
 CASE(io_breakpoint, PROVES("guest-instructions:io.iobp"))

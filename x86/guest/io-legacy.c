@@ -154,7 +154,8 @@ extern const u8 user_in[], user_behind_in[];
 CODE32(load_task_register, "ltr %ax");
 CODE32(in_of_user,
        "movl %esp, saved_esp; lidt user_idt; ltr %ax;"
-       "pushl $0x3b; pushl user_esp; pushl $2; pushl $0x33; pushl $user_in; movl $0xee0, %edx; iretl\n"
+       "pushl $0x3b; pushl user_esp; pushl $2; pushl $0x33; pushl $user_in; movl $0xee0, %edx;"
+       "iretl\n"
        "user_in: inb %dx, %al\n"
        "user_behind_in: ud2");
 
@@ -190,7 +191,8 @@ static void check_in(const void *tss, u64 limit, u64 type, u32 gives, const u8 *
 	u32 i;
 
 	for (i = 0; i < ARRAY_SIZE(gates); i++)
-		gates[i] = gate_to(i == VECTOR_UD ? user_ud : i == VECTOR_GP ? user_gp : user_other);
+		gates[i] = gate_to(i == VECTOR_UD ? user_ud :
+				   i == VECTOR_GP ? user_gp : user_other);
 	user_idt = (struct table_pointer){ sizeof(gates) - 1, (u64)gates };
 	user_esp = (u64)this_cpu()->user_stack + CPU_USER_SIZE;
 	describe(SELECTOR_TASK, tss, limit, type);

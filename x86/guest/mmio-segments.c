@@ -81,7 +81,8 @@ CASE_64(pop_from_beyond_canonical, "push_pop", pop_from_beyond, OUTCOME_FAULT(VE
 
 /* --- alignment: RAX keeps RSP ----------------------------------------------------------------- */
 
-INSTRUCTION(move_misaligned, "movq %rdi, %rsi; movl $" STRINGIFY(MMIO_LINEAR) " + 2, %edi", "movsl");
+INSTRUCTION(move_misaligned, "movq %rdi, %rsi; movl $" STRINGIFY(MMIO_LINEAR) " + 2, %edi",
+	    "movsl");
 INSTRUCTION(move_aligned, "movq %rdi, %rsi; movl $" STRINGIFY(MMIO_LINEAR) " + 4, %edi", "movsl");
 INSTRUCTION(compare_misaligned, "movq %rdi, %rsi; movl $" STRINGIFY(MMIO_LINEAR) " + 1, %edi",
 	    "cmpsw");
@@ -146,7 +147,8 @@ static void check_32(const struct case_def *this_case)
 
 #define CASE_32(id, fact, code, type, flags, limit, offset, outcome)				\
 	CASE_RUN(id, check_32, FACT(fact),							\
-		 ROW((&(const struct code_32){ code, DESCRIPTOR(type, flags, limit), offset, outcome })))
+		 ROW((&(const struct code_32){							\
+			code, DESCRIPTOR(type, flags, limit), offset, outcome })))
 
 #define SS0	OUTCOME_FAULT(VECTOR_SS, 0)
 
@@ -160,14 +162,18 @@ CASE_32(move_above_64_kbytes_expanding_down, "movs_from", move_to_es, EXPAND_DOW
 	OUTCOME_GP0);
 CASE_32(move_to_read_only, "movs_from", move_to_es, READ_ONLY, BIG, 0xfff, 0x800, OUTCOME_GP0);
 CASE_32(move_to_code, "movs_from", move_to_es, EXECUTE_READ, BIG, 0xfff, 0x800, OUTCOME_GP0);
-CASE_32(move_to_a_null_selector, "movs_from", move_to_null, READ_WRITE, BIG, 0xfff, 0x800, OUTCOME_GP0);
+CASE_32(move_to_a_null_selector, "movs_from", move_to_null, READ_WRITE, BIG, 0xfff, 0x800,
+	OUTCOME_GP0);
 CASE_32(compare_up_to_the_limit, "scas_cmps", compare_with_es, READ_ONLY, BIG, 0x803, 0x800,
 	OUTCOME_DONE);
 CASE_32(compare_beyond_the_limit, "scas_cmps", compare_with_es, READ_ONLY, BIG, 0x802, 0x800,
 	OUTCOME_GP0);
-CASE_32(compare_with_code, "scas_cmps", compare_with_es, EXECUTE_READ, BIG, 0xfff, 0x800, OUTCOME_DONE);
+CASE_32(compare_with_code, "scas_cmps", compare_with_es, EXECUTE_READ, BIG, 0xfff, 0x800,
+	OUTCOME_DONE);
 CASE_32(push_within_the_limit, "push_pop", push_on_ss, READ_WRITE, BIG, 0x803, 0x804, OUTCOME_DONE);
 CASE_32(push_beyond_the_limit, "push_pop", push_on_ss, READ_WRITE, BIG, 0x802, 0x804, SS0);
-CASE_32(push_below_an_expand_down_limit, "push_pop", push_on_ss, EXPAND_DOWN, BIG, 0x801, 0x804, SS0);
-CASE_32(push_on_a_16_bit_stack, "push_pop", push_on_ss, READ_WRITE, 0, 0x803, 0x12340804, OUTCOME_DONE);
+CASE_32(push_below_an_expand_down_limit, "push_pop", push_on_ss, EXPAND_DOWN, BIG, 0x801, 0x804,
+	SS0);
+CASE_32(push_on_a_16_bit_stack, "push_pop", push_on_ss, READ_WRITE, 0, 0x803, 0x12340804,
+	OUTCOME_DONE);
 CASE_32(pop_from_beyond_the_limit, "push_pop", pop_from_ss, READ_WRITE, BIG, 0x802, 0x800, SS0);

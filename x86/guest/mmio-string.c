@@ -357,7 +357,8 @@ CASE(from_ram_into_the_device, FACT("page_cross"))
 CASE(from_the_device_into_ram, FACT("page_cross"))
 {
 	put(MMIO_RAM_3, 0x33333333);
-	EXPECT_EQ(load_8_bytes(MMIO_RAM_3 - 4), 0x3333333300000000 | (mmio_nothing() & BITS(31, 0)));
+	EXPECT_EQ(load_8_bytes(MMIO_RAM_3 - 4),
+		  0x3333333300000000 | (mmio_nothing() & BITS(31, 0)));
 	store_8_bytes(MMIO_RAM_3 - 5, 0x0807060504030201);
 	EXPECT_EQ(get(MMIO_RAM_3), 0x33080706);
 }

@@ -254,7 +254,8 @@ ADDRESS(rip_relative, "rip_rel", "movl mmio_register(%rip), %eax; movl %edx, mmi
 ADDRESS(rip_relative_with_immediate, "rip_rel",
 	"movl mmio_register(%rip), %eax; movl $0x24681357, mmio_register(%rip)", 0, 0, 0);
 ADDRESS(rip_relative_with_byte, "rip_rel",
-	"movl mmio_register(%rip), %eax; andl $0, mmio_register(%rip); orl %edx, mmio_register(%rip)",
+	"movl mmio_register(%rip), %eax; andl $0, mmio_register(%rip);"
+	"orl %edx, mmio_register(%rip)",
 	0, 0, 0);
 ADDRESS(base_and_displacement, "sib", "movl -0x70(%rdi), %eax; movl %edx, -0x70(%rdi)",
 	MMIO_REGISTER + 0x70, 0, 0);

@@ -15,7 +15,7 @@
 #include "string.h"
 
 #define LOW_PAGE	0x6000u	/* two pages; below those of cpu/smp.c */
-#define CODE_AT		0x6100u	/* the code under test, as a segment and offset: 0:6100H or 610H:0 */
+#define CODE_AT		0x6100u	/* the code under test; segment and offset: 0:6100H or 610H:0 */
 #define VECTORS_AT	0x6400u	/* the interrupt vector table of real-address mode */
 #define CODE_SEGMENT	(CODE_AT / 16)
 
@@ -111,7 +111,8 @@ static void make_v86(void)
 	cpu_set_descriptor(SELECTOR_SPARE, limit | FIELD(base, 23, 0) << 16 | 0x89ull << 40 |
 						   FIELD(base, 31, 24) << 56);
 	for (i = 0; i < ARRAY_SIZE(v86_gates); i++)
-		v86_gates[i] = gate_to(i == VECTOR_UD ? v86_ud : i == VECTOR_GP ? v86_gp : v86_other);
+		v86_gates[i] = gate_to(i == VECTOR_UD ? v86_ud :
+				       i == VECTOR_GP ? v86_gp : v86_other);
 	v86_idt = (struct table_pointer){ sizeof(v86_gates) - 1, (u64)v86_gates };
 }
 
@@ -143,7 +144,8 @@ static void make_low_memory(const struct piece *piece)
 	code[piece->length] = 0x0f;	/* UD2 */
 	code[piece->length + 1] = 0x0b;
 	for (i = 0; i < 256; i++) {
-		handler = (i == VECTOR_UD ? real_ud : i == VECTOR_GP ? real_gp : real_other) - real_start;
+		handler = (i == VECTOR_UD ? real_ud : i == VECTOR_GP ? real_gp : real_other) -
+			  real_start;
 		vectors[2 * i] = LOW_PAGE + handler;
 	}
 }

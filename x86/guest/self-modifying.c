@@ -28,7 +28,8 @@ static u64 run_code(const u8 *code, volatile u32 *operand)
 	u64 flags;
 
 	asm volatile("pushq $2; popfq; call *%2; pushfq; popq %0"
-		     : "=&r" (flags) : "D" (operand), "r" (code), "a" (5), "c" (4) : "memory", "cc");
+		     : "=&r" (flags) : "D" (operand), "r" (code), "a" (5), "c" (4)
+		     : "memory", "cc");
 	return flags & STATUS;
 }
 

@@ -89,7 +89,8 @@ __used static struct {
 	"movl $0x1b, %ebx; movl $0x15, %esi; movl $0x1e, %edi; movl $0x19, %ebp;"
 #define LOOK_AROUND								\
 	"movl %eax, seen_eax; movl %edi, seen_edi; movl %cr0, %eax; movl %eax, seen_cr0;" \
-	"pushfl; popl seen_eflags; str %ax; movw %ax, seen_tr; movl %dr7, %eax; movl %eax, seen_dr7;"
+	"pushfl; popl seen_eflags; str %ax; movw %ax, seen_tr;" \
+	"movl %dr7, %eax; movl %eax, seen_dr7;"
 
 CODE32(task_jump, KNOWN_REGISTERS "ljmpl *target; popl %ebx; movl $1, %eax");
 CODE32(task_call, KNOWN_REGISTERS "lcalll *target; popl %ebx; movl $1, %eax");

@@ -84,8 +84,9 @@ UNDEFINED(lock_rdtsc, "ud.lock", ".byte 0xf0, 0x0f, 0x31");
 
 static void lockable(void *argument)
 {
-	asm volatile("lock addl $1, (%0); lock incl (%0); lock btsl $3, (%0); lock xaddl %%eax, (%0);"
-		     "lock notl (%0); lock negl (%0); lock xorl %%eax, (%0); lock cmpxchgl %%ecx, (%0)"
+	asm volatile("lock addl $1, (%0); lock incl (%0); lock btsl $3, (%0);"
+		     "lock xaddl %%eax, (%0); lock notl (%0); lock negl (%0);"
+		     "lock xorl %%eax, (%0); lock cmpxchgl %%ecx, (%0)"
 		     : : "r" (argument) : "rax", "rcx", "memory", "cc");
 }
 

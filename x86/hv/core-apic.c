@@ -78,11 +78,13 @@ static void run_until_halted(struct hv_vcpu *vcpu)
 
 /* Two self IPIs while RFLAGS.IF = 0: the higher first; each leaves nothing behind. */
 BOX_GUEST_64(self_ipi_guest,
-	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0x40031, 0x300(%rsi)\n\t movl $0x40041, 0x300(%rsi)\n\t"
-	     "mov 0x210(%rsi), %r8d\n\t mov 0x220(%rsi), %r9d\n\t sti\n\t nop\n\t nop\n\t cli\n\t"
-	     "mov 0x210(%rsi), %r10d\n\t mov 0x110(%rsi), %r11d\n\t mov 0x120(%rsi), %r12d\n\t hlt");
+	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0x40031, 0x300(%rsi)\n\t"
+	     "movl $0x40041, 0x300(%rsi)\n\t mov 0x210(%rsi), %r8d\n\t mov 0x220(%rsi), %r9d\n\t"
+	     "sti\n\t nop\n\t nop\n\t cli\n\t mov 0x210(%rsi), %r10d\n\t mov 0x110(%rsi), %r11d\n\t"
+	     "mov 0x120(%rsi), %r12d\n\t hlt");
 
-CASE(interrupts_by_priority, PROVES("apic:ipi.self", "apic:accept.irr", "apic:accept.eoi"), NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+CASE(interrupts_by_priority, PROVES("apic:ipi.self", "apic:accept.irr", "apic:accept.eoi"),
+     NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
 {
 	struct kvm_regs regs;
 
@@ -102,7 +104,8 @@ BOX_GUEST_64(priority_guest,
 	     "movl $0x40041, 0x300(%rsi)\n\t nop\n\t nop\n\t mov %rdi, %r9\n\t"
 	     "movl $0x20, 0x80(%rsi)\n\t nop\n\t nop\n\t cli\n\t hlt");
 
-CASE(task_priority, PROVES("apic:accept.priority"), NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+CASE(task_priority, PROVES("apic:accept.priority"),
+     NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
 {
 	struct kvm_regs regs;
 
@@ -138,8 +141,8 @@ CASE(timer_wakes, PROVES("exit-reasons:12"), NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_P
 /* A periodic timer comes again and again: 13.5.4 APIC Timer. The guest waits for three of them. */
 BOX_GUEST_64(periodic_guest,
 	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0xb, 0x3e0(%rsi)\n\t movl $0x20035, 0x320(%rsi)\n\t"
-	     "movl $400000, 0x380(%rsi)\n\t 1: sti\n\t hlt\n\t cli\n\t cmp $0x353535, %rdi\n\t jb 1b\n\t"
-	     "movl $0x10035, 0x320(%rsi)\n\t mov $1, %r8d\n\t hlt");
+	     "movl $400000, 0x380(%rsi)\n\t 1: sti\n\t hlt\n\t cli\n\t cmp $0x353535, %rdi\n\t"
+	     "jb 1b\n\t movl $0x10035, 0x320(%rsi)\n\t mov $1, %r8d\n\t hlt");
 
 #define APIC_NEEDS	BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)
 #define PATIENCE	100000		/* runs that may find nothing to do */
@@ -162,9 +165,9 @@ CASE(timer_comes_again, PROVES("kvm-ioctls:irqchip.create"), NEEDS(APIC_NEEDS))
 /* 13.5.4, Figure 13-10: one tick for 1, 2, 4 ... of the clock, here the time-stamp counter. */
 BOX_GUEST_64(divided_guest,
 	     "movl $0x1ff, 0xf0(%rsi)\n\t mov %ebx, 0x3e0(%rsi)\n\t movl $0x10035, 0x320(%rsi)\n\t"
-	     "movl $0x7fffffff, 0x380(%rsi)\n\t mov 0x390(%rsi), %r8d\n\t rdtsc\n\t mov %eax, %r9d\n\t"
-	     "mov $100000, %ecx\n\t 1: loop 1b\n\t mov 0x390(%rsi), %r10d\n\t rdtsc\n\t mov %eax, %r11d\n\t"
-	     "cli\n\t hlt");
+	     "movl $0x7fffffff, 0x380(%rsi)\n\t mov 0x390(%rsi), %r8d\n\t rdtsc\n\t"
+	     "mov %eax, %r9d\n\t mov $100000, %ecx\n\t 1: loop 1b\n\t mov 0x390(%rsi), %r10d\n\t"
+	     "rdtsc\n\t mov %eax, %r11d\n\t cli\n\t hlt");
 
 static void timer_divides(const struct case_def *this_case)
 {
@@ -279,7 +282,8 @@ CASE(init_and_start_up, PROVES("apic:init.wait", "kvm-ioctls:mpstate.get"),
 
 /* 11.4.4, 12.1.1: INIT makes the boot processor begin at its reset address, the others wait. */
 BOX_GUEST_64(init_itself_guest,
-	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0, 0x310(%rsi)\n\t movl $0x4500, 0x300(%rsi)\n\t hlt");
+	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0, 0x310(%rsi)\n\t movl $0x4500, 0x300(%rsi)\n\t"
+	     "hlt");
 
 CASE(init_of_the_boot_processor, PROVES("apic:init.state", "apic:base.bsp"),
      NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
@@ -376,7 +380,8 @@ BOX_GUEST_64(far_apart_guest, "mov 0x40001000, %eax\n\t mov 0x7ffff000, %eax\n\t
 CASE(pages_of_1_gbyte, PROVES("ept:walk.1g"), NEEDS(BOX_NEEDS, EPT_CAP(1G)))
 {
 	const struct kvm_userspace_memory_region region = {
-		.slot = 1, .guest_phys_addr = BIT(30), .memory_size = BIT(30), .userspace_addr = BIT(30) };
+		.slot = 1, .guest_phys_addr = BIT(30), .memory_size = BIT(30),
+		.userspace_addr = BIT(30) };
 	u64 fills, i;
 
 	box_start(&box, &far_apart_guest);

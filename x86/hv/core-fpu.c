@@ -18,8 +18,8 @@ static struct box boxes[2];
 
 /* RBX goes into XMM9 and onto the stack of the FPU; then out with what is there. */
 BOX_GUEST_64(numbers_guest,
-	     "movq %xmm9, %rdx\n\t fninit\n\t mov %rbx, 0xa000\n\t fildq 0xa000\n\t movq %rbx, %xmm9\n\t"
-	     "hlt\n\t movq %xmm9, %rax\n\t fistpq 0xa008\n\t hlt");
+	     "movq %xmm9, %rdx\n\t fninit\n\t mov %rbx, 0xa000\n\t fildq 0xa000\n\t"
+	     "movq %rbx, %xmm9\n\t hlt\n\t movq %xmm9, %rax\n\t fistpq 0xa008\n\t hlt");
 
 static void change_registers(struct box *box, u64 cr4, u64 rbx, u64 rsi)
 {
@@ -57,10 +57,10 @@ static void numbers_of_two_vms(const struct case_def *this_case)
 	}
 }
 
-CASE_RUN(numbers_of_two_vms, numbers_of_two_vms, PROVES("kvm-ioctls:fpu.roundtrip"), NEEDS(BOX_NEEDS),
-	 ROW(&hv_mmu_ept));
-CASE_RUN(numbers_of_two_vms_with_shadow_paging, numbers_of_two_vms, PROVES("kvm-ioctls:fpu.roundtrip"),
-	 NEEDS(VMX), ROW(&hv_mmu_shadow));
+CASE_RUN(numbers_of_two_vms, numbers_of_two_vms, PROVES("kvm-ioctls:fpu.roundtrip"),
+	 NEEDS(BOX_NEEDS), ROW(&hv_mmu_ept));
+CASE_RUN(numbers_of_two_vms_with_shadow_paging, numbers_of_two_vms,
+	 PROVES("kvm-ioctls:fpu.roundtrip"), NEEDS(VMX), ROW(&hv_mmu_shadow));
 
 /* A VM that is gone leaves nothing to save, and nothing to see. */
 CASE(numbers_of_a_vm_that_is_gone, PROVES("kvm-ioctls:fpu.roundtrip"), NEEDS(BOX_NEEDS))
@@ -137,7 +137,8 @@ CASE(rights_of_two_vms, PROVES("kvm-ioctls:fpu.roundtrip"), NEEDS(BOX_NEEDS, CPU
  * leaves behind; then FISTP to the device.
  */
 #define POINTERS(width, base, fxsave)							\
-	"fninit\n\t fld1\n\t mov $0xa000, %ebx\n\t .org box_pointers_guest_" #width " + 16, 0x90\n\t"	\
+	"fninit\n\t fld1\n\t mov $0xa000, %ebx\n\t"					\
+	".org box_pointers_guest_" #width " + 16, 0x90\n\t"				\
 	"fildl %fs:4(%" base ")\n\t fnstenv 0xb000\n\t " fxsave " 0xc000\n\t"		\
 	"mov $0x10000000, %ebx\n\t .org box_pointers_guest_" #width " + 64, 0x90\n\t"	\
 	"fildl %fs:4(%" base ")\n\t fnstenv 0xb100\n\t " fxsave " 0xc200\n\t"		\

@@ -32,7 +32,8 @@ static void expect_slices(void)
 
 BOX_GUEST_64(loop_guest, "1: jmp 1b");
 
-CASE(loop_comes_back, PROVES("exit-reasons:52"), NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+CASE(loop_comes_back, PROVES("exit-reasons:52"),
+     NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
 {
 	box_start_with_apic(&box, &loop_guest);
 	expect_slices();
@@ -97,7 +98,8 @@ BOX_GUEST_16(nop_guest, "nop\n\t hlt");
 /* JMP FAR 0:8000H, which is where it is. */
 BOX_GUEST_16(far_guest, ".byte 0xea, 0x00, 0x80, 0x00, 0x00");
 
-static void start_real(const struct hv_mmu *mmu, bool apic, const struct box_guest *guest, bool by_steps)
+static void start_real(const struct hv_mmu *mmu, bool apic, const struct box_guest *guest,
+		       bool by_steps)
 {
 	u64 size = POOL * PAGE_SIZE;
 	struct kvm_sregs sregs;

@@ -308,9 +308,10 @@ static void slot_too_high(const struct case_def *this_case)
 	EXPECT_EQ(box.vm.slots[1].region.guest_phys_addr, end - 2 * PAGE_SIZE);
 }
 
-CASE_RUN(slot_too_high, slot_too_high, PROVES("kvm-ioctls:mem.gpa_high"), NEEDS(BOX_NEEDS), ROW(&hv_mmu_ept));
-CASE_RUN(slot_too_high_with_shadow_paging, slot_too_high, PROVES("kvm-ioctls:mem.gpa_high"), NEEDS(VMX),
-	 ROW(&hv_mmu_shadow));
+CASE_RUN(slot_too_high, slot_too_high, PROVES("kvm-ioctls:mem.gpa_high"), NEEDS(BOX_NEEDS),
+	 ROW(&hv_mmu_ept));
+CASE_RUN(slot_too_high_with_shadow_paging, slot_too_high, PROVES("kvm-ioctls:mem.gpa_high"),
+	 NEEDS(VMX), ROW(&hv_mmu_shadow));
 
 /* --- hypercalls outside of 64-bit mode -------------------------------------------------------- */
 

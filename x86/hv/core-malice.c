@@ -45,7 +45,8 @@ CASE(io_size_changed, PROVES("kvm-exits:2"), NEEDS(BOX_NEEDS))
 
 #define STRING_AT	0xa000u
 
-BOX_GUEST_64(ins_guest, "mov $0xa000, %edi\n\t mov $0x10, %edx\n\t mov $2, %ecx\n\t rep insb\n\t hlt");
+BOX_GUEST_64(ins_guest,
+	     "mov $0xa000, %edi\n\t mov $0x10, %edx\n\t mov $2, %ecx\n\t rep insb\n\t hlt");
 
 /* More than the page of struct kvm_run has: the guest must not see what is behind it. */
 CASE(io_count_changed, PROVES("kvm-ioctls:run.rep_io"), NEEDS(BOX_NEEDS))
@@ -73,7 +74,8 @@ CASE(control_protection_exception_has_an_error_code, PROVES("kvm-ioctls:events.e
      NEEDS(BOX_NEEDS))
 {
 	const struct kvm_vcpu_events events = {
-		.exception = { .injected = 1, .nr = VECTOR_CP, .has_error_code = 1, .error_code = 3 },
+		.exception = { .injected = 1, .nr = VECTOR_CP, .has_error_code = 1,
+			       .error_code = 3 },
 	};
 	struct kvm_vcpu_events after;
 
@@ -133,14 +135,16 @@ static void promise_avx512(void)
 {
 	box_set_cpuid(&box, (struct kvm_cpuid_entry2){ .function = 0, .eax = 0xd });
 	box_set_cpuid(&box, (struct kvm_cpuid_entry2){
-		.function = 1, .eax = 0x600, .ecx = BIT(31) | BIT(28) | BIT(26), .edx = 0x701a1ff });
+		.function = 1, .eax = 0x600, .ecx = BIT(31) | BIT(28) | BIT(26),
+		.edx = 0x701a1ff });
 	box_set_cpuid(&box, (struct kvm_cpuid_entry2){
 		.function = 0xd, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .eax = XCR0_ALL,
 		.ebx = 0x340, .ecx = 0xa88 });
 }
 
 /* XSETBV (volume 2): #GP(0) for a component that is not there, here as with the promise kept. */
-CASE(components_that_are_only_promised, PROVES("kvm-ioctls:cpuid2.set"), NEEDS(BOX_NEEDS, CPU(XSAVE)))
+CASE(components_that_are_only_promised, PROVES("kvm-ioctls:cpuid2.set"),
+     NEEDS(BOX_NEEDS, CPU(XSAVE)))
 {
 	const bool there = (cpuid_count(0xd, 0).eax & XCR0_ALL) == XCR0_ALL;
 

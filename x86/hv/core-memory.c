@@ -319,8 +319,8 @@ CASE(fault_behind_a_device, PROVES("kvm-exits:6", "paging:pfec.p"), NEEDS(BOX_NE
  * of them. 20.2.5: which bytes the access has counts.
  */
 BOX_GUEST_64(watched_guest,
-	     "mov $0x10000000, %eax\n\t mov %rax, %dr0\n\t mov $0xd0001, %ecx\n\t mov %rcx, %dr7\n\t"
-	     "movb $1, 1(%rax)\n\t nop\n\t hlt");
+	     "mov $0x10000000, %eax\n\t mov %rax, %dr0\n\t mov $0xd0001, %ecx\n\t"
+	     "mov %rcx, %dr7\n\t movb $1, 1(%rax)\n\t nop\n\t hlt");
 
 CASE(breakpoint_on_a_device, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS))
 {
@@ -375,7 +375,8 @@ CASE(large_page, PROVES("ept:walk.2m"), NEEDS(BOX_NEEDS, EPT_CAP(2M)))
 }
 
 /* The same where host memory begins between two of its large pages. */
-CASE(large_page_that_host_memory_has_not, PROVES("ept:walk.pt.select"), NEEDS(BOX_NEEDS, EPT_CAP(2M)))
+CASE(large_page_that_host_memory_has_not, PROVES("ept:walk.pt.select"),
+     NEEDS(BOX_NEEDS, EPT_CAP(2M)))
 {
 	struct kvm_userspace_memory_region region = {
 		.slot = 1, .guest_phys_addr = 0x400000, .memory_size = 0x200000 };

@@ -34,7 +34,8 @@ static void check_across(const struct case_def *this_case)
 }
 
 #define ACROSS_CASE(id, guest)								\
-	CASE_RUN(id, check_across, PROVES("kvm-ioctls:run.mmio_cross"), NEEDS(BOX_NEEDS), ROW(&(guest)))
+	CASE_RUN(id, check_across, PROVES("kvm-ioctls:run.mmio_cross"), NEEDS(BOX_NEEDS),	\
+		 ROW(&(guest)))
 
 ACROSS_CASE(load_into_a_missing_page, load_across);
 ACROSS_CASE(store_into_a_missing_page, store_across);
@@ -140,7 +141,8 @@ CASE(vex_b_in_32_bit_code, PROVES("guest-instructions:mmio.avx"), NEEDS(BOX_NEED
 	box_start(&box, &vex_guest);
 	box_set_cpuid(&box, (struct kvm_cpuid_entry2){ .function = 0, .eax = 0xd });
 	box_set_cpuid(&box, (struct kvm_cpuid_entry2){
-		.function = 1, .eax = 0x600, .ecx = BIT(31) | BIT(28) | BIT(26), .edx = 0x3701a1ff });
+		.function = 1, .eax = 0x600, .ecx = BIT(31) | BIT(28) | BIT(26),
+		.edx = 0x3701a1ff });
 	box_set_cpuid(&box, (struct kvm_cpuid_entry2){
 		.function = 0xd, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .eax = 7, .ebx = 0x340,
 		.ecx = 0x340 });

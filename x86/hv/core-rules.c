@@ -205,7 +205,8 @@ CASE(leaf_above_the_highest, PROVES("guest-instructions:cpuid.above_max"), NEEDS
 {
 	box_start(&box, &cpuid_guest);
 	box_set_cpuid(&box, (struct kvm_cpuid_entry2){ .function = 0, .eax = 2 });
-	box_set_cpuid(&box, (struct kvm_cpuid_entry2){ .function = 2, .eax = 0x1234, .edx = 0x5678 });
+	box_set_cpuid(&box,
+		      (struct kvm_cpuid_entry2){ .function = 2, .eax = 0x1234, .edx = 0x5678 });
 	EXPECT_EQ(cpuid_of(0x1f).rax, 0x1234);
 	EXPECT_EQ(cpuid_of(0x1f).rdx, 0x5678);
 	EXPECT_EQ(cpuid_of(0x80000099).rax, 0x1234);
@@ -233,7 +234,8 @@ BOX_GUEST_64(xsave_guest,
 	     "mov $7, %eax\n\t xor %edx, %edx\n\t xor %ecx, %ecx\n\t xsetbv\n\t"
 	     "mov $0xd, %eax\n\t xor %ecx, %ecx\n\t cpuid\n\t hlt");
 
-CASE(xsave_size_follows_xcr0, PROVES("guest-instructions:cpuid.d_size_live"), NEEDS(BOX_NEEDS, CPU(AVX)))
+CASE(xsave_size_follows_xcr0, PROVES("guest-instructions:cpuid.d_size_live"),
+     NEEDS(BOX_NEEDS, CPU(AVX)))
 {
 	const struct kvm_cpuid_entry2 entries[] = {
 		{ .function = 0, .eax = 0xd },
@@ -388,8 +390,8 @@ CASE(nmi_waits_for_the_handler_of_its_fault, PROVES("ept:violation.during_delive
 
 BOX_GUEST_32(faulting_guest, "mov $0x4b564dff, %ecx\n\t wrmsr\n\t hlt");
 
-CASE(fault_of_a_contributory_exception_is_a_double_fault, PROVES("exceptions:pair.contributory.contributory"),
-     NEEDS(BOX_NEEDS))
+CASE(fault_of_a_contributory_exception_is_a_double_fault,
+     PROVES("exceptions:pair.contributory.contributory"), NEEDS(BOX_NEEDS))
 {
 	const u64 tss_type = 0x89;		/* 32-bit TSS, available, P = 1 */
 	u32 *tss, i;
@@ -407,10 +409,11 @@ CASE(fault_of_a_contributory_exception_is_a_double_fault, PROVES("exceptions:pai
 	tss[24] = 0xff8;			/* LDT: beyond the GDT */
 	sregs = box_sregs(&box);
 	sregs.gdt = (struct kvm_dtable){ .base = RULES_GDT, .limit = SELECTOR_TSS + 7 };
-	sregs.tr = (struct kvm_segment){ .base = OLD_TSS, .limit = 103, .selector = SELECTOR_TSS + 8,
-					 .type = 11, .present = 1 };
+	sregs.tr = (struct kvm_segment){ .base = OLD_TSS, .limit = 103,
+					 .selector = SELECTOR_TSS + 8, .type = 11, .present = 1 };
 	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
-	box_at(&box, BOX_IDT)[VECTOR_GP] = (u64)SELECTOR_TSS << 16 | 0x850000000000;	/* task gate */
+	/* A task gate. */
+	box_at(&box, BOX_IDT)[VECTOR_GP] = (u64)SELECTOR_TSS << 16 | 0x850000000000;
 	EXPECT_VECTOR(&box, VECTOR_DF);
 }
 

@@ -268,7 +268,8 @@ static void speed(const struct case_def *this_case)
 #define SPEED_CASE(id, fact, need, ...)							\
 	CASE_RUN(id, speed, PROVES(fact), NEEDS(need),					\
 		 ROW((&(const struct speed_row){ __VA_ARGS__ })))
-#define ON_EPT(id, fact, name, ...)	SPEED_CASE(id, fact, BOX_NEEDS, name, &hv_mmu_ept, __VA_ARGS__)
+#define ON_EPT(id, fact, name, ...)	SPEED_CASE(id, fact, BOX_NEEDS, name, \
+						   &hv_mmu_ept, __VA_ARGS__)
 #define ON_SHADOW(id, fact, name, ...)	SPEED_CASE(id, fact, VMX, name ", shadow paging", \
 						   &hv_mmu_shadow, __VA_ARGS__)
 

@@ -258,7 +258,8 @@ static void single_step_in_real_mode(const struct case_def *this_case)
 	EXPECT_EQ(box_regs(&box).rip, handler + 3);
 }
 
-CASE_RUN(single_step_in_real_mode, single_step_in_real_mode, PROVES("kvm-exits:4", "exit-reasons:37"),
+CASE_RUN(single_step_in_real_mode, single_step_in_real_mode,
+	 PROVES("kvm-exits:4", "exit-reasons:37"),
 	 NEEDS(BOX_NEEDS, PROC1(MONITOR_TRAP_FLAG)), ROW(&hv_mmu_ept));
 CASE_RUN(single_step_in_real_mode_with_shadow_paging, single_step_in_real_mode,
 	 PROVES("kvm-exits:4", "exit-reasons:37"), NEEDS(VMX, PROC1(MONITOR_TRAP_FLAG)),

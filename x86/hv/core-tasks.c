@@ -8,7 +8,7 @@
 
 #define TSS_OLD		0xc000
 #define TSS_NEW		0xc100
-#define TASKS_GDT	0xffc0		/* eight descriptors; what is behind them is behind the memory */
+#define TASKS_GDT	0xffc0		/* eight descriptors; behind them the memory ends */
 #define SELECTOR_OLD	0x28
 #define SELECTOR_NEW	0x30
 #define SELECTOR_SHORT	0x38		/* a segment of 16 bytes */
@@ -176,7 +176,8 @@ static void check_error(const struct box_guest *guest, u8 vector, u32 error)
 	EXPECT_EQ(*(u32 *)box_at(&box, box_regs(&box).rsp), error);
 }
 
-CASE(bad_segment_of_the_handler_of_an_exception, PROVES("guest-instructions:task.ec"), NEEDS(BOX_NEEDS))
+CASE(bad_segment_of_the_handler_of_an_exception, PROVES("guest-instructions:task.ec"),
+     NEEDS(BOX_NEEDS))
 {
 	check_error(&ud_guest, VECTOR_UD, 0x78 | BIT(0));
 }
@@ -197,7 +198,7 @@ CASE(error_code_beyond_the_stack, PROVES("guest-instructions:task.ec"), NEEDS(BO
 
 /* --- what is wrong with a segment of the new task is its own exception: 10.3 ------------------ */
 
-#define SELECTOR_USER	(SELECTOR_SHORT | 3)	/* code of privilege level 3 instead of that segment */
+#define SELECTOR_USER	(SELECTOR_SHORT | 3)	/* code of CPL 3 instead of that segment */
 #define PDPT		0xd000
 
 static void expect_error(u8 vector, u32 error)

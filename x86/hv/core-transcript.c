@@ -73,7 +73,8 @@ static void expect_transcript(const char *file, u32 line, bool fills, const char
 
 /* Uses all of the first slot, and the tables in it. */
 BOX_GUEST_64(warm_guest,
-	     "mov $0xf000, %ebx\n\t 1: lock orl $0, (%rbx)\n\t sub $0x1000, %rbx\n\t jnz 1b\n\t hlt");
+	     "mov $0xf000, %ebx\n\t 1: lock orl $0, (%rbx)\n\t sub $0x1000, %rbx\n\t jnz 1b\n\t"
+	     "hlt");
 
 static void start_warm(const struct hv_mmu *mmu, const struct box_guest *guest)
 {
@@ -100,7 +101,8 @@ CASE(instructions_of_all_kinds, PROVES("exit-reasons:10", "exit-reasons:31", "ex
 	box_start(&box, &instructions_guest);
 	run_to_the_end();
 	EXPECT_TRANSCRIPT("CPUID, 0x0: " ON, "RDMSR, 0x0: " ON, "WRMSR, 0x0: " ON,
-			  "IO instruction, 0x600048: KVM_EXIT_IO", "IO instruction, 0x640043: KVM_EXIT_IO",
+			  "IO instruction, 0x600048: KVM_EXIT_IO",
+			  "IO instruction, 0x640043: KVM_EXIT_IO",
 			  "WBINVD or WBNOINVD, 0x0: " ON,
 			  "control register access, 0x0: " ON, "control register access, 0x18: " ON,
 			  "VMCALL, 0x0: " ON, "HLT, 0x0: KVM_EXIT_HLT");
@@ -131,8 +133,9 @@ CASE(fault_without_a_way_out, PROVES("kvm-exits:8"), NEEDS(BOX_NEEDS))
 
 /* Read, write, write again, a device, another page's first write. */
 BOX_GUEST_64(memory_guest,
-	     "mov $0x400000, %ebx\n\t mov (%rbx), %eax\n\t mov %eax, (%rbx)\n\t mov %eax, 8(%rbx)\n\t"
-	     "mov %eax, 0x10000008\n\t mov 0x10000010, %ecx\n\t mov %eax, 0x1000(%rbx)\n\t hlt");
+	     "mov $0x400000, %ebx\n\t mov (%rbx), %eax\n\t mov %eax, (%rbx)\n\t"
+	     "mov %eax, 8(%rbx)\n\t mov %eax, 0x10000008\n\t mov 0x10000010, %ecx\n\t"
+	     "mov %eax, 0x1000(%rbx)\n\t hlt");
 
 CASE(memory_with_ept, PROVES("exit-reasons:48", "kvm-ioctls:dirty.content", "kvm-exits:6"),
      NEEDS(BOX_NEEDS))
@@ -141,7 +144,8 @@ CASE(memory_with_ept, PROVES("exit-reasons:48", "kvm-ioctls:dirty.content", "kvm
 	box_add_memory(&box, 1, 0x400000, 2 * PAGE_SIZE, KVM_MEM_LOG_DIRTY_PAGES);
 	run_to_the_end();
 	EXPECT_WHOLE_TRANSCRIPT("EPT violation, 0x181: " ON, "EPT violation, 0x1aa: " ON,
-				"EPT violation, 0x182: KVM_EXIT_MMIO", "EPT violation, 0x181: KVM_EXIT_MMIO",
+				"EPT violation, 0x182: KVM_EXIT_MMIO",
+				"EPT violation, 0x181: KVM_EXIT_MMIO",
 				"EPT violation, 0x182: " ON, "HLT, 0x0: KVM_EXIT_HLT");
 }
 
@@ -154,7 +158,8 @@ CASE(memory_with_page_modification_logging,
 	box_add_memory(&box, 1, 0x400000, 2 * PAGE_SIZE, KVM_MEM_LOG_DIRTY_PAGES);
 	run_to_the_end();
 	EXPECT_WHOLE_TRANSCRIPT("EPT violation, 0x181: " ON,
-				"EPT violation, 0x182: KVM_EXIT_MMIO", "EPT violation, 0x181: KVM_EXIT_MMIO",
+				"EPT violation, 0x182: KVM_EXIT_MMIO",
+				"EPT violation, 0x181: KVM_EXIT_MMIO",
 				"EPT violation, 0x182: " ON, "HLT, 0x0: KVM_EXIT_HLT");
 }
 
@@ -164,7 +169,8 @@ CASE(memory_with_shadow_paging, PROVES("exit-reasons:0", "kvm-ioctls:dirty.conte
 	start_warm(&hv_mmu_shadow, &memory_guest);
 	box_add_memory(&box, 1, 0x400000, 2 * PAGE_SIZE, KVM_MEM_LOG_DIRTY_PAGES);
 	run_to_the_end();
-	EXPECT_WHOLE_TRANSCRIPT("exception or NMI, 0x400000: " ON, "exception or NMI, 0x400000: " ON,
+	EXPECT_WHOLE_TRANSCRIPT("exception or NMI, 0x400000: " ON,
+				"exception or NMI, 0x400000: " ON,
 				"exception or NMI, 0x10000008: KVM_EXIT_MMIO",
 				"exception or NMI, 0x10000010: KVM_EXIT_MMIO",
 				"exception or NMI, 0x401000: " ON, "HLT, 0x0: KVM_EXIT_HLT");
@@ -188,7 +194,8 @@ CASE(tables_with_shadow_paging, PROVES("exit-reasons:0", "exit-reasons:14", "exi
 	EXPECT_WHOLE_TRANSCRIPT("exception or NMI, 0x400000: " ON, "exception or NMI, 0xb000: " ON,
 				"INVLPG, 0x400000: " ON, "control register access, 0x13: " ON,
 				"control register access, 0x3: " ON,
-				"exception or NMI, 0x400000: vector 14, type 3", "HLT, 0x0: KVM_EXIT_HLT");
+				"exception or NMI, 0x400000: vector 14, type 3",
+				"HLT, 0x0: KVM_EXIT_HLT");
 }
 
 /* --- events ------------------------------------------------------------------------------- */
@@ -196,7 +203,8 @@ CASE(tables_with_shadow_paging, PROVES("exit-reasons:0", "exit-reasons:14", "exi
 BOX_GUEST_64(open_guest, "out %al, $0x80\n\t sti\n\t nop\n\t nop\n\t nop\n\t hlt");
 
 /* An interrupt that comes while RFLAGS.IF = 0 waits for its window: 28.2, with the STI shadow. */
-CASE(interrupt_by_its_window, PROVES("exit-reasons:7", "interruptibility:sti.block"), NEEDS(BOX_NEEDS))
+CASE(interrupt_by_its_window, PROVES("exit-reasons:7", "interruptibility:sti.block"),
+     NEEDS(BOX_NEEDS))
 {
 	const struct kvm_interrupt interrupt = { .irq = 0x42 };
 
@@ -226,9 +234,9 @@ CASE(delivery_that_fails, PROVES("kvm-exits:8"), NEEDS(BOX_NEEDS))
 BOX_GUEST_16(boot_guest,
 	     "lgdtl 0xa000\n\t mov %cr0, %eax\n\t or $1, %al\n\t mov %eax, %cr0\n\t"
 	     "ljmpl $0x18, $0x8018\n\t .org box_boot_guest + 0x18\n\t"
-	     ".code32\n\t mov $0x20, %eax\n\t mov %eax, %cr4\n\t mov $0x1000, %eax\n\t mov %eax, %cr3\n\t"
-	     "mov $0xc0000080, %ecx\n\t mov $0x100, %eax\n\t xor %edx, %edx\n\t wrmsr\n\t"
-	     "mov %cr0, %eax\n\t bts $31, %eax\n\t mov %eax, %cr0\n\t"
+	     ".code32\n\t mov $0x20, %eax\n\t mov %eax, %cr4\n\t mov $0x1000, %eax\n\t"
+	     "mov %eax, %cr3\n\t mov $0xc0000080, %ecx\n\t mov $0x100, %eax\n\t xor %edx, %edx\n\t"
+	     "wrmsr\n\t mov %cr0, %eax\n\t bts $31, %eax\n\t mov %eax, %cr0\n\t"
 	     "ljmp $8, $0x8060\n\t .org box_boot_guest + 0x60\n\t .code64\n\t hlt");
 
 CASE(boot_to_64_bit_mode, PROVES("exit-reasons:28", "exit-reasons:32", "paging:mode.lma_set"),
@@ -239,5 +247,6 @@ CASE(boot_to_64_bit_mode, PROVES("exit-reasons:28", "exit-reasons:32", "paging:m
 	*(u32 *)((u8 *)box_at(&box, BOX_DATA) + 2) = BOX_GDT;
 	run_to_the_end();
 	EXPECT_TRANSCRIPT("control register access, 0x0: " ON, "control register access, 0x4: " ON,
-			  "WRMSR, 0x0: " ON, "control register access, 0x0: " ON, "HLT, 0x0: KVM_EXIT_HLT");
+			  "WRMSR, 0x0: " ON, "control register access, 0x0: " ON,
+			  "HLT, 0x0: KVM_EXIT_HLT");
 }

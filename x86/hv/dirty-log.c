@@ -248,7 +248,8 @@ BY_PML(full_list_exits, full_list_exits, "ept:pml.full", "exit-reasons:62");
 BOX_GUEST_64(int_guest, FILL_THE_LIST "int $0x40\n\t hlt");
 BOX_GUEST_64(open_guest, FILL_THE_LIST "sti\n\t nop\n\t hlt");
 
-static void start_delivery(const struct case_def *this_case, const struct box_guest *guest, u64 stack)
+static void start_delivery(const struct case_def *this_case, const struct box_guest *guest,
+			   u64 stack)
 {
 	u32 i;
 

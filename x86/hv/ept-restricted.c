@@ -24,7 +24,8 @@ static void run_to_halt(const struct box_guest *guest)
 /* What hv_mmu_ept does not own, it must not show either. */
 BOX_GUEST_32(registers_guest,
 	     "mov %cr0, %eax\n\t mov %cr4, %ebx\n\t mov %cr3, %ecx\n\t mov $0xc0000080, %ecx\n\t"
-	     "push %eax\n\t mov $0x12345000, %edx\n\t mov %edx, %cr3\n\t mov %cr3, %esi\n\t pop %eax\n\t hlt");
+	     "push %eax\n\t mov $0x12345000, %edx\n\t mov %edx, %cr3\n\t mov %cr3, %esi\n\t"
+	     "pop %eax\n\t hlt");
 
 CASE(registers_are_those_of_the_guest, PROVES("paging:mode.off"), NEEDS(BOX_NEEDS))
 {
@@ -49,7 +50,8 @@ CASE(writes_of_cr0_keep_memory, PROVES("paging:pdpte.load.cr0_other"), NEEDS(BOX
 }
 
 /* All 4 GBytes are there, each address itself. */
-BOX_GUEST_32(devices_guest, "mov 0x3ffffffc, %eax\n\t mov 0xfffffffc, %eax\n\t mov 0x80000000, %eax\n\t hlt");
+BOX_GUEST_32(devices_guest,
+	     "mov 0x3ffffffc, %eax\n\t mov 0xfffffffc, %eax\n\t mov 0x80000000, %eax\n\t hlt");
 
 CASE(four_gbytes_are_mapped, PROVES("paging:mode.off"), NEEDS(BOX_NEEDS))
 {
@@ -89,7 +91,8 @@ static u64 start_paging(void)
 	return highest;
 }
 
-CASE(highest_page_is_a_device, PROVES("paging:mode.off", "paging:mode.select.pae"), NEEDS(BOX_NEEDS))
+CASE(highest_page_is_a_device, PROVES("paging:mode.off", "paging:mode.select.pae"),
+     NEEDS(BOX_NEEDS))
 {
 	u64 highest = start_paging(), i;
 

@@ -54,8 +54,9 @@ static void run_both(const struct box_guest *guest, void (*check)(void))
 
 /* --- RFLAGS ----------------------------------------------------------------------------- */
 
-BOX_GUEST_16(flags, "pushw $0x3246; popfw; pushfw; popw %ax; pushfl; popl %ebx; cli; pushfw; popw %cx;"
-		    "smsw %dx; hlt");
+BOX_GUEST_16(flags,
+	     "pushw $0x3246; popfw; pushfw; popw %ax; pushfl; popl %ebx; cli; pushfw; popw %cx;"
+	     "smsw %dx; hlt");
 
 static void check_flags(void)
 {
@@ -78,10 +79,10 @@ CASE(flags_are_those_of_the_guest, NEEDS(VMX))
 /* --- segments and far transfers --------------------------------------------------------------- */
 
 BOX_GUEST_16(segments,
-	     "movw $0xa01, %ax; movw %ax, %ds; movw %ax, %es; movw $0x1234, 0x10; movw %es:0x10, %bx;"
-	     "pushw %ds; popw %cx; movw $0x20, 0x20; movw $0xa03, 0x22; ldsw 0x20, %si;"
-	     "movw %ds, %dx; lcallw $0x800, $(1f - box_segments); movw %cs, %bp; hlt;"
-	     "1: movw %cs, %di; lretw");
+	     "movw $0xa01, %ax; movw %ax, %ds; movw %ax, %es; movw $0x1234, 0x10;"
+	     "movw %es:0x10, %bx; pushw %ds; popw %cx; movw $0x20, 0x20; movw $0xa03, 0x22;"
+	     "ldsw 0x20, %si; movw %ds, %dx; lcallw $0x800, $(1f - box_segments);"
+	     "movw %cs, %bp; hlt; 1: movw %cs, %di; lretw");
 
 static void check_segments(void)
 {
@@ -181,8 +182,9 @@ static const struct fault_row {
 	{ &load_cs, VECTOR_UD },	    { &sysenter, VECTOR_GP },
 };
 
-CASE(faults_have_no_error_code, PROVES("exceptions:frame.real_mode", "guest-instructions:dt.real_sldt",
-				       "guest-instructions:sysenter.real"), NEEDS(VMX))
+CASE(faults_have_no_error_code,
+     PROVES("exceptions:frame.real_mode", "guest-instructions:dt.real_sldt",
+	    "guest-instructions:sysenter.real"), NEEDS(VMX))
 {
 	u32 i, way;
 
@@ -262,7 +264,8 @@ CASE(sysenter_with_a_segment, PROVES("guest-instructions:sysenter.real"), NEEDS(
 	} cs = { .list.nmsrs = 1 };
 	u32 way;
 
-	cs.list.entries[0] = (struct kvm_msr_entry){ .index = IA32_SYSENTER_CS, .data = SELECTOR_CODE32 };
+	cs.list.entries[0] = (struct kvm_msr_entry){ .index = IA32_SYSENTER_CS,
+						     .data = SELECTOR_CODE32 };
 	hv_start(page_alloc());
 	for (way = 0; way < ways(); way++) {
 		start(&sysenter, way);

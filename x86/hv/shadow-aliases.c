@@ -35,8 +35,8 @@ static void start(const struct box_guest *guest, u64 cr0, u64 efer, u64 second)
 }
 
 BOX_GUEST_64(write_guest,
-	     "mov $0x400000, %ebx\n\t mov $0x800000, %ecx\n\t mov %al, 8(%rbx)\n\t mov 8(%rcx), %dl\n\t"
-	     "mov %al, 8(%rbx)\n\t mov %al, 8(%rcx)\n\t hlt");
+	     "mov $0x400000, %ebx\n\t mov $0x800000, %ecx\n\t mov %al, 8(%rbx)\n\t"
+	     "mov 8(%rcx), %dl\n\t mov %al, 8(%rbx)\n\t mov %al, 8(%rcx)\n\t hlt");
 
 CASE(read_only_above_a_shared_table, PROVES("paging:acc.rw_and"), NEEDS(VMX))
 {
@@ -51,8 +51,8 @@ CASE(writable_above_a_shared_table, PROVES("paging:acc.rw_and"), NEEDS(VMX))
 }
 
 BOX_GUEST_64(fetch_guest,
-	     "mov $0x400000, %ebx\n\t mov $0x800000, %ecx\n\t call *%rbx\n\t mov (%rcx), %al\n\t call *%rbx\n\t"
-	     "call *%rcx\n\t hlt");
+	     "mov $0x400000, %ebx\n\t mov $0x800000, %ecx\n\t call *%rbx\n\t mov (%rcx), %al\n\t"
+	     "call *%rbx\n\t call *%rcx\n\t hlt");
 
 CASE(execute_disable_above_a_shared_table, PROVES("paging:acc.xd_or"), NEEDS(VMX, CPU(NX)))
 {
@@ -127,17 +127,21 @@ static void check_shared(const struct case_def *this_case)
 }
 
 #define SHARED(id, fact, paging, at, ...)							\
-	CASE_RUN(id, check_shared, PROVES("paging:acc." fact), NEEDS(PAGED_NEEDS(paging)),		\
+	CASE_RUN(id, check_shared, PROVES("paging:acc." fact), NEEDS(PAGED_NEEDS(paging)),	\
 		 ROW((&(const struct shared){ .mode = paging, .level = at, ##__VA_ARGS__ })))
 #define SHARED_XD(id, paging, at, ...)								\
-	CASE_RUN(id, check_shared, PROVES("paging:acc.xd_or"), NEEDS(PAGED_NEEDS(paging), CPU(NX)),	\
-		 ROW((&(const struct shared){ .mode = paging, .level = at, .given = PTE_XD, ##__VA_ARGS__ })))
+	CASE_RUN(id, check_shared, PROVES("paging:acc.xd_or"),					\
+		 NEEDS(PAGED_NEEDS(paging), CPU(NX)),						\
+		 ROW((&(const struct shared){ .mode = paging, .level = at, .given = PTE_XD,	\
+					      ##__VA_ARGS__ })))
 #define SHARED_ALL(id, fact, bit, ...)								\
 	SHARED(id##_bits_32, fact, PAGING_32_BIT, LEVEL_PDE, .taken = bit, ##__VA_ARGS__);	\
 	SHARED(id##_pae, fact, PAGING_PAE, LEVEL_PDE, .taken = bit, ##__VA_ARGS__);		\
 	SHARED(id##_level_4, fact, PAGING_4_LEVEL, LEVEL_PDE, .taken = bit, ##__VA_ARGS__);	\
-	SHARED(id##_level_4_pdpte, fact, PAGING_4_LEVEL, LEVEL_PDPTE, .taken = bit, ##__VA_ARGS__); \
-	SHARED(id##_level_4_pml4e, fact, PAGING_4_LEVEL, LEVEL_PML4E, .taken = bit, ##__VA_ARGS__)
+	SHARED(id##_level_4_pdpte, fact, PAGING_4_LEVEL, LEVEL_PDPTE, .taken = bit,		\
+	       ##__VA_ARGS__);									\
+	SHARED(id##_level_4_pml4e, fact, PAGING_4_LEVEL, LEVEL_PML4E, .taken = bit,		\
+	       ##__VA_ARGS__)
 
 SHARED_ALL(supervisor, "user_addr", PTE_US, .cr0 = CR0_WP);
 SHARED_ALL(read_only, "rw_and", PTE_RW, .cr0 = CR0_WP);
@@ -149,10 +153,12 @@ SHARED_XD(execute_disable_level_4_pdpte, PAGING_4_LEVEL, LEVEL_PDPTE);
 SHARED_XD(execute_disable_level_4_pml4e, PAGING_4_LEVEL, LEVEL_PML4E);
 
 #define LARGE_PAGES(id, fact, bit, ...)								\
-	SHARED(id##_page_bits_32, fact, PAGING_32_BIT, LEVEL_PDE, .taken = bit, .flags = PTE_PS, \
-	       .cr4 = CR4_PSE, ##__VA_ARGS__);							\
-	SHARED(id##_page_pae, fact, PAGING_PAE, LEVEL_PDE, .taken = bit, .flags = PTE_PS, ##__VA_ARGS__); \
-	SHARED(id##_page_level_4, fact, PAGING_4_LEVEL, LEVEL_PDE, .taken = bit, .flags = PTE_PS, ##__VA_ARGS__)
+	SHARED(id##_page_bits_32, fact, PAGING_32_BIT, LEVEL_PDE, .taken = bit,			\
+	       .flags = PTE_PS, .cr4 = CR4_PSE, ##__VA_ARGS__);					\
+	SHARED(id##_page_pae, fact, PAGING_PAE, LEVEL_PDE, .taken = bit,			\
+	       .flags = PTE_PS, ##__VA_ARGS__);							\
+	SHARED(id##_page_level_4, fact, PAGING_4_LEVEL, LEVEL_PDE, .taken = bit,		\
+	       .flags = PTE_PS, ##__VA_ARGS__)
 
 LARGE_PAGES(supervisor, "user_addr", PTE_US, .cr0 = CR0_WP);
 LARGE_PAGES(read_only, "rw_and", PTE_RW, .cr0 = CR0_WP);

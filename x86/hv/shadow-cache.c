@@ -177,7 +177,8 @@ EACH_MODE(absent_entries_need_no_invalidation, absent_entries, "paging:tlb.np_no
 static void large_pages(const struct case_def *this_case)
 {
 	enum paging_mode mode = (u64)this_case->row;
-	const struct paged_mode chosen = { .mode = mode, .cr4 = mode == PAGING_32_BIT ? CR4_PSE : 0 };
+	const struct paged_mode chosen = {
+		.mode = mode, .cr4 = mode == PAGING_32_BIT ? CR4_PSE : 0 };
 	u64 linear = linear_of(mode), size = PAGE_SIZE << (mode == PAGING_32_BIT ? 10 : 9), page;
 	u32 i;
 
@@ -299,7 +300,8 @@ CASE(table_in_two_slots, PROVES("kvm-ioctls:mem.hva_overlap"), NEEDS(VMX))
 	/* What the guest writes at the window is not in a page that is watched: by hand. */
 	for (i = 0; i < 4; i++) {
 		struct kvm_regs regs = { .rip = BOX_CODE + 0x10, .rsp = BOX_STACK - 64,
-					 .rflags = RFLAGS_FIXED, .rdi = window | (entry & ~PAGE_MASK),
+					 .rflags = RFLAGS_FIXED,
+					 .rdi = window | (entry & ~PAGE_MASK),
 					 .rax = page[i & 1] | PTE_P | PTE_RW | PTE_US };
 
 		hv_vcpu_set_regs(&paged.box.vcpu, &regs);
@@ -405,7 +407,8 @@ BOX_GUEST_64(changing_guest,
 	     "movq $0, 0xe000\n\t invlpg (%rbx)\n\t mov (%rbx), %r8\n\t mov 0xb000, %rax\n\t"
 	     "movq $0xd007, 0xb000\n\t invlpg (%rbx)\n\t mov (%rbx), %r9\n\t"
 	     "movq $0xc007, 0xb000\n\t invlpg (%rbx)\n\t mov (%rbx), %r10\n\t"
-	     "movq $0xd007, 0xb000\n\t mov %cr3, %rax\n\t mov %rax, %cr3\n\t mov (%rbx), %r11\n\t hlt");
+	     "movq $0xd007, 0xb000\n\t mov %cr3, %rax\n\t mov %rax, %cr3\n\t mov (%rbx), %r11\n\t"
+	     "hlt");
 
 CASE(changes_in_one_run, PROVES("paging:tlb.invlpg.page", "paging:tlb.cr3.same"), NEEDS(VMX))
 {

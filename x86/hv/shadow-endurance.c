@@ -128,7 +128,8 @@ static void live_once(struct lives *lives, u32 number)
 	u64 bitmap = 0;
 	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = &bitmap };
 
-	REQUIRE_EQ(hv_vm_create(&box.vm, lives->mmu, &lives->pool, lives->mmu->min_pages + VM_PAGES), 0);
+	REQUIRE_EQ(hv_vm_create(&box.vm, lives->mmu, &lives->pool,
+				lives->mmu->min_pages + VM_PAGES), 0);
 	add_slot(0, 0, lives->code, KVM_MEM_READONLY);
 	add_slot(1, COUNTER_SLOT, lives->counter, KVM_MEM_LOG_DIRTY_PAGES);
 	for (i = 0; i <= kind; i++) {
@@ -180,7 +181,7 @@ CASE_RUN(ten_thousand_vms_with_ept, ten_thousand_vms, PROVES("kvm-ioctls:mem.ok"
  */
 #define FEW		1		/* page tables with 512 entries each */
 #define MANY		16
-#define MOST_DEARER	4		/* with MANY; what grows with their number is 16 times as dear */
+#define MOST_DEARER	4		/* with MANY; what grows with their number costs 16 times */
 #define WRITES		16
 #define ALIASED	0x103000	/* the first page table; the page directory is before it */
 

@@ -43,9 +43,9 @@ static u64 any(u64 count)
 static u64 any_value(void)
 {
 	static const u64 boundaries[] = {
-		0, 1, ~0ull, BIT(47) - 1, BIT(47), ~(BIT(47) - 1), ~BIT(47), BIT(56) - 1, ~(BIT(56) - 1),
-		BITS(31, 0), BIT(32), BIT(31), ~(BIT(31) - 1), BOX_TABLES, BOX_MMIO, BOX_SIZE - 1, 0xffff,
-		0xfee00000, 0xfee00900,
+		0, 1, ~0ull, BIT(47) - 1, BIT(47), ~(BIT(47) - 1), ~BIT(47), BIT(56) - 1,
+		~(BIT(56) - 1), BITS(31, 0), BIT(32), BIT(31), ~(BIT(31) - 1), BOX_TABLES, BOX_MMIO,
+		BOX_SIZE - 1, 0xffff, 0xfee00000, 0xfee00900,
 	};
 
 	switch (any(8)) {
@@ -83,9 +83,9 @@ static u32 any_msr(void)
 	static const u32 known[] = {
 		IA32_EFER, IA32_STAR, IA32_LSTAR, IA32_CSTAR, IA32_FMASK, IA32_KERNEL_GS_BASE,
 		IA32_FS_BASE, IA32_GS_BASE, IA32_SYSENTER_CS, IA32_SYSENTER_ESP, IA32_SYSENTER_EIP,
-		IA32_PAT, IA32_TSC, IA32_TSC_AUX, IA32_TSC_ADJUST, IA32_TSC_DEADLINE, IA32_APIC_BASE,
-		IA32_MISC_ENABLE, IA32_DEBUGCTL, IA32_XSS, IA32_U_CET, IA32_S_CET, IA32_PL3_SSP,
-		IA32_PKRS, IA32_BIOS_SIGN_ID,
+		IA32_PAT, IA32_TSC, IA32_TSC_AUX, IA32_TSC_ADJUST, IA32_TSC_DEADLINE,
+		IA32_APIC_BASE, IA32_MISC_ENABLE, IA32_DEBUGCTL, IA32_XSS, IA32_U_CET, IA32_S_CET,
+		IA32_PL3_SSP, IA32_PKRS, IA32_BIOS_SIGN_ID,
 	};
 
 	switch (any(8)) {
@@ -105,9 +105,10 @@ static u32 any_msr(void)
 /* --- the host --------------------------------------------------------------------------------- */
 
 static const u32 host_msrs[] = {
-	IA32_EFER, IA32_STAR, IA32_LSTAR, IA32_CSTAR, IA32_FMASK, IA32_KERNEL_GS_BASE, IA32_FS_BASE, IA32_GS_BASE,
-	IA32_SYSENTER_CS, IA32_SYSENTER_ESP, IA32_SYSENTER_EIP, IA32_PAT, IA32_DEBUGCTL, IA32_APIC_BASE,
-	IA32_XSS, IA32_U_CET, IA32_S_CET, IA32_PKRS, IA32_MISC_ENABLE,
+	IA32_EFER, IA32_STAR, IA32_LSTAR, IA32_CSTAR, IA32_FMASK, IA32_KERNEL_GS_BASE, IA32_FS_BASE,
+	IA32_GS_BASE, IA32_SYSENTER_CS, IA32_SYSENTER_ESP, IA32_SYSENTER_EIP, IA32_PAT,
+	IA32_DEBUGCTL, IA32_APIC_BASE, IA32_XSS, IA32_U_CET, IA32_S_CET, IA32_PKRS,
+	IA32_MISC_ENABLE,
 };
 
 enum { HOST_REGISTERS = 15 };
@@ -120,8 +121,9 @@ static struct host read_host(void)
 {
 	const struct table_pointer gdtr = read_gdtr(), idtr = read_idtr();
 	struct host host = { .value = {
-		read_cr0(), read_cr2(), read_cr3(), read_cr4(), read_dr0(), read_dr1(), read_dr2(), read_dr3(),
-		read_dr6(), gdtr.base, gdtr.limit, idtr.base, idtr.limit, read_tr(), read_ldtr() } };
+		read_cr0(), read_cr2(), read_cr3(), read_cr4(), read_dr0(), read_dr1(), read_dr2(),
+		read_dr3(), read_dr6(), gdtr.base, gdtr.limit, idtr.base, idtr.limit, read_tr(),
+		read_ldtr() } };
 	u32 i;
 
 	for (i = 0; i < ARRAY_SIZE(host_msrs); i++)
@@ -159,7 +161,8 @@ static bool is_exit(u32 reason)
 {
 	switch (reason) {
 	case KVM_EXIT_IO: case KVM_EXIT_MMIO: case KVM_EXIT_HLT: case KVM_EXIT_SHUTDOWN:
-	case KVM_EXIT_INTR: case KVM_EXIT_DEBUG: case KVM_EXIT_IRQ_WINDOW_OPEN: case KVM_EXIT_SET_TPR:
+	case KVM_EXIT_INTR: case KVM_EXIT_DEBUG: case KVM_EXIT_IRQ_WINDOW_OPEN:
+	case KVM_EXIT_SET_TPR:
 	case KVM_EXIT_HYPERCALL: case KVM_EXIT_FAIL_ENTRY: case KVM_EXIT_INTERNAL_ERROR:
 		return true;
 	}
@@ -219,7 +222,8 @@ static void set_msrs(void)
 	u32 i;
 
 	for (i = 0; i < COUNT; i++)
-		msrs.list.entries[i] = (struct kvm_msr_entry){ .index = any_msr(), .data = any_value() };
+		msrs.list.entries[i] = (struct kvm_msr_entry){ .index = any_msr(),
+							       .data = any_value() };
 	REQUIRE_TRUE((u32)hv_vcpu_set_msrs(&box.vcpu, &msrs.list) <= COUNT);
 	REQUIRE_TRUE((u32)hv_vcpu_get_msrs(&box.vcpu, &msrs.list) <= COUNT);
 }
@@ -268,7 +272,8 @@ static void set_what_waits(void)
 	if (!any(3))
 		REQUIRE_EQ(hv_vcpu_nmi(&box.vcpu), 0);
 	if (!any(3))
-		REQUIRE_EQ(hv_vcpu_interrupt(&box.vcpu, &interrupt), interrupt.irq > 255 ? -EINVAL : 0);
+		REQUIRE_EQ(hv_vcpu_interrupt(&box.vcpu, &interrupt),
+			   interrupt.irq > 255 ? -EINVAL : 0);
 	if (!any(8))
 		hv_vcpu_set_mp_state(&box.vcpu, &state);
 }
@@ -309,7 +314,7 @@ static void spoil_state(struct malice *malice)
 	"mov %cr0, %eax\n\t mov %eax, %cr0\n\t mov %cr4, %eax\n\t mov %eax, %cr4\n\t"		\
 	"out %al, $0x80\n\t push %ax\n\t pop %ax\n\t int $0x20\n\t hlt"
 #define PROGRAM_64									\
-	"cpuid\n\t in $0x80, %al\n\t mov 0xa000, %eax\n\t mov %eax, 0x10000000\n\t"			\
+	"cpuid\n\t in $0x80, %al\n\t mov 0xa000, %eax\n\t mov %eax, 0x10000000\n\t"		\
 	"mov %cr0, %rax\n\t mov %rax, %cr0\n\t mov %cr4, %rax\n\t mov %rax, %cr4\n\t"		\
 	"out %al, $0x80\n\t push %rax\n\t pop %rax\n\t int $0x20\n\t hlt"
 
@@ -338,7 +343,7 @@ BOX_GUEST_64(program_64, PROGRAM_64);
 	BOX_GUEST(vmcall_##width, width, "vmcall\n\t hlt");				\
 	BOX_GUEST(iret_##width, width, "push %ax\n\t popf\n\t " iret "\n\t hlt");		\
 	static const struct box_guest *const writes_##width[] = {			\
-		&wrmsr_##width, &wrmsr_##width, &wrmsr_##width, &rdmsr_##width, &xsetbv_##width,	\
+		&wrmsr_##width, &wrmsr_##width, &wrmsr_##width, &rdmsr_##width, &xsetbv_##width, \
 		&cr0_##width, &cr3_##width, &cr4_##width, &dr6_##width, &dr7_##width,	\
 		&lgdt_##width, &lidt_##width, &ltr_##width, &lldt_##width, &lmsw_##width,	\
 		&ss_##width, &vmcall_##width, &iret_##width }
@@ -426,8 +431,9 @@ static void malice_on(const struct hv_mmu *mmu, bool by_guest)
 	box.memory = malice.memory + GUARD;
 	for (malice.round = 0; malice.round < ROUNDS; malice.round++) {
 		if (malice.round % 100 == 99)
-			tap_comment("%u VMs: %u states refused, %u entries failed, %u stops", malice.round + 1,
-				    malice.refused, malice.failed, malice.stopped);
+			tap_comment("%u VMs: %u states refused, %u entries failed, %u stops",
+				    malice.round + 1, malice.refused, malice.failed,
+				    malice.stopped);
 		one_round(&malice, by_guest);
 	}
 	EXPECT_TRUE(malice.stopped > ROUNDS);
@@ -451,4 +457,5 @@ static void by_the_guest(const struct case_def *this_case)
 		 NEEDS(VMX, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)), ROW(&hv_mmu_shadow))
 
 EACH_MMU(states_by_user_space, by_user_space, "kvm-exits:9", "kvm-ioctls:sregs.bad_cr4");
-EACH_MMU(writes_by_the_guest, by_the_guest, "guest-instructions:msr.unknown_wr", "paging:cr4.reserved");
+EACH_MMU(writes_by_the_guest, by_the_guest, "guest-instructions:msr.unknown_wr",
+	 "paging:cr4.reserved");

@@ -64,9 +64,11 @@ static void check_no_code(const struct case_def *this_case)
 }
 
 #define WILD(id, check, fact, mode, cr3, cr4, ...)						\
-	CASE_RUN(id##_ept, check, PROVES("paging:" fact), NEEDS(PAGED_NEEDS(mode), ##__VA_ARGS__, BOX_NEEDS), \
+	CASE_RUN(id##_ept, check, PROVES("paging:" fact),					\
+		 NEEDS(PAGED_NEEDS(mode), ##__VA_ARGS__, BOX_NEEDS),				\
 		 ROW((&(const struct wild){ &hv_mmu_ept, mode, cr3, cr4 })));			\
-	CASE_RUN(id##_shadow, check, PROVES("paging:" fact), NEEDS(PAGED_NEEDS(mode), ##__VA_ARGS__), \
+	CASE_RUN(id##_shadow, check, PROVES("paging:" fact),					\
+		 NEEDS(PAGED_NEEDS(mode), ##__VA_ARGS__),					\
 		 ROW((&(const struct wild){ &hv_mmu_shadow, mode, cr3, cr4 })))
 
 WILD(bits_32, check_shutdown, "rsvd.32.bit21", PAGING_32_BIT, NOWHERE, CR4_PSE);
