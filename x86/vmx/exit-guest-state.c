@@ -106,59 +106,7 @@ static void msr_is_not_loaded(const struct case_def *this_case)
 	CASE_RUN(name##_is_not_saved, msr_is_not_saved,					\
 		 PROVES("host-and-exit:save.not_when_clear"), NEEDS needs, ROW(&row_##name))
 #define BITMAPS		VMX, PROC1(USE_MSR_BITMAPS)
-MSR(sysenter_cs, GUEST_IA32_SYSENTER_CS, IA32_SYSENTER_CS, "entry.load.sysenter", "save.cr",
-    (BITMAPS), 0x1234, 0x5678, CONTROL_NONE, CONTROL_NONE);
-MSR(sysenter_esp, GUEST_IA32_SYSENTER_ESP, IA32_SYSENTER_ESP, "entry.load.sysenter", "save.cr",
-    (BITMAPS), 0xffff800012345678, 0x7fff12345678, CONTROL_NONE, CONTROL_NONE);
-MSR(sysenter_eip, GUEST_IA32_SYSENTER_EIP, IA32_SYSENTER_EIP, "entry.load.sysenter", "save.cr",
-    (BITMAPS), 0xffff800012345678, 0x7fff12345678, CONTROL_NONE, CONTROL_NONE);
-MSR(fs_base, GUEST_FS_BASE, IA32_FS_BASE, "entry.load.fs_gs_base_msr", "save.fs_gs_unusable",
-    (BITMAPS), 0xffff800012345678, 0x7fff12345678, CONTROL_NONE, CONTROL_NONE);
-MSR(gs_base, GUEST_GS_BASE, IA32_GS_BASE, "entry.load.fs_gs_unusable", "save.fs_gs_unusable",
-    (BITMAPS), 0xffff800012345678, 0x7fff12345678, CONTROL_NONE, CONTROL_NONE);
-#define PAT	BITMAPS, ENTRY_CTL(LOAD_IA32_PAT), EXIT_CTL(SAVE_IA32_PAT)
-MSR(pat, GUEST_IA32_PAT, IA32_PAT, "entry.load.pat", "save.pat", (PAT), 0x0006010504000606,
-    0x0106050606040006, CONTROL_ENTRY_LOAD_IA32_PAT, CONTROL_EXIT_SAVE_IA32_PAT);
-OPTIONAL_LOAD(pat, (PAT));
-OPTIONAL_SAVE(pat, (PAT));
-#define EFER	BITMAPS, ENTRY_CTL(LOAD_IA32_EFER), EXIT_CTL(SAVE_IA32_EFER)
-MSR(efer, GUEST_IA32_EFER, IA32_EFER, "entry.load.efer", "save.efer", (EFER),
-    EFER_LME | EFER_LMA | EFER_SCE, EFER_LME | EFER_LMA, CONTROL_ENTRY_LOAD_IA32_EFER,
-    CONTROL_EXIT_SAVE_IA32_EFER);
-OPTIONAL_LOAD(efer, (EFER));
-OPTIONAL_SAVE(efer, (EFER));
-MSR(debugctl, GUEST_IA32_DEBUGCTL, IA32_DEBUGCTL, "entry.load.debugctl", "save.debug",
-    (BITMAPS, CPU(PDCM), ENTRY_CTL(LOAD_DEBUG_CONTROLS), EXIT_CTL(SAVE_DEBUG_CONTROLS)),
-    DEBUGCTL_BTF, DEBUGCTL_LBR, CONTROL_ENTRY_LOAD_DEBUG_CONTROLS,
-    CONTROL_EXIT_SAVE_DEBUG_CONTROLS);
-MSR(perf_global_ctrl, GUEST_IA32_PERF_GLOBAL_CTRL, IA32_PERF_GLOBAL_CTRL,
-    "entry.load.perf", "save.perf",
-    (BITMAPS, ENTRY_CTL(LOAD_IA32_PERF_GLOBAL_CTRL), EXIT_CTL(SAVE_IA32_PERF_GLOBAL_CTL)), 1, 2,
-    CONTROL_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL, CONTROL_EXIT_SAVE_IA32_PERF_GLOBAL_CTL);
-MSR(bndcfgs, GUEST_IA32_BNDCFGS, IA32_BNDCFGS, "entry.load.bndcfgs", "save.bndcfgs",
-    (BITMAPS, ENTRY_CTL(LOAD_IA32_BNDCFGS)), 0x1000, 0x2000, CONTROL_ENTRY_LOAD_IA32_BNDCFGS,
-    CONTROL_NONE);
-MSR(rtit_ctl, GUEST_IA32_RTIT_CTL, IA32_RTIT_CTL, "entry.load.rtit", "save.rtit",
-    (BITMAPS, ENTRY_CTL(LOAD_IA32_RTIT_CTL)), BIT(2), BIT(3), CONTROL_ENTRY_LOAD_IA32_RTIT_CTL,
-    CONTROL_NONE);
-MSR(lbr_ctl, GUEST_IA32_LBR_CTL, IA32_LBR_CTL, "entry.load.lbr", "save.lbr",
-    (BITMAPS, ENTRY_CTL(LOAD_GUEST_IA32_LBR_CTL)), BIT(1), BIT(2),
-    CONTROL_ENTRY_LOAD_GUEST_IA32_LBR_CTL, CONTROL_NONE);
-#define CET	BITMAPS, CPU(CET_SS), ENTRY_CTL(LOAD_CET_STATE)
-MSR(s_cet, GUEST_IA32_S_CET, IA32_S_CET, "entry.load.cet", "save.cet", (CET), 2, 0,
-    CONTROL_ENTRY_LOAD_CET_STATE, CONTROL_NONE);
-MSR(interrupt_ssp_table, GUEST_IA32_INTERRUPT_SSP_TABLE_ADDR, IA32_INTERRUPT_SSP_TABLE_ADDR,
-    "entry.load.cet", "save.cet", (CET), 0x1000, 0x2000, CONTROL_ENTRY_LOAD_CET_STATE,
-    CONTROL_NONE);
-MSR(pkrs, GUEST_IA32_PKRS, IA32_PKRS, "entry.load.pkrs", "save.pkrs",
-    (BITMAPS, CPU(PKS), ENTRY_CTL(LOAD_PKRS)), 0x40000000, 0x80000000, CONTROL_ENTRY_LOAD_PKRS,
-    CONTROL_NONE);
-MSR(spec_ctrl, GUEST_IA32_SPEC_CTRL, IA32_SPEC_CTRL, "entry.load.spec_ctrl", "save.spec_ctrl",
-    (BITMAPS, ENTRY_CTL(LOAD_IA32_SPEC_CTRL)), 1, 2, CONTROL_ENTRY_LOAD_IA32_SPEC_CTRL,
-    CONTROL_NONE);
-MSR(fred_rsp1, GUEST_IA32_FRED_RSP1, IA32_FRED_RSP1, "entry.load.fred", "save.fred",
-    (BITMAPS, ENTRY_CTL(LOAD_FRED), EXIT2_CTL(SAVE_FRED)), 0x12340, 0x56780,
-    CONTROL_ENTRY_LOAD_FRED, CONTROL_EXIT2_SAVE_FRED);
+#include "exit-guest-state.def"
 
 /* LMA and LME follow "IA-32e mode guest" where the MSR is not loaded; the host has both. */
 CASE(efer_mode_without_load_control, PROVES("host-and-exit:entry.load.efer_lma",
