@@ -12,7 +12,7 @@ static struct {
 	const struct case_machine *machine;
 	const struct case_def *def;
 	u32 failures;
-	char yaml[2 * YAML_SIZE];	/* failures, then notes, as indented YAML; half of it for each */
+	char yaml[2 * YAML_SIZE];	/* failures, then notes, as indented YAML; half each */
 	size_t yaml_length;
 	char notes[YAML_SIZE];
 	size_t notes_length;

@@ -91,9 +91,9 @@ struct cpu {
 	struct context *catcher;	/* innermost guarded(), or NULL */
 	bool in_guest;			/* between VM entry and VM exit */
 	bool guest_died;		/* a trap in the guest that nobody expected */
-	bool left;			/* case_end() was called here, and no exception ended the code */
+	bool left;			/* case_end() was called here; it was no exception */
 	trap_handler *handlers[256];
-	void *fpu_owner;		/* struct hv_vcpu whose FPU and SSE registers are here: hv/fpu.c */
+	void *fpu_owner;		/* struct hv_vcpu whose FPU state is here: hv/fpu.c */
 
 	u8 ist[3][CPU_IST_SIZE] __attribute__((aligned(16)));
 	u8 trap_stack[CPU_STACK_SIZE / 2] __attribute__((aligned(16)));	/* RSP0 to RSP2 */

@@ -7,7 +7,7 @@
 	.macro stub vector
 	.balign 16
 	/* SDM 7.13: #DF #TS #NP #SS #GP #PF #AC #CP push an error code */
-	.if !((\vector == 8) || (\vector >= 10 && \vector <= 14) || (\vector == 17) || (\vector == 21))
+	.if !(\vector == 8 || (\vector >= 10 && \vector <= 14) || \vector == 17 || \vector == 21)
 	pushq $0
 	.endif
 	pushq $\vector

@@ -61,7 +61,8 @@ void trap_dispatch(struct trap_frame *frame)
 		return;
 	}
 	cpu->last_trap = (struct trap){
-		.frame = *frame, .at = frame, .cr2 = read_cr2(), .dr6 = read_dr6(), .in_guest = cpu->in_guest,
+		.frame = *frame, .at = frame, .cr2 = read_cr2(), .dr6 = read_dr6(),
+		.in_guest = cpu->in_guest,
 	};
 	if (fix_up(cpu, frame))
 		return;
@@ -117,13 +118,16 @@ void trap_fail_case(const struct trap *trap)
 	format(at, sizeof(at), "%s%s, RIP %#lx", trap->in_guest ? "in the guest: " : "", words,
 	       f->rip);
 	case_fail(NULL, 0, "execution", "no unexpected exception", at);
-	case_note("trap", "vector %lu, error code %#lx, CR2 %#lx, RIP %lx:%#lx, RSP %lx:%#lx, RFLAGS %#lx",
+	case_note("trap",
+		  "vector %lu, error code %#lx, CR2 %#lx, RIP %lx:%#lx, RSP %lx:%#lx, RFLAGS %#lx",
 		  f->vector, f->error, trap->cr2, f->cs, f->rip, f->ss, f->rsp, f->rflags);
 	case_note("registers", "RAX %#lx RBX %#lx RCX %#lx RDX %#lx RSI %#lx RDI %#lx RBP %#lx",
 		  r->rax, r->rbx, r->rcx, r->rdx, r->rsi, r->rdi, r->rbp);
-	case_note("registers_8_to_15", "R8 %#lx R9 %#lx R10 %#lx R11 %#lx R12 %#lx R13 %#lx R14 %#lx R15 %#lx",
+	case_note("registers_8_to_15",
+		  "R8 %#lx R9 %#lx R10 %#lx R11 %#lx R12 %#lx R13 %#lx R14 %#lx R15 %#lx",
 		  r->r8, r->r9, r->r10, r->r11, r->r12, r->r13, r->r14, r->r15);
-	case_note("control_registers", "CR0 %#lx CR3 %#lx CR4 %#lx", read_cr0(), read_cr3(), read_cr4());
+	case_note("control_registers", "CR0 %#lx CR3 %#lx CR4 %#lx", read_cr0(), read_cr3(),
+		  read_cr4());
 }
 
 bool trap_guarded(void (*run)(void))

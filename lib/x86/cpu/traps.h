@@ -17,7 +17,8 @@
  * keeps it with the code that it is about ("o"), and no longer.
  */
 #define FIXUP(from, to)							\
-	".pushsection .fixups, \"ao\", @progbits, " from "\n\t.quad " from ", " to "\n\t.popsection\n\t"
+	".pushsection .fixups, \"ao\", @progbits, " from "\n\t"		\
+	".quad " from ", " to "\n\t.popsection\n\t"
 
 #define ATTEMPT_ASM(insn)							\
 	".Lattempt%=: " insn "\n.Lattempted%=:\n\t" FIXUP(".Lattempt%=", ".Lattempted%=")

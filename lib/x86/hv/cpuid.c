@@ -54,8 +54,8 @@ static const struct kvm_cpuid_entry2 *first_of_leaf(const struct hv_vcpu *vcpu, 
 }
 
 /* `first`: of the leaf. */
-static const struct kvm_cpuid_entry2 *find(const struct hv_vcpu *vcpu, const struct kvm_cpuid_entry2 *first,
-					   u32 subleaf)
+static const struct kvm_cpuid_entry2 *find(const struct hv_vcpu *vcpu,
+					   const struct kvm_cpuid_entry2 *first, u32 subleaf)
 {
 	const struct kvm_cpuid_entry2 *entry;
 	u32 leaf = first->function;
@@ -214,7 +214,8 @@ static void mirror_state(struct hv_vcpu *vcpu, const struct kvm_cpuid_entry2 *en
 		}
 		if (entry->index == 1)
 			regs->rbx = hv_xsave_size(vcpu, HV_XSAVE_COMPACTED,
-						  vcpu->xcr0 | (entry->eax & XSAVES ? rdmsr(IA32_XSS) : 0));
+						  vcpu->xcr0 |
+						  (entry->eax & XSAVES ? rdmsr(IA32_XSS) : 0));
 		break;
 	}
 }

@@ -20,7 +20,8 @@ static struct hv_memory_operand operand(struct hv_vcpu *vcpu, u64 information)
 	};
 }
 
-static bool is_legal(const struct hv_vcpu *vcpu, const struct invpcid_descriptor *descriptor, u64 type)
+static bool is_legal(const struct hv_vcpu *vcpu, const struct invpcid_descriptor *descriptor,
+		     u64 type)
 {
 	bool of_one_pcid = type == INVPCID_ADDRESS || type == INVPCID_CONTEXT;
 

@@ -74,10 +74,12 @@ static enum hv_operand x87_operand(const struct hv_instruction *insn, u32 *size)
 		u8 access, size;
 	} rows[8][8] = {
 		/* D8, DA, DC, DE: arithmetic */
-		[1] = { { R, 4 }, { 0, 0 }, { W, 4 }, { W, 4 }, { 0, 0 }, { R, 2 }, { 0, 0 }, { W, 2 } },
+		[1] = { { R, 4 }, { 0, 0 }, { W, 4 }, { W, 4 }, { 0, 0 }, { R, 2 }, { 0, 0 },
+			{ W, 2 } },
 		[3] = { { R, 4 }, { W, 4 }, { W, 4 }, { W, 4 }, { 0, 0 }, { R, 10 }, { 0, 0 },
 			{ W, 10 } },
-		[5] = { { R, 8 }, { W, 8 }, { W, 8 }, { W, 8 }, { 0, 0 }, { 0, 0 }, { 0, 0 }, { W, 2 } },
+		[5] = { { R, 8 }, { W, 8 }, { W, 8 }, { W, 8 }, { 0, 0 }, { 0, 0 }, { 0, 0 },
+			{ W, 2 } },
 		[7] = { { R, 2 }, { W, 2 }, { W, 2 }, { W, 2 }, { R, 10 }, { R, 8 }, { W, 10 },
 			{ W, 8 } },
 	};
@@ -302,7 +304,8 @@ static void run(void *argument)
 bool hv_native_run(struct hv_vcpu *vcpu, const struct hv_instruction *insn, u8 *operand,
 		   u64 *flags, struct hv_fault *fault)
 {
-	struct native native = { .regs = &vcpu->state.regs, .flags = RFLAGS_FIXED | (*flags & STATUS) };
+	struct native native = { .regs = &vcpu->state.regs,
+				 .flags = RFLAGS_FIXED | (*flags & STATUS) };
 
 	/* Between runs the registers may be those of another vCPU. */
 	if (!vcpu->running)

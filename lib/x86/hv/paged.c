@@ -360,7 +360,8 @@ struct walk_result paged_walk(struct paged *paged, const struct paged_access *ac
 	struct walk_cpu cpu = {
 		.cr0 = cr0_of(paged), .cr3 = paged->cr3, .cr4 = cr4_of(paged),
 		.efer = efer_of(paged), .rflags = access->ac ? RFLAGS_AC : 0,
-		.pkru = paged->mode.pkru, .cpl = access->cpl, .physical_bits = paged->box.vcpu.widths.physical,
+		.pkru = paged->mode.pkru, .cpl = access->cpl,
+		.physical_bits = paged->box.vcpu.widths.physical,
 		.pages_1g = paged->box.vcpu.widths.pages_1g, .pse36 = paged->box.vcpu.widths.pse36,
 		.pat = paged->box.vcpu.widths.pat,
 	};

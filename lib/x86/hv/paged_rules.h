@@ -22,7 +22,7 @@ struct rule {
 	enum paging_mode mode;
 	u64 cr0, cr4, efer;
 	u32 size;			/* level of the entry that maps the page */
-	u32 level;			/* of the entry that differs from P, R/W, U/S; 0: none does */
+	u32 level;			/* of the entry that differs from P, R/W, U/S; 0: none */
 	u64 clear, set;
 	struct {
 		enum access kind;
@@ -86,7 +86,8 @@ static void try_rule(const struct case_def *this_case)
 	for (i = 0; i < rule->count; i++)
 		if (!paged_expect(&paged, &(struct paged_access){
 				.linear = linear + 0x18, .kind = rule->access[i].kind,
-				.cpl = rule->access[i].cpl, .ac = rule->access[i].ac, .value = UD2 },
+				.cpl = rule->access[i].cpl, .ac = rule->access[i].ac,
+				.value = UD2 },
 				rule->access[i].error))
 			case_end();
 }
@@ -148,54 +149,54 @@ RULE(p, m, denied_write_is_not_dirty,	"ad.d_fault", VMX, CR0_WP, 0, 0, 1, 1, PTE
      WRITE(0, 3), WRITE(3, 7));									\
 RULE(p, m, smep_denies_fetch,		"acc.smep", CPU(SMEP), CR0_WP, CR4_SMEP, 0, 1, 0, 0, 0,	\
      FETCH(0, 0x11), FETCH(3, DONE), FETCH(0, 0x11));						\
-RULE(p, m, smep_and_not_present,	"acc.smep.np", CPU(SMEP), CR0_WP, CR4_SMEP, 0, 1, 1, PTE_P, 0, \
-     FETCH(0, 0x10), FETCH(3, 0x14));								\
+RULE(p, m, smep_and_not_present,	"acc.smep.np", CPU(SMEP), CR0_WP, CR4_SMEP, 0, 1, 1,	\
+     PTE_P, 0, FETCH(0, 0x10), FETCH(3, 0x14));							\
 RULE(p, m, fetch_without_smep,		"acc.smep.off", VMX, CR0_WP, 0, 0, 1, 0, 0, 0,		\
      FETCH(0, DONE), FETCH(3, DONE));								\
-RULE(p, m, smap_denies_read,		"acc.smap.read", CPU(SMAP), CR0_WP, CR4_SMAP, 0, 1, 0, 0, 0, \
-     READ(0, 1), READ(3, DONE), READ(0, 1));							\
-RULE(p, m, smap_denies_write,		"acc.smap.write", CPU(SMAP), CR0_WP, CR4_SMAP, 0, 1, 0, 0, 0, \
-     WRITE(0, 3), WRITE(3, DONE), WRITE(0, 3));							\
-RULE(p, m, smap_with_ac,		"acc.smap.ac1", CPU(SMAP), CR0_WP, CR4_SMAP, 0, 1, 0, 0, 0, \
-     READ_AC(0, DONE), WRITE_AC(0, DONE), READ(0, 1));						\
-RULE(p, m, smap_does_not_deny_fetch,	"acc.smap.fetch", CPU(SMAP), CR0_WP, CR4_SMAP, 0, 1, 0, 0, 0, \
-     FETCH(0, DONE), READ(0, 1));								\
-RULE(p, m, smap_with_wp_0,		"acc.smap.wp0", CPU(SMAP), 0, CR4_SMAP, 0, 1, 1, PTE_RW, 0, \
-     WRITE(0, 3), WRITE_AC(0, DONE), READ(0, 1))
+RULE(p, m, smap_denies_read,		"acc.smap.read", CPU(SMAP), CR0_WP, CR4_SMAP, 0, 1, 0, 0, \
+     0, READ(0, 1), READ(3, DONE), READ(0, 1));							\
+RULE(p, m, smap_denies_write,		"acc.smap.write", CPU(SMAP), CR0_WP, CR4_SMAP, 0, 1, 0, 0, \
+     0, WRITE(0, 3), WRITE(3, DONE), WRITE(0, 3));						\
+RULE(p, m, smap_with_ac,		"acc.smap.ac1", CPU(SMAP), CR0_WP, CR4_SMAP, 0, 1, 0, 0, \
+     0, READ_AC(0, DONE), WRITE_AC(0, DONE), READ(0, 1));					\
+RULE(p, m, smap_does_not_deny_fetch,	"acc.smap.fetch", CPU(SMAP), CR0_WP, CR4_SMAP, 0, 1, 0, 0, \
+     0, FETCH(0, DONE), READ(0, 1));								\
+RULE(p, m, smap_with_wp_0,		"acc.smap.wp0", CPU(SMAP), 0, CR4_SMAP, 0, 1, 1, PTE_RW, \
+     0, WRITE(0, 3), WRITE_AC(0, DONE), READ(0, 1))
 
 #define RULES_OF_XD(p, m, format)								\
-RULE(p, m, xd_denies_fetch,		"acc.xd.fetch", CPU(NX), CR0_WP, 0, EFER_NXE, 1, 1, 0, PTE_XD, \
-     FETCH(0, 0x11), FETCH(3, 0x15));								\
-RULE(p, m, xd_by_upper_entry,		"acc.xd_or", CPU(NX), CR0_WP, 0, EFER_NXE, 1, 2, 0, PTE_XD, \
-     FETCH(0, 0x11), READ(0, DONE), FETCH(3, 0x15));						\
-RULE(p, m, xd_allows_data,		"acc.xd.data", CPU(NX), CR0_WP, 0, EFER_NXE, 1, 1, 0, PTE_XD, \
-     READ(3, DONE), WRITE(3, DONE));								\
+RULE(p, m, xd_denies_fetch,		"acc.xd.fetch", CPU(NX), CR0_WP, 0, EFER_NXE, 1, 1, 0,	\
+     PTE_XD, FETCH(0, 0x11), FETCH(3, 0x15));							\
+RULE(p, m, xd_by_upper_entry,		"acc.xd_or", CPU(NX), CR0_WP, 0, EFER_NXE, 1, 2, 0,	\
+     PTE_XD, FETCH(0, 0x11), READ(0, DONE), FETCH(3, 0x15));					\
+RULE(p, m, xd_allows_data,		"acc.xd.data", CPU(NX), CR0_WP, 0, EFER_NXE, 1, 1, 0,	\
+     PTE_XD, READ(3, DONE), WRITE(3, DONE));							\
 RULE(p, m, xd_without_nxe,		"acc.xd.nxe0", CPU(NX), CR0_WP, 0, 0, 1, 1, 0, PTE_XD,	\
      READ(0, 9), FETCH(0, 9), WRITE(3, 0xf));							\
-RULE(p, m, fetch_of_not_present,	"pfec.id_np", CPU(NX), CR0_WP, 0, EFER_NXE, 1, 1, PTE_P, 0, \
-     FETCH(0, 0x10), FETCH(3, 0x14));								\
+RULE(p, m, fetch_of_not_present,	"pfec.id_np", CPU(NX), CR0_WP, 0, EFER_NXE, 1, 1, PTE_P, \
+     0, FETCH(0, 0x10), FETCH(3, 0x14));							\
 RULE(p, m, address_bit_is_reserved,	"rsvd.user", RESERVED_ADDRESS_BITS, CR0_WP, 0, 0, 1, 1, 0, \
      BIT(51), WRITE(3, 0xf), READ(0, 9));							\
-RULE(p, m, page_of_2_mbytes,		"fmt." format ".2m", VMX, CR0_WP, 0, 0, 2, 0, 0, 0,		\
+RULE(p, m, page_of_2_mbytes,		"fmt." format ".2m", VMX, CR0_WP, 0, 0, 2, 0, 0, 0,	\
      READ(3, DONE), WRITE(0, DONE), FETCH(3, DONE));						\
 RULE(p, m, large_page_is_read_only,	"acc.rw_and", VMX, CR0_WP, 0, 0, 2, 2, PTE_RW, 0,	\
      READ(3, DONE), WRITE(0, 3), WRITE(3, 7));							\
-RULE(p, m, bit_in_large_page_is_reserved, "rsvd." format ".2m", VMX, CR0_WP, 0, 0, 2, 2, 0, BIT(13),	\
-     READ(3, 0xd), WRITE(0, 0xb))
+RULE(p, m, bit_in_large_page_is_reserved, "rsvd." format ".2m", VMX, CR0_WP, 0, 0, 2, 2, 0,	\
+     BIT(13), READ(3, 0xd), WRITE(0, 0xb))
 
 #define RULES_OF_KEYS(p, m)									\
-RULE(p, m, key_denies_access,		"acc.pku.ad", CPU(PKU), CR0_WP, KEYS, 0, 1, 1, 0, PTE_KEY(1),	\
-     READ(0, 0x21), READ(3, 0x25), WRITE(3, 0x27));						\
+RULE(p, m, key_denies_access,		"acc.pku.ad", CPU(PKU), CR0_WP, KEYS, 0, 1, 1, 0,	\
+     PTE_KEY(1), READ(0, 0x21), READ(3, 0x25), WRITE(3, 0x27));					\
 RULE(p, m, key_denies_write_of_user,	"acc.pku.wd_user", CPU(PKU), CR0_WP, KEYS, 0, 1, 1, 0,	\
      PTE_KEY(2), READ(3, DONE), WRITE(3, 0x27), READ(0, DONE));				\
-RULE(p, m, key_denies_write_of_supervisor, "acc.pku.wd_super_wp1", CPU(PKU), CR0_WP, KEYS, 0, 1, 1, 0, \
-     PTE_KEY(2), WRITE(0, 0x23), READ(0, DONE));						\
+RULE(p, m, key_denies_write_of_supervisor, "acc.pku.wd_super_wp1", CPU(PKU), CR0_WP, KEYS, 0, 1, \
+     1, 0, PTE_KEY(2), WRITE(0, 0x23), READ(0, DONE));						\
 RULE(p, m, key_and_wp_0,		"acc.pku.wd_super_wp0", CPU(PKU), 0, KEYS, 0, 1, 1, 0,	\
      PTE_KEY(2), WRITE(0, DONE), WRITE(3, 0x27), READ(3, DONE));				\
-RULE(p, m, key_allows_fetch,		"acc.pku.fetch", CPU(PKU), CR0_WP, KEYS, 0, 1, 1, 0, PTE_KEY(1), \
-     FETCH(3, DONE), FETCH(0, DONE), READ(3, 0x25));						\
-RULE(p, m, key_of_supervisor_page,	"acc.pku.super_addr", CPU(PKU), CR0_WP, KEYS, 0, 1, 1, PTE_US, \
-     PTE_KEY(1), READ(0, DONE), WRITE(0, DONE))
+RULE(p, m, key_allows_fetch,		"acc.pku.fetch", CPU(PKU), CR0_WP, KEYS, 0, 1, 1, 0,	\
+     PTE_KEY(1), FETCH(3, DONE), FETCH(0, DONE), READ(3, 0x25));				\
+RULE(p, m, key_of_supervisor_page,	"acc.pku.super_addr", CPU(PKU), CR0_WP, KEYS, 0, 1, 1,	\
+     PTE_US, PTE_KEY(1), READ(0, DONE), WRITE(0, DONE))
 
 #define RULES_OF_IA_32E(p, m)									\
 RULE(p, m, page_of_1_gbyte,		"fmt.4l.1g", VMX, CR0_WP, 0, 0, 3, 0, 0, 0, \

@@ -23,7 +23,8 @@ void hv_trace_line(const struct hv_trace *trace, u32 number, char *to, size_t si
 	if (entry->reason == EXIT_EPT_VIOLATION)
 		qualification &= BITS(8, 0);
 	if (entry->user)
-		format(action, sizeof(action), user ? "%s" : "%sexit %u", user ? user : "", entry->user);
+		format(action, sizeof(action), user ? "%s" : "%sexit %u", user ? user : "",
+		       entry->user);
 	else if (entry->event)
 		format(action, sizeof(action), "vector %u, type %u", (u32)FIELD(entry->event, 7, 0),
 		       (u32)FIELD(entry->event, 10, 8));

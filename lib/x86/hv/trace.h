@@ -16,7 +16,8 @@
 
 struct hv_trace_entry {
 	u64 qualification;
-	u32 event;		/* that it led to: as INJECTED_EVENT_IDENTIFICATION; 0: none, or the one that it broke off */
+	/* That it led to: as INJECTED_EVENT_IDENTIFICATION; 0: none, or the one it broke off. */
+	u32 event;
 	u16 reason;		/* basic exit reason */
 	u16 user;		/* KVM_EXIT_...; 0: the core goes on in the guest */
 };

@@ -273,7 +273,8 @@ int hv_vcpu_get_debugregs(struct hv_vcpu *vcpu, struct kvm_debugregs *regs)
 
 	hv_load(vcpu);
 	*regs = (struct kvm_debugregs){ .dr6 = vcpu->dr6,
-					.dr7 = debug ? vcpu->guest_debug.dr7 : vmcs_get(GUEST_DR7) };
+					.dr7 = debug ? vcpu->guest_debug.dr7 :
+						       vmcs_get(GUEST_DR7) };
 	memcpy(regs->db, debug ? vcpu->guest_debug.dr : vcpu->dr, sizeof(vcpu->dr));
 	return 0;
 }

@@ -212,7 +212,8 @@ static void change_levels(u64 cr3, u64 cr4)
 	legacy_enter();
 }
 
-outcome_t legacy_run_with_5_levels(const u64 *pml5, void (*function)(void *argument), void *argument)
+outcome_t legacy_run_with_5_levels(const u64 *pml5, void (*function)(void *argument),
+				   void *argument)
 {
 	struct cpu *cpu = this_cpu();
 	struct context *outer = cpu->catcher;

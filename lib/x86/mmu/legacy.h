@@ -99,7 +99,8 @@ void legacy_run(const char *file, u32 line, const struct legacy_start *start,
  * 4-level paging and CR3 are then what they were. For a processor with LA57; RFLAGS.IF and
  * CR4.PCIDE must be 0.
  */
-outcome_t legacy_run_with_5_levels(const u64 *pml5, void (*function)(void *argument), void *argument);
+outcome_t legacy_run_with_5_levels(const u64 *pml5, void (*function)(void *argument),
+				   void *argument);
 
 #define LEGACY_RUN(start, script) \
 	legacy_run(__FILE__, __LINE__, start, script, ARRAY_SIZE(script))

@@ -140,7 +140,7 @@ legacy_get_efer:
 	.macro legacy_stub vector
 	.balign 16
 	/* SDM 7.13: #DF #TS #NP #SS #GP #PF #AC #CP push an error code */
-	.if !((\vector == 8) || (\vector >= 10 && \vector <= 14) || (\vector == 17) || (\vector == 21))
+	.if !(\vector == 8 || (\vector >= 10 && \vector <= 14) || \vector == 17 || \vector == 21)
 	pushl $0
 	.endif
 	pushl $\vector

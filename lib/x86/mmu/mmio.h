@@ -31,7 +31,7 @@
 
 /* The register: APIC_TIMER_INITIAL_COUNT. */
 #define MMIO_REGISTER	(MMIO_APIC + 0x380)
-#define MMIO_REGISTER_NUMBER	0x50001380	/* the same for assembly; there also mmio_register */
+#define MMIO_REGISTER_NUMBER	0x50001380	/* the same for assembly, with mmio_register */
 
 /* The same register in a page of the user, under a PML4E of its own. */
 #define MMIO_USER_PAGE		0x0000650000001000

@@ -63,11 +63,12 @@ static void *take(u64 size, u64 alignment)
 	u64 start = find(from, size, alignment), page;
 
 	if (!start)
-		bail_out("the device tree describes no more %#lx bytes of memory from %#lx to 4 GiB",
-			 size, from);
+		bail_out("the device tree describes no more %#lx bytes of memory"
+			 " from %#lx to 4 GiB", size, from);
 	for (page = start; page < start + size; page += PAGE_SIZE)
 		if (!is_memory(page))
-			bail_out("the device tree describes memory at %#lx, where there is none", page);
+			bail_out("the device tree describes memory at %#lx, where there is none",
+				 page);
 	taken_to = start + size;
 	return (void *)start;
 }

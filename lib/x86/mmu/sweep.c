@@ -356,7 +356,8 @@ static void run_all_states(void *argument)
 		enter_state(sweep, &begin, chosen);
 		for (sweep->cpu.cpl = 0; sweep->cpu.cpl <= 3; sweep->cpu.cpl++)
 			for (sweep->kind = 0; sweep->kind < SWEEP_KINDS; sweep->kind++)
-				if (row->cpls & BIT(sweep->cpu.cpl) && row->kinds & BIT(sweep->kind))
+				if (row->cpls & BIT(sweep->cpu.cpl) &&
+				    row->kinds & BIT(sweep->kind))
 					run_all_entries(sweep, &begin);
 	}
 }

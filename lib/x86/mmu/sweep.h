@@ -39,20 +39,20 @@
 #define SWEEP_PGE	BIT(5)		/* CR4.PGE */
 #define SWEEP_PKE	BIT(6)		/* CR4.PKE */
 #define SWEEP_PKS	BIT(7)		/* CR4.PKS */
-#define SWEEP_KEYS_1	BIT(8)		/* these two: which of four values PKRU and IA32_PKRS have */
+#define SWEEP_KEYS_1	BIT(8)		/* these two: which of four values in PKRU and IA32_PKRS */
 #define SWEEP_KEYS_2	BIT(9)
 #define SWEEP_PSE	BIT(10)		/* CR4.PSE */
-#define SWEEP_CET	BIT(11)		/* CR4.CET, with all of CPL 3's shadow stack; wants SWEEP_WP */
+#define SWEEP_CET	BIT(11)		/* CR4.CET, all of CPL 3's shadow stack; wants SWEEP_WP */
 
 enum sweep_kind {
 	SWEEP_READ,			/* MOV from memory */
 	SWEEP_WRITE,			/* MOV to memory */
 	SWEEP_EXCHANGE,			/* XCHG: read and written, which counts as a write */
 	SWEEP_FETCH,			/* CALL of two instructions that return a number */
-	SWEEP_WRSS,			/* WRSS: a user shadow-stack write, for CPL 3 with SWEEP_CET */
+	SWEEP_WRSS,			/* WRSS: user shadow-stack write, CPL 3 with SWEEP_CET */
 	SWEEP_WRUSS,			/* WRUSS: the same, for CPL 0 with SWEEP_CET */
 	SWEEP_LSL,			/* LSL: implicitly reads a descriptor; not in 32-bit code */
-	SWEEP_LOAD,			/* MOV to ES: implicitly reads one, and sets its accessed flag */
+	SWEEP_LOAD,			/* MOV to ES: implicit read of one; sets accessed flag */
 	SWEEP_KINDS,
 };
 
@@ -89,7 +89,8 @@ struct sweep_row {
 	bool upper_half;		/* all linear addresses in the upper half, from its first */
 	u64 switches[8];		/* SWEEP_...: every subset of these masks is a state */
 	u64 always;			/* SWEEP_...: in every state */
-	u32 cpls;			/* masks: BIT(0) to BIT(3), without 4 levels only 0 and 3; BIT(enum sweep_kind) */
+	/* Masks: BIT(0) to BIT(3), without 4 levels only 0 and 3; BIT(enum sweep_kind). */
+	u32 cpls;
 	u32 kinds;
 };
 

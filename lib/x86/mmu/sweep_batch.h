@@ -10,7 +10,7 @@
 /* One access. Known to mmu/sweep_accesses.inc. */
 struct sweep_record {
 	u64 linear;
-	u64 value;			/* to be written; what was read, or what the code returned */
+	u64 value;			/* to be written; what was read, or the code returned */
 	u64 fault;			/* SWEEP_NO_FAULT, the error code of a #PF, or an outcome */
 	u64 cr2, rip;			/* of a #PF */
 };

@@ -235,7 +235,8 @@ static void mismatch(struct judged *judged, u32 aspect, u64 expected, u64 got)
 
 	judged->differs = true;
 	for (; m < sweep->mismatch + sweep->mismatch_count; m++)
-		if (m->aspect == aspect && m->kind == sweep->kind && (m->cpl == 3) == (sweep->cpu.cpl == 3) &&
+		if (m->aspect == aspect && m->kind == sweep->kind &&
+		    (m->cpl == 3) == (sweep->cpu.cpl == 3) &&
 		    (aspect != ASPECT_OUTCOME || (m->expected == expected && m->got == got)))
 			break;
 	if (m < sweep->mismatch + sweep->mismatch_count) {
@@ -524,6 +525,7 @@ void sweep_report(const struct sweep *sweep)
 	if (sweep->mismatch_count == SWEEP_MISMATCHES)
 		tap_comment("exitpath differs: more");
 	if (sweep->differ)
-		case_note("accesses", "%lu of %lu differ from the model; the first of each sort are shown",
+		case_note("accesses",
+			  "%lu of %lu differ from the model; the first of each sort are shown",
 			  sweep->differ, sweep->checked);
 }

@@ -65,7 +65,8 @@ void sweep_legacy_tables(struct sweep *sweep)
 	map(sweep, USER_LOOPS, physical(sweep_legacy_loops) & PAGE_MASK, PTE_P | PTE_US);
 	map(sweep, USER_STACK, physical(page_alloc()), PTE_P | PTE_RW | PTE_US);
 	for (offset = 0; offset < sizeof(sweep->record); offset += PAGE_SIZE)
-		map(sweep, USER_RECORDS + offset, physical(sweep) + offset, PTE_P | PTE_RW | PTE_US);
+		map(sweep, USER_RECORDS + offset, physical(sweep) + offset,
+		    PTE_P | PTE_RW | PTE_US);
 }
 
 static u32 loop_address(const struct sweep *sweep, const u8 *code)

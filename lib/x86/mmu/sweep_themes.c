@@ -69,7 +69,8 @@ static u64 count_flags(const struct sweep_row *row)
 
 static bool change_flags(struct sweep_entries *entries, u64 index)
 {
-	enum paging_level level, absent = entries->row->size + index % (sweep_levels(entries->row) + 1);
+	enum paging_level level;
+	enum paging_level absent = entries->row->size + index % (sweep_levels(entries->row) + 1);
 
 	index /= sweep_levels(entries->row) + 1;
 	for (level = entries->row->size; level <= entries->top; level++, index /= 4) {

@@ -92,7 +92,8 @@ static u64 reserved_everywhere(const struct walk_cpu *cpu, enum paging_mode mode
 }
 
 /* What is reserved in this entry besides. */
-static __force_inline u64 reserved_here(const struct walk_cpu *cpu, enum paging_mode mode, u32 level, u64 entry)
+static __force_inline u64 reserved_here(const struct walk_cpu *cpu, enum paging_mode mode,
+					u32 level, u64 entry)
 {
 	u64 reserved = 0;
 

@@ -13,7 +13,8 @@ struct capabilities {
 	u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
 	u64 vmcs_enum;
 	u64 ept_vpid_cap;	/* 0 where the MSR does not exist */
-	u64 must_be_1[CONTROL_FIELDS], may_be_1[CONTROL_FIELDS];	/* TRUE MSRs where they exist */
+	/* By the TRUE MSRs where they exist. */
+	u64 must_be_1[CONTROL_FIELDS], may_be_1[CONTROL_FIELDS];
 };
 
 /* Valid where VMX is supported. */

@@ -161,7 +161,8 @@ const char *entry_field_name(u32 index)
 
 u64 entry_field_value(const struct entry_input *in, u32 index, u64 value)
 {
-	bool rights = index >= INDEX_GUEST_ES_ACCESS_RIGHTS && index <= INDEX_GUEST_TR_ACCESS_RIGHTS;
+	bool rights = index >= INDEX_GUEST_ES_ACCESS_RIGHTS &&
+		      index <= INDEX_GUEST_TR_ACCESS_RIGHTS;
 
 	value &= BITS(fields[index].width - 1, 0);
 	return rights ? value & ~in->cpu->dropped_rights : value;

@@ -248,7 +248,8 @@ void guest_expect_information(const char *file, u32 line, u64 want)
 		field = &information_fields[i];
 		if (!FIELD((got ^ want) & defined, field->high, field->low))
 			continue;
-		format(what, sizeof(what), "vmread(VM_EXIT_INSTRUCTION_INFORMATION): %s", field->name);
+		format(what, sizeof(what), "vmread(VM_EXIT_INSTRUCTION_INFORMATION): %s",
+		       field->name);
 		case_fail(file, line, what,
 			  field_words(words[0], sizeof(words[0]), field,
 				      FIELD(want & defined, field->high, field->low)),

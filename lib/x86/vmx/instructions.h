@@ -60,7 +60,8 @@ static inline outcome_t vmread_outcome(u64 field, u64 *value)
 {
 	u64 result = *value;
 	outcome_t outcome = VMX_ATTEMPT("vmread %[field], %[value]",
-					, [value] "+r" (result) : [field] "r" (field) : "cc", "memory");
+					, [value] "+r" (result) : [field] "r" (field)
+					: "cc", "memory");
 
 	*value = result;
 	return outcome;

@@ -83,7 +83,8 @@ void vmcs_clear_optional_controls(void)
 	const struct capabilities *caps = capabilities();
 
 	vmwrite(PIN_BASED_VM_EXECUTION_CONTROLS, caps->must_be_1[CONTROL_FIELD_PIN]);
-	vmwrite(PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS, caps->must_be_1[CONTROL_FIELD_PROC1]);
+	vmwrite(PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,
+		caps->must_be_1[CONTROL_FIELD_PROC1]);
 	if (control_allowed(CONTROL_PROC1_ACTIVATE_SECONDARY_CONTROLS))
 		vmwrite(SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS,
 			caps->must_be_1[CONTROL_FIELD_PROC2]);

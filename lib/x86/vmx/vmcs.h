@@ -10,9 +10,9 @@
 #include "vmx/instructions.h"
 
 /* Bits of the encoding: 27.11.2 VMREAD, VMWRITE, and Encodings of VMCS Fields. */
-#define VMCS_FIELD_HIGH		1u			/* the high half of a 64-bit field */
-#define VMCS_FIELD_TYPE(f)	FIELD(f, 11, 10)	/* 0 control, 1 exit information, 2 guest, 3 host */
-#define VMCS_FIELD_WIDTH(f)	FIELD(f, 14, 13)	/* 0 16-bit, 1 64-bit, 2 32-bit, 3 natural */
+#define VMCS_FIELD_HIGH		1u		/* the high half of a 64-bit field */
+#define VMCS_FIELD_TYPE(f)	FIELD(f, 11, 10) /* 0 control, 1 exit info, 2 guest, 3 host */
+#define VMCS_FIELD_WIDTH(f)	FIELD(f, 14, 13) /* 0 16-bit, 1 64-bit, 2 32-bit, 3 natural */
 
 enum { VMCS_FIELD_CONTROL, VMCS_FIELD_EXIT_INFO, VMCS_FIELD_GUEST, VMCS_FIELD_HOST };
 enum { VMCS_FIELD_WIDTH_16, VMCS_FIELD_WIDTH_64, VMCS_FIELD_WIDTH_32, VMCS_FIELD_WIDTH_NATURAL };

@@ -31,9 +31,11 @@ static void enable_in_feature_control(void)
 	if (rdmsr_safe(IA32_FEATURE_CONTROL, &value) != OUTCOME_DONE)
 		return;
 	if (!(value & FEATURE_CONTROL_LOCK))
-		wrmsr_safe(IA32_FEATURE_CONTROL, value | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX);
+		wrmsr_safe(IA32_FEATURE_CONTROL,
+			   value | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX);
 	else if (!(value & FEATURE_CONTROL_VMX))
-		case_skip("IA32_FEATURE_CONTROL bit 2 (VMX outside SMX operation), which the firmware locked at 0");
+		case_skip("IA32_FEATURE_CONTROL bit 2 (VMX outside SMX operation), which the "
+			  "firmware locked at 0");
 }
 
 void vmx_prepare_but_feature_control(void)
