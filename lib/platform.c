@@ -79,7 +79,8 @@ static const char *read_poweroff(struct platform *platform, const struct tree *t
 		platform->poweroff_value = value;
 		platform->poweroff = POWEROFF_PORT_VALUE;
 	} else {
-		return "/poweroff: compatible is neither exitpath,port-text nor exitpath,port-value";
+		return "/poweroff: compatible is neither exitpath,port-text nor "
+		       "exitpath,port-value";
 	}
 	return NULL;
 }
@@ -184,7 +185,8 @@ static const char *read_numbers(struct platform *platform, const struct tree *tr
 		{ "exitpath,sweep", 1, 100,
 		  "/chosen: exitpath,sweep is not one cell of 1 to 100", &platform->sweep_percent },
 		{ "exitpath,entries", 1, 100,
-		  "/chosen: exitpath,entries is not one cell of 1 to 100", &platform->entry_percent },
+		  "/chosen: exitpath,entries is not one cell of 1 to 100",
+		  &platform->entry_percent },
 		{ "exitpath,count", 1, ~0u,
 		  "/chosen: exitpath,count is not one cell above 0", &platform->count },
 		{ "exitpath,audit", 0, 100,

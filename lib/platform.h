@@ -44,12 +44,15 @@ struct platform {
 	u64 seed;
 	u32 count;			/* of what an image draws at random; 0: its own number */
 	u32 sweep_percent;		/* of the accesses of a sweep that are made: 1 to 100 */
-	u32 entry_percent;		/* likewise of the VM entries of a sweep, and of random walks */
-	u32 audit_percent;		/* of the VM entries behind a case's first that are audited in full: 0 to 100 */
-	bool audit_all;			/* all VM entries in full, of sweeps and random walks as well */
-	char audit_waived[512];		/* rules of the audit that the machine is known to break: names, each with its 0 */
+	u32 entry_percent;		/* likewise of the VM entries of a sweep or of walks */
+	/* Of the VM entries behind a case's first, those that are audited in full: 0 to 100. */
+	u32 audit_percent;
+	bool audit_all;			/* all VM entries in full, of sweeps and walks as well */
+	/* Rules of the audit that the machine is known to break: names, each with its 0. */
+	char audit_waived[512];
 	u32 audit_waived_size;
-	bool addresses_need_memory;	/* walks leave out VM entries with pages that no memory is behind: entry/hazard.c */
+	/* Walks leave out VM entries with pages that no memory is behind: entry/hazard.c. */
+	bool addresses_need_memory;
 };
 
 /*

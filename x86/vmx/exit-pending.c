@@ -411,7 +411,7 @@ CASE(only_sipi_in_the_wait_for_sipi_state, PROVES("interruptibility:act.sipi",
 		case_boot_again();
 }
 
-/* 30.5.5: the exit leaves the blocking of NMIs as it was before, and the state that blocked them has ended. */
+/* 30.5.5: the exit leaves the blocking of NMIs as it was; the state that blocked them has ended. */
 CASE(sipi_exit_leaves_nmis_unblocked, PROVES("host-and-exit:host.nmi.kept"),
      NEEDS(VMX, APIC, CPUS(2), SIPI_STATE))
 {
@@ -423,7 +423,7 @@ CASE(sipi_exit_leaves_nmis_unblocked, PROVES("host-and-exit:host.nmi.kept"),
 	note_events(VECTOR_NMI);
 	apic_pend_nmi(IPI_VECTOR);
 	EXPECT_EQ(seen.taken, 1);
-	/* One that is still blocked comes with the IRET behind the interrupt, not outside the case. */
+	/* One still blocked comes with the IRET behind the interrupt, not outside the case. */
 	note_events(IPI_VECTOR);
 	let_it_in();
 	if (case_failed())

@@ -72,8 +72,9 @@ outcome_t smp_wait(u32 index);
 outcome_t smp_call(u32 index, void (*function)(void *argument), void *argument);
 
 /*
- * Processor 1 sends start-up IPIs of `vector` to this one, over and over: those that find it in no state to
- * wait for one are lost (11.4.4). Until smp_stop_startup_ipis(), whose outcome is that of smp_wait().
+ * Processor 1 sends start-up IPIs of `vector` to this one, over and over: those that find it in no
+ * state to wait for one are lost (11.4.4). Until smp_stop_startup_ipis(), whose outcome is that of
+ * smp_wait().
  */
 void smp_begin_startup_ipis(u8 vector);
 outcome_t smp_stop_startup_ipis(void);

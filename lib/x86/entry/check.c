@@ -63,7 +63,7 @@ static bool try_neighbours(struct checking *checking, const struct entry_scene *
 
 	for (i = 0; i < VMCS_FIELDS; i++) {
 		u64 bad = scene->in.field[i], was = base->field[i];
-		/* Of a number that is not canonical by one bit: the first that is, beyond the gap. */
+		/* Of a number not canonical by one bit: the first that is, beyond the gap. */
 		const u64 upper_half = bad & (bad - 1) ? bad : -bad;
 		const u64 near[] = { bad - 1, bad + 1, upper_half, was ^ (bad ^ was) >> 1,
 				     was ^ (bad ^ was) << 1 };

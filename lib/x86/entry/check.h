@@ -1,15 +1,16 @@
 /*
- * Cases of VM entry from the rule book: one per rule, which breaks that rule alone, and one per thing
- * that is allowed although it does not look so.
+ * Cases of VM entry from the rule book: one per rule, which breaks that rule alone, and one per
+ * thing that is allowed although it does not look so.
  *
  *	#include "entry/check.h"
  *	#include "vmx/entry_rules_host.def"
  *
- * A case starts from every base state (vmx/base_states.def) that this processor has and from which the
- * rule makes sense, makes one trial after the other, and enters. Three judge: the model must name the
- * rule (so the table is right), the CPU must end in what the rule's row expects, and the audit compares
- * the CPU with the model. Then the last good values next to the bad one are entered, and must run. What
- * fails says from which base state it began; the other base states are still tried.
+ * A case starts from every base state (vmx/base_states.def) that this processor has and from which
+ * the rule makes sense, makes one trial after the other, and enters. Three judge: the model must
+ * name the rule (so the table is right), the CPU must end in what the rule's row expects, and the
+ * audit compares the CPU with the model. Then the last good values next to the bad one are entered,
+ * and must run. What fails says from which base state it began; the other base states are still
+ * tried.
  */
 #ifndef ENTRY_CHECK_H
 #define ENTRY_CHECK_H

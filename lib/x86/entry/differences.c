@@ -36,7 +36,7 @@ u32 entry_explain(const struct entry_input *in, outcome_t outcome, u16 *rules, u
 		entry_predict(&input, &predicted);
 		if (entry_accepts(&predicted, outcome))
 			return count;
-		/* It stopped in its stage for a reason of its own; the rules there may well be checked. */
+		/* It stopped in its stage for a reason of its own; it may check the rules there. */
 		if (!predicted.broken_count || stage_of(outcome) < predicted.stage)
 			return passed;
 		for (i = 0; i < predicted.broken_count && i < ENTRY_MAX_BROKEN; i++) {

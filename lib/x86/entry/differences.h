@@ -1,9 +1,10 @@
 /*
- * In what ways the processor differs from the model of VM entry, when very many entries are compared:
- * each way once, with a count and its first examples. A way is a rule that the processor does not
- * enforce, or enforces with another result, named as in spec/vm-entry-checks.csv ("guest.cs.present");
- * or an entry that it refuses without reason, "refused.7" (VMfailValid(7)), "refused.33.0" (reason,
- * qualification); or a rule of the audit, where an entry was audited: "audit.save_dr7".
+ * In what ways the processor differs from the model of VM entry, when very many entries are
+ * compared: each way once, with a count and its first examples. A way is a rule that the processor
+ * does not enforce, or enforces with another result, named as in spec/vm-entry-checks.csv
+ * ("guest.cs.present"); or an entry that it refuses without reason, "refused.7" (VMfailValid(7)),
+ * "refused.33.0" (reason, qualification); or a rule of the audit, where an entry was audited:
+ * "audit.save_dr7".
  */
 #ifndef ENTRY_DIFFERENCES_H
 #define ENTRY_DIFFERENCES_H
@@ -16,7 +17,7 @@
 struct difference {
 	u32 rule;			/* ENTRY_RULES: refused without reason ... */
 	outcome_t refused;		/* ... so ... */
-	u32 field;			/* ... when this field was changed; VMCS_FIELDS: it is not said */
+	u32 field;			/* ... when this field was changed; VMCS_FIELDS: not said */
 	u32 count;
 	char example[DIFFERENCES_EXAMPLES][400];
 	char expected[200], got[120];	/* of the first */
@@ -31,8 +32,8 @@ struct differences {
 };
 
 /*
- * The rules, at most `most`, that the processor must have ignored to end in `outcome`, into `rules`.
- * None: it refused an entry that the model allows, or by a rule that is kept.
+ * The rules, at most `most`, that the processor must have ignored to end in `outcome`, into
+ * `rules`. None: it refused an entry that the model allows, or by a rule that is kept.
  */
 u32 entry_explain(const struct entry_input *in, outcome_t outcome, u16 *rules, u32 most);
 
@@ -40,17 +41,17 @@ u32 entry_explain(const struct entry_input *in, outcome_t outcome, u16 *rules, u
 const char *difference_id(char *to, size_t size, const struct difference *way);
 
 /*
- * Notes an entry that the model does not accept: all its ways. `field`: the one that made the difference,
- * for the id of an entry that was refused ("refused.33.0.guest_ssp"), or VMCS_FIELDS; `example`: which
- * entry it was, in words. Returns a way that is new, or NULL.
+ * Notes an entry that the model does not accept: all its ways. `field`: the one that made the
+ * difference, for the id of an entry that was refused ("refused.33.0.guest_ssp"), or VMCS_FIELDS;
+ * `example`: which entry it was, in words. Returns a way that is new, or NULL.
  */
 struct difference *differences_add(struct differences *differences, const struct entry_input *in,
 				   const struct entry_prediction *predicted, outcome_t outcome,
 				   u32 field, const char *example);
 
 /*
- * The verdict of the case: for each way a line "# exitpath differs: ID: ..." and a failure; a line that
- * says how many entries were compared.
+ * The verdict of the case: for each way a line "# exitpath differs: ID: ..." and a failure; a line
+ * that says how many entries were compared.
  */
 void differences_report(const struct differences *differences);
 

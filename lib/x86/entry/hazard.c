@@ -66,9 +66,9 @@ static bool sleeps_long(const struct entry_input *in)
 
 /* Bits of CR4 that matter to nobody here: all others change paging, or how exceptions are taken. */
 #define CR4_HARMLESS							\
-	(CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | \
-	 CR4_OSXMMEXCPT | CR4_UMIP | CR4_SMXE | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_KL | \
-	 CR4_PKE | CR4_CET | CR4_PKS | CR4_UINTR)
+	(CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_MCE | CR4_PGE | CR4_PCE | \
+	 CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_SMXE | CR4_FSGSBASE | CR4_PCIDE | \
+	 CR4_OSXSAVE | CR4_KL | CR4_PKE | CR4_CET | CR4_PKS | CR4_UINTR)
 
 #define HOST_HAZARDS(H)							\
 	H("the host would go on somewhere else", CHANGED(HOST_RIP))	\
@@ -118,7 +118,8 @@ const char *entry_hazard(const struct entry_session *session, const struct entry
 	return NULL;
 }
 
-const char *entry_machine_hazard(const struct entry_input *in, const struct entry_prediction *prediction)
+const char *entry_machine_hazard(const struct entry_input *in,
+				 const struct entry_prediction *prediction)
 {
 	if (!this_platform()->addresses_need_memory || prediction->stage <= ENTRY_STAGE_VMCS)
 		return NULL;

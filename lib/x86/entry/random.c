@@ -104,13 +104,14 @@ static bool still_fails(struct walk *walk, const struct entry_input *in, enum ex
 	return try(walk, in, &predicted, &outcome) && audit_failed(rule);
 }
 
-/* What an entry is made smaller for: a way in which it differs, or, without one, a rule of the audit. */
+/* What an entry is made smaller for: a way in which it differs, or, without one, an audit rule. */
 struct sought {
 	const struct difference *way;
 	enum exit_rule_number rule;
 };
 
-static bool still_differs(struct walk *walk, const struct entry_input *in, const struct sought *sought)
+static bool still_differs(struct walk *walk, const struct entry_input *in,
+			  const struct sought *sought)
 {
 	const struct difference *way = sought->way;
 	struct entry_prediction predicted;
@@ -147,7 +148,7 @@ static bool holds_controls(u32 index)
 	return false;
 }
 
-/* Takes back what the base state has otherwise: whole fields, and single controls, as long as it goes. */
+/* Takes back what the base state has otherwise: fields and single controls, as long as it goes. */
 static void shrink(struct walk *walk, struct entry_input *in, const struct sought *sought)
 {
 	const u64 *plain = walk->plain.in.field;
@@ -167,8 +168,8 @@ static void shrink(struct walk *walk, struct entry_input *in, const struct sough
 }
 
 /*
- * The field that an entry is refused for: the one that the last step changed; of one of controls, which
- * has only brought it into use, the first that still matters when all else is taken back.
+ * The field that an entry is refused for: the one that the last step changed; of one of controls,
+ * which has only brought it into use, the first that still matters when all else is taken back.
  */
 static u32 field_to_blame(struct walk *walk, outcome_t refused)
 {
@@ -263,7 +264,7 @@ static void change(struct walk *walk)
 	in->field[walk->field] = entry_sweep_value(&walk->scene, walk->field, draw(walk));
 }
 
-/* One step; what a processor refuses is mostly taken back, so that the walk stays near valid states. */
+/* One step; what a processor refuses is mostly taken back: the walk stays near valid states. */
 static void step(struct walk *walk)
 {
 	struct entry_input *in = &walk->scene.in;

@@ -1,10 +1,11 @@
 /*
  * Random walks: from a valid state, one field after the other takes a value at a boundary
- * (entry/sweep_values.def) or loses or gains a control, each step is entered, and the processor compared
- * with the model of VM entry. So several fields are unusual at once, and most states are valid or nearly
- * so. What differs is shrunk to the fewest fields with which it still does.
+ * (entry/sweep_values.def) or loses or gains a control, each step is entered, and the processor
+ * compared with the model of VM entry. So several fields are unusual at once, and most states are
+ * valid or nearly so. What differs is shrunk to the fewest fields with which it still does.
  *
- * A walk depends on nothing but its seed: walk n of a run with seed s is the first of one with seed s + n.
+ * A walk depends on nothing but its seed: walk n of a run with seed s is the first of one with
+ * seed s + n.
  */
 #ifndef ENTRY_RANDOM_H
 #define ENTRY_RANDOM_H

@@ -262,7 +262,8 @@ static void entered(struct entry_session *session, outcome_t outcome)
 	note_exit(session, resume_unaudited());
 }
 
-static outcome_t enter_session(struct entry_session *session, const struct entry_input *in, bool audited)
+static outcome_t enter_session(struct entry_session *session, const struct entry_input *in,
+			       bool audited)
 {
 	bool waits = session->startup_ipis && F(GUEST_ACTIVITY_STATE) == ACTIVITY_WAIT_FOR_SIPI;
 	outcome_t outcome;

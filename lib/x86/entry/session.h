@@ -1,7 +1,7 @@
 /*
  * Very many VM entries, each from a scene (vmx/entry_scene.h) of its own: what they share on this
- * processor. Pages, a valid VMCS to change, and what the VMCS holds at the moment, so that only fields
- * that differ are written.
+ * processor. Pages, a valid VMCS to change, and what the VMCS holds at the moment, so that only
+ * fields that differ are written.
  *
  *	entry_session_start(&session);
  *	why_not = entry_session_scene(&session, &scene, BASE_PAE);
@@ -22,11 +22,11 @@ struct entry_session {
 	struct entry_input clean;	/* to enter with when another host state has been loaded */
 	bool guest_unknown;		/* an exit has saved the guest since */
 	u64 *page, *empty_page;		/* of the scenes */
-	u64 *structures;		/* whatever else a VMCS points to; the processor may write there */
+	u64 *structures;		/* what else a VMCS points to; processors may write there */
 	u64 *msr_list;			/* 256 entries that can be stored and loaded */
 	u64 *apic_page;			/* APIC-access page and virtual-APIC page, of their own */
 	bool audited;			/* the last entry was */
-	bool startup_ipis;		/* come, from processor 1, when a guest is to wait for one */
+	bool startup_ipis;		/* come from processor 1 when a guest is to wait for one */
 	u64 ept_pointer;		/* of tables that map nothing; 0: no EPT here */
 	u64 rich[ENTRY_BASES][CONTROL_FIELDS];	/* entry_session_dress(); 0: not known yet */
 };
@@ -46,8 +46,8 @@ const char *entry_session_scene(struct entry_session *session, struct entry_scen
 void entry_session_dress(struct entry_session *session, struct entry_scene *scene);
 
 /*
- * From now on the way back from another host loads all that an exit can load. Without this only what
- * vmcs_set_defaults() asks for.
+ * From now on the way back from another host loads all that an exit can load. Without this only
+ * what vmcs_set_defaults() asks for.
  */
 void entry_session_load_all(struct entry_session *session);
 
@@ -58,8 +58,8 @@ bool entry_session_is_valid(const struct entry_scene *scene);
 void entry_session_write(struct entry_session *session, const struct entry_input *in);
 
 /*
- * The same, then VMLAUNCH or VMRESUME: how it ended. The host is as before. Without the audit, unless the run
- * is to audit all (struct platform, audit_all).
+ * The same, then VMLAUNCH or VMRESUME: how it ended. The host is as before. Without the audit,
+ * unless the run is to audit all (struct platform, audit_all).
  */
 outcome_t entry_session_enter(struct entry_session *session, const struct entry_input *in);
 
@@ -67,9 +67,9 @@ outcome_t entry_session_enter(struct entry_session *session, const struct entry_
 outcome_t entry_session_enter_audited(struct entry_session *session, const struct entry_input *in);
 
 /*
- * Ends what a machine keeps of guests that ran before although the VMCS says otherwise: the blocking of
- * virtual NMIs (vmx/exit-pending:virtual_nmi_blocking_is_loaded). So that what one case or walk does is not
- * found by the next.
+ * Ends what a machine keeps of guests that ran before although the VMCS says otherwise: the
+ * blocking of virtual NMIs (vmx/exit-pending:virtual_nmi_blocking_is_loaded). So that what one case
+ * or walk does is not found by the next.
  */
 void entry_session_forget(struct entry_session *session);
 

@@ -40,7 +40,8 @@ static enum control_field controls_of(u32 index)
 static void add_value(u64 *values, u32 *count, u64 value)
 {
 	if (*count == VALUES_MOST)
-		bail_out("a field has more than %u values: VALUES_MOST of %s", VALUES_MOST, __FILE__);
+		bail_out("a field has more than %u values: VALUES_MOST of %s", VALUES_MOST,
+			 __FILE__);
 	values[(*count)++] = value;
 }
 
@@ -86,7 +87,7 @@ struct sweeping {
 	const char *dress;		/* words for what is added to the base state */
 	u64 was;			/* the field in that state */
 	u32 values;			/* of which some may be left to other runs: drawn() */
-	u32 audited[ENTRY_STAGE_DONE + 1];	/* from this base state, by stage at which it ends */
+	u32 audited[ENTRY_STAGE_DONE + 1];	/* from this base state, by stage where it ends */
 };
 
 /* A.6 Miscellaneous Data, bit 29: VMWRITE may write VM-exit information fields. */
@@ -104,8 +105,8 @@ static void write_field(const struct sweeping *sweeping, u64 value)
 }
 
 /*
- * A platform on which entries take long makes a share of them, drawn by the seed, and the first of each
- * state.
+ * A platform on which entries take long makes a share of them, drawn by the seed, and the first of
+ * each state.
  */
 static bool drawn(struct sweeping *sweeping, u32 i)
 {
@@ -116,9 +117,9 @@ static bool drawn(struct sweeping *sweeping, u32 i)
 }
 
 /*
- * Of each base state the first entries that are to end in a stage are audited as well, with another value
- * than it has itself: what a success (0 and all ones, as far as the field takes them), a failure and a
- * late failure leave behind.
+ * Of each base state the first entries that are to end in a stage are audited as well, with another
+ * value than it has itself: what a success (0 and all ones, as far as the field takes them), a
+ * failure and a late failure leave behind.
  */
 static outcome_t enter_value(struct sweeping *sweeping, const struct entry_input *in,
 			     const struct entry_prediction *predicted, const char *example)
@@ -156,8 +157,8 @@ static void try_value(struct sweeping *sweeping, struct entry_scene *scene, u64 
 		return;
 	}
 	write_field(sweeping, value);
-	format(example, sizeof(example), "%s%s: %s = 0x%lx", entry_base_words(scene->base), sweeping->dress,
-	       vmcs_field_name(sweep->encoding), value);
+	format(example, sizeof(example), "%s%s: %s = 0x%lx", entry_base_words(scene->base),
+	       sweeping->dress, vmcs_field_name(sweep->encoding), value);
 	outcome = enter_value(sweeping, &scene->in, &predicted, example);
 	differences->entries++;
 	if (entry_accepts(&predicted, outcome))
@@ -176,8 +177,8 @@ static void stay_out_of_memory(struct entry_scene *scene, u32 index)
 }
 
 /*
- * Fields that count only in company: of an event, or of a segment that is unusable, where other values
- * are good. Returns words, or NULL.
+ * Fields that count only in company: of an event, or of a segment that is unusable, where other
+ * values are good. Returns words, or NULL.
  */
 static const char *bring_into_use(struct entry_scene *scene, u32 index)
 {
@@ -195,7 +196,8 @@ static const char *bring_into_use(struct entry_scene *scene, u32 index)
 		return ", #GP";
 	}
 	for (segment = 0; segment <= INDEX_GUEST_LDTR_BASE - INDEX_GUEST_ES_BASE; segment++) {
-		if (index != INDEX_GUEST_ES_BASE + segment && index != INDEX_GUEST_ES_LIMIT + segment)
+		if (index != INDEX_GUEST_ES_BASE + segment &&
+		    index != INDEX_GUEST_ES_LIMIT + segment)
 			continue;
 		if (V86 || index == INDEX_GUEST_CS_BASE || index == INDEX_GUEST_CS_LIMIT)
 			return NULL;
@@ -239,9 +241,11 @@ static void sweep_base(struct sweeping *sweeping, enum entry_base base, enum dre
 	count = table_values(&scene, sweep->index, values);
 	for (i = 0; i < count; i++)
 		if (drawn(sweeping, i))
-			try_value(sweeping, &scene, entry_field_value(&scene.in, sweep->index, values[i]));
+			try_value(sweeping, &scene,
+				  entry_field_value(&scene.in, sweep->index, values[i]));
 	for (i = 0; i < sweep->width; i++)
-		if (entry_field_value(&scene.in, sweep->index, BIT(i)) && drawn(sweeping, count + i))
+		if (entry_field_value(&scene.in, sweep->index, BIT(i)) &&
+		    drawn(sweeping, count + i))
 			try_value(sweeping, &scene, sweeping->was ^ BIT(i));
 }
 
@@ -265,12 +269,15 @@ void entry_sweep(const struct case_def *this_case)
 		for (dress = 0; dress < DRESSES; dress++)
 			sweep_base(&sweeping, base, dress);
 	if (this_platform()->entry_percent < 100)
-		tap_comment("of %u values %u tried: exitpath,entries = <%u> percent", sweeping.values,
+		tap_comment("of %u values %u tried: exitpath,entries = <%u> percent",
+			    sweeping.values,
 			    sweeping.differences.entries + sweeping.differences.left_out,
 			    this_platform()->entry_percent);
 	differences_report(&sweeping.differences);
 	EXPECT_TRUE(sweeping.differences.entries > 0);
-	/* A processor that has not left the wait-for-SIPI state in full is none for the next case. */
+	/*
+	 * A processor that has not left the wait-for-SIPI state in full is none for the next case.
+	 */
 	if (sweeping.session.startup_ipis && case_failed())
 		case_boot_again();
 }

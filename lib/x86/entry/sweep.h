@@ -1,11 +1,11 @@
 /*
- * The sweep: every field of the VMCS takes many values (entry/sweep_values.def, and each of its bits
- * flipped) from every base state, once as the base state is, with few controls, once with all
+ * The sweep: every field of the VMCS takes many values (entry/sweep_values.def, and each of its
+ * bits flipped) from every base state, once as the base state is, with few controls, once with all
  * controls that go together, and once with what brings the field into use; each is entered and the
- * processor compared with the model of VM entry. Of each base state the first entry that ends in each
- * stage is audited, too. SWEEP_CASE() makes a case of one field; x86/vmx/sweep-*.c say which. What a
- * value is is not asked: the model says whether the entry fails, and how. A few entries are left out,
- * because the image would not survive them (entry_hazard()); the case says how many.
+ * processor compared with the model of VM entry. Of each base state the first entry that ends in
+ * each stage is audited, too. SWEEP_CASE() makes a case of one field; x86/vmx/sweep-*.c say which.
+ * What a value is is not asked: the model says whether the entry fails, and how. A few entries are
+ * left out, because the image would not survive them (entry_hazard()); the case says how many.
  */
 #ifndef ENTRY_SWEEP_H
 #define ENTRY_SWEEP_H
@@ -25,8 +25,8 @@ void entry_sweep(const struct case_def *this_case);
 bool need_vmcs_field(u64 encoding);
 
 /*
- * One value for a field, of those that a sweep would write, drawn by `random`. `scene`: as far as it
- * has been changed already.
+ * One value for a field, of those that a sweep would write, drawn by `random`. `scene`: as far as
+ * it has been changed already.
  */
 struct entry_scene;
 u64 entry_sweep_value(const struct entry_scene *scene, u32 index, u64 random);

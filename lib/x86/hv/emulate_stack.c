@@ -55,7 +55,8 @@ enum step emu_pop_to_memory(struct job *job)
 	job->insn.operand_size = size;
 	/* Volume 2, POP: an address with RSP is computed with its value behind the pop. */
 	if (job->insn.by_stack_pointer)
-		job->insn.offset = (job->insn.offset + size) & BITS(8 * job->insn.address_size - 1, 0);
+		job->insn.offset = (job->insn.offset + size) &
+				   BITS(8 * job->insn.address_size - 1, 0);
 	step = emu_access(job, on_stack(job, hv_gpr(job->vcpu, GPR_RSP), size), &value, ACCESS_READ,
 			  false);
 	if (step == STEP_DONE)
@@ -68,7 +69,8 @@ enum step emu_pop_to_memory(struct job *job)
 /* A target of a near transfer: canonical, or within the limit of the code segment. */
 static bool can_go_to(const struct job *job, u64 target)
 {
-	return hv_in_64_bit_mode(job->vcpu) ? hv_may_be_used(target) : target <= vmcs_get(GUEST_CS_LIMIT);
+	return hv_in_64_bit_mode(job->vcpu) ? hv_may_be_used(target) :
+	       target <= vmcs_get(GUEST_CS_LIMIT);
 }
 
 /* CALL, JMP and PUSH with a memory operand: FFH, ModRM.reg 2, 4, 6. */

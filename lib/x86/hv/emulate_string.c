@@ -8,7 +8,8 @@ static struct hv_memory_operand source(struct job *job)
 	const struct hv_instruction *insn = &job->insn;
 
 	return (struct hv_memory_operand){
-		insn->segment, emu_get_register(job, GPR_RSI, insn->address_size), insn->operand_size };
+		insn->segment, emu_get_register(job, GPR_RSI, insn->address_size),
+		insn->operand_size };
 }
 
 static struct hv_memory_operand target(struct job *job)
@@ -16,7 +17,8 @@ static struct hv_memory_operand target(struct job *job)
 	const struct hv_instruction *insn = &job->insn;
 
 	return (struct hv_memory_operand){
-		SEGMENT_ES, emu_get_register(job, GPR_RDI, insn->address_size), insn->operand_size };
+		SEGMENT_ES, emu_get_register(job, GPR_RDI, insn->address_size),
+		insn->operand_size };
 }
 
 /* One element of MOVS, STOS or LODS. */

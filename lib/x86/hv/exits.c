@@ -255,8 +255,8 @@ enum hv_next hv_exit_log_full(struct hv_vcpu *vcpu)
 /* Where an EPT violation or a page fault says what NMI_UNBLOCKED is about. */
 static u64 information_on_iret(void)
 {
-	return vmcs_get(EXIT_REASON) == EXIT_EPT_VIOLATION ? vmcs_get(EXIT_QUALIFICATION) :
-							      vmcs_get(EXITING_EVENT_IDENTIFICATION);
+	return vmcs_get(EXIT_REASON) == EXIT_EPT_VIOLATION ?
+	       vmcs_get(EXIT_QUALIFICATION) : vmcs_get(EXITING_EVENT_IDENTIFICATION);
 }
 
 enum hv_next hv_exit_memory(struct hv_vcpu *vcpu)

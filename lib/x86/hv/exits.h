@@ -16,7 +16,8 @@ hv_handler hv_exit_cpuid, hv_exit_hlt, hv_exit_triple_fault, hv_exit_io, hv_exit
 	   hv_exit_invpcid, hv_exit_stepped, hv_exit_log_full,
 	   hv_exit_interrupt_window, hv_exit_nmi_window, hv_exit_external_interrupt,
 	   hv_exit_preemption_timer, hv_exit_mov_dr, hv_exit_xsetbv, hv_exit_mwait,
-	     hv_exit_monitor, hv_exit_exception_or_nmi, hv_exit_task_switch, hv_exit_gp, hv_exit_ud, hv_exit_nothing;
+	   hv_exit_monitor, hv_exit_exception_or_nmi, hv_exit_task_switch, hv_exit_gp, hv_exit_ud,
+	   hv_exit_nothing;
 
 /* KVM_EXIT_INTERNAL_ERROR: an instruction that the core does not know, with its bytes ... */
 enum hv_next hv_emulation_failure(struct hv_vcpu *vcpu);

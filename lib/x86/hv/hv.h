@@ -41,7 +41,7 @@
 #define HV_CPUID_LISTS	128
 #define HV_NO_LEAF	BIT(32)
 #define HV_SLICE	10000	/* cycles of the time-stamp counter */
-#define HV_LONG_SLICE	10000000	/* without local APICs, where only interrupts of the host end a run */
+#define HV_LONG_SLICE	10000000	/* without local APICs: only host interrupts end a run */
 #define HV_PIO_OFFSET	3072	/* of the I/O data in the page of struct kvm_run; 1024 bytes */
 #define HV_PIO_SIZE	1024
 #define HV_MTRRS	28
@@ -55,8 +55,8 @@ struct hv_slot {
 struct hv_ept {
 	u64 *root;
 	u64 pointer;			/* EPT_POINTER while the processor logs nothing */
-	bool pml;			/* dirty logs by page-modification logging, else by write protection */
-	u64 *identity[4];		/* of hv_mmu_ept_restricted: page directories for guests without paging */
+	bool pml;			/* dirty logs by page-modification logging, or protection */
+	u64 *identity[4];		/* hv_mmu_ept_restricted: tables for guests out of paging */
 	bool has_identity;		/* they are mapped, or will be when they are used */
 };
 
@@ -170,7 +170,7 @@ struct hv_vcpu {
 	struct kvm_cpuid_entry2 cpuid[HV_MAX_CPUID];
 	/* Number of an entry plus 1: the first with a hash, and the next with the same; 0: none. */
 	u8 cpuid_first[HV_CPUID_LISTS], cpuid_next[HV_MAX_CPUID];
-	u8 cpuid_leaf[256];		/* the first of a leaf; where its hash is taken, the next free one */
+	u8 cpuid_leaf[256];		/* the first of a leaf; its hash taken: the next free one */
 	struct hv_xsave_size xsave_size[3];	/* by enum hv_xsave_area */
 };
 

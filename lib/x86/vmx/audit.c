@@ -62,12 +62,13 @@ void audit_report_ways(void)
 
 	for (rule = 0; rule < EXIT_RULES; rule++)
 		if (audit->failed[rule / 64] & BIT(rule % 64))
-			tap_comment("exitpath differs: audit.%s: see the failures", exit_rules[rule].name);
+			tap_comment("exitpath differs: audit.%s: see the failures",
+				    exit_rules[rule].name);
 }
 
 /* --- how much --------------------------------------------------------------------- */
 
-/* What the platform is known to do otherwise: names of rules, one after another. `say`: names them. */
+/* What the platform is known to do otherwise: names of rules, in a row. `say`: names them. */
 static void waive_deviations(struct audit *audit, bool say)
 {
 	const struct platform *platform = this_platform();
@@ -100,7 +101,8 @@ static void start_case(struct audit *audit)
 	waive_deviations(audit, !said);
 	audit->random = platform->seed;
 	if (!said && platform->audit_percent < 100 && !platform->audit_all)
-		tap_comment("exitpath,audit = <%u>: the first entry of each case and %u percent of the others audited in full, else the host state",
+		tap_comment("exitpath,audit = <%u>: the first entry of each case and %u percent of "
+			    "the others audited in full, else the host state",
 			    platform->audit_percent, platform->audit_percent);
 	said = true;
 }
@@ -155,8 +157,8 @@ static void fail(const struct exit_claim *claim)
 		audit_value(words[1], sizeof(words[1]), claim->subject, claim->low);
 		format(words[2], sizeof(words[2]), "%s to %s", words[1], words[0]);
 	} else {
-		format(words[2], sizeof(words[2]), bits == ~0ull ? "%s" : "%s in bits %#lx", words[0],
-		       bits);
+		format(words[2], sizeof(words[2]), bits == ~0ull ? "%s" : "%s in bits %#lx",
+		       words[0], bits);
 	}
 	case_fail(NULL, 0, what, words[2],
 		  audit_value(words[1], sizeof(words[1]), claim->subject, claim->got));
@@ -182,7 +184,8 @@ void audit_after_entry(struct audit *audit, outcome_t outcome, u64 rflags, u64 r
 {
 	if (audit->none)
 		return;
-	if (!audit->exit.host_only && audit->outcomes_judged && !entry_accepts(&audit->predicted, outcome))
+	if (!audit->exit.host_only && audit->outcomes_judged &&
+	    !entry_accepts(&audit->predicted, outcome))
 		return;
 	if (!audit->exit.host_only)
 		audit_entry_outcome(audit, outcome);

@@ -1,17 +1,19 @@
 /*
- * The audit of VM entries and exits: what a case did not ask about is judged too. Every entry must end
- * as the model of VM entry predicts (entry_model.h); after it, every claim of the model of VM exits
- * (exit_model.h) must hold: on the host state, the exit information, the saved guest state, the lists
- * of MSRs, and on what a failed entry leaves alone.
+ * The audit of VM entries and exits: what a case did not ask about is judged too. Every entry must
+ * end as the model of VM entry predicts (entry_model.h); after it, every claim of the model of VM
+ * exits (exit_model.h) must hold: on the host state, the exit information, the saved guest state,
+ * the lists of MSRs, and on what a failed entry leaves alone.
  *
- * The model takes it that the guest leaves its own state alone. A case whose guest does not says so:
+ * The model takes it that the guest leaves its own state alone. A case whose guest does not says
+ * so:
  *
  *	audit_guest_changes(GUEST_CR4);
  *
  * and one that provokes what a rule forbids names the rule: audit_off(EXIT_RULE_host_dr7).
  *
- * How much is audited is data of the platform (struct platform, audit_percent): the first entry of each
- * case in full, of the others that part, drawn from the run's seed; of the rest the host state only.
+ * How much is audited is data of the platform (struct platform, audit_percent): the first entry of
+ * each case in full, of the others that part, drawn from the run's seed; of the rest the host state
+ * only.
  */
 #ifndef VMX_AUDIT_H
 #define VMX_AUDIT_H
@@ -44,16 +46,16 @@ void audit_guest_changes_index(enum vmcs_index index);
 /* The same of the selectors, bases, limits and access rights of CS, SS, DS, ES, FS and GS. */
 void audit_guest_changes_segments(void);
 
-/* All entries of the case in full, whatever the platform's level: the case itself uses the models. */
+/* All entries of the case in full, whatever the platform's level: it uses the models itself. */
 void audit_whole(void);
 
 /* No audit of the rest of the case: for an image that measures what an entry costs. */
 void audit_none(void);
 
 /*
- * For a case of very many entries that compares how they end with the model itself: an entry that ends
- * otherwise than predicted is its finding, and what such an exit leaves behind is not judged. Each rule
- * fails the case once, so that none hides another.
+ * For a case of very many entries that compares how they end with the model itself: an entry that
+ * ends otherwise than predicted is its finding, and what such an exit leaves behind is not judged.
+ * Each rule fails the case once, so that none hides another.
  */
 void audit_outcomes_judged(void);
 
@@ -62,7 +64,7 @@ bool audit_failed(enum exit_rule_number rule);
 /* Whether a rule was among them that had held in this case until then. */
 bool audit_found(void);
 
-/* Prints "exitpath differs: audit.RULE" for each rule with a claim that did not hold in this case. */
+/* Prints "exitpath differs: audit.RULE" for each rule with a claim that failed in this case. */
 void audit_report_ways(void);
 
 /* `resume`: by VMRESUME; `vmcs`: the current-VMCS pointer. */

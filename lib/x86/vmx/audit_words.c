@@ -33,12 +33,14 @@ static const struct bit_name blocking_bits[] = {
 	{ ENCLAVE_INTERRUPTION, "enclave interruption" }, { 0, NULL },
 };
 static const struct bit_name pending_bits[] = {
-	{ BIT(0), "B0" }, { BIT(1), "B1" }, { BIT(2), "B2" }, { BIT(3), "B3" }, { PENDING_BLD, "BLD" },
+	{ BIT(0), "B0" }, { BIT(1), "B1" }, { BIT(2), "B2" }, { BIT(3), "B3" },
+	{ PENDING_BLD, "BLD" },
 	{ PENDING_ENABLED, "enabled breakpoint" }, { PENDING_BS, "BS" }, { PENDING_RTM, "RTM" },
 	{ 0, NULL },
 };
 static const struct bit_name efer_bits[] = {
-	{ EFER_SCE, "SCE" }, { EFER_LME, "LME" }, { EFER_LMA, "LMA" }, { EFER_NXE, "NXE" }, { 0, NULL },
+	{ EFER_SCE, "SCE" }, { EFER_LME, "LME" }, { EFER_LMA, "LMA" }, { EFER_NXE, "NXE" },
+	{ 0, NULL },
 };
 static const struct bit_name cr0_bits[] = {
 	{ CR0_PE, "PE" }, { CR0_MP, "MP" }, { CR0_EM, "EM" }, { CR0_TS, "TS" }, { CR0_ET, "ET" },

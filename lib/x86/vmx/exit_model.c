@@ -74,7 +74,7 @@ bool exit_guest_uses_pae(const struct exit_input *x)
 	return !IA32E && F(GUEST_CR0) & CR0_PG && F(GUEST_CR4) & CR4_PAE;
 }
 
-/* 29.8: a late failure comes before the guest state is loaded, in the middle of it, or behind it. */
+/* 29.8: a late failure comes before the guest state is loaded, in the middle, or behind it. */
 u64 exit_settled_bits(const struct exit_input *x, u32 msr, u64 before, u64 field, u64 guest)
 {
 	if (exit_entered(x) || exit_host_msr(x, msr, 0) == exit_host_msr(x, msr, ~0ull))
@@ -150,7 +150,7 @@ u64 exit_zero_qualification(const struct exit_input *x)
 	case EXIT_VIRTUALIZED_EOI:
 		return BITS(63, 8);
 	case EXIT_CONTROL_REGISTER_ACCESS:
-		/* Table 30-3: of MOV CR, CLTS and LMSW each defines fewer bits than the one before. */
+		/* Table 30-3: MOV CR, CLTS, LMSW: each defines fewer bits than the one before. */
 		if (FIELD(q, 5, 4) == 3)
 			return BITS(11, 8) | BITS(3, 0);
 		return BITS(31, 16) | BIT(6) | (FIELD(q, 5, 4) == 2 ? BITS(11, 8) | BITS(3, 0) : 0);
@@ -209,7 +209,7 @@ bool exit_may_have_original_event(const struct exit_input *x)
 	return false;
 }
 
-/* 30.2.5: instructions that exit, software exceptions, and faults in the delivery of software events. */
+/* 30.2.5: instructions that exit, software exceptions, and faults delivering software events. */
 bool exit_has_length(const struct exit_input *x)
 {
 	if (exit_by_instruction(x))
@@ -297,7 +297,8 @@ bool exit_breaks_injection(const struct exit_input *x)
 	const struct entry_input *in = x->entry;
 
 	if (!INJECTS || INJECTS_TYPE(OTHER) || !exit_may_have_original_event(x) ||
-	    !VALID(ORIGINAL_EVENT) || NOW(GUEST_RIP) != F(GUEST_RIP) || NOW(GUEST_RSP) != F(GUEST_RSP))
+	    !VALID(ORIGINAL_EVENT) ||
+	    NOW(GUEST_RIP) != F(GUEST_RIP) || NOW(GUEST_RSP) != F(GUEST_RSP))
 		return false;
 	return TYPE_OF(ORIGINAL_EVENT) != EVENT_TYPE_HARDWARE_EXCEPTION ||
 	       (INJECTS_TYPE(HARDWARE_EXCEPTION) && VECTOR_OF(ORIGINAL_EVENT) == EVENT_VECTOR);
@@ -330,7 +331,8 @@ static void claim(const struct judge *judge, u32 rule, u32 subject, u32 depends,
 	u32 number = subject - EXIT_SUBJECT_REGISTER;
 
 	if (depends < VMCS_FIELDS &&
-	    (x->host_only || (exit_entered(x) && x->guest_changes[depends / 64] & BIT(depends % 64))))
+	    (x->host_only ||
+	     (exit_entered(x) && x->guest_changes[depends / 64] & BIT(depends % 64))))
 		return;
 	if (subject < VMCS_FIELDS) {
 		if (!exit_has_field(x, subject))
@@ -477,7 +479,8 @@ static void judge_vmfail(const struct judge *judge)
 		    i != INDEX_HOST_RSP)
 			report(judge, EXIT_RULE_vmfail_fields, i, x->field[i], x->entry->field[i]);
 	for (i = 0; i < EXIT_REGISTERS; i++)
-		if (x->after[i] != x->before[i] && i != EXIT_REGISTER_RSP && i != EXIT_REGISTER_RFLAGS)
+		if (x->after[i] != x->before[i] && i != EXIT_REGISTER_RSP &&
+		    i != EXIT_REGISTER_RFLAGS)
 			report(judge, EXIT_RULE_vmfail_registers, EXIT_SUBJECT_REGISTER + i,
 			       x->after[i], x->before[i]);
 }
@@ -552,7 +555,8 @@ static void judge_store(const struct judge *judge)
 			report(judge, EXIT_RULE_failure_msr_store, EXIT_SUBJECT_STORE + i,
 			       msr->value, msr->value_before);
 		else if (saved_value(x, msr->index, &value))
-			report(judge, EXIT_RULE_store_order, EXIT_SUBJECT_STORE + i, msr->value, value);
+			report(judge, EXIT_RULE_store_order, EXIT_SUBJECT_STORE + i, msr->value,
+			       value);
 		else if (msr->readable && !changes_after_storing(x, msr->index))
 			report(judge, EXIT_RULE_store_order, EXIT_SUBJECT_STORE + i, msr->value,
 			       msr->now);

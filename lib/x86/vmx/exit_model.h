@@ -1,11 +1,12 @@
 /*
- * VM exits as a pure function: the VMCS and the registers before an entry, the VMCS and the registers
- * after it -> what the SDM demands of each, claim by claim. The claims are those of chapter 30, VM Exits,
- * and of 29.8, VM-Entry Failures During or After Loading Guest State, as exit_rules*.def lists them.
+ * VM exits as a pure function: the VMCS and the registers before an entry, the VMCS and the
+ * registers after it -> what the SDM demands of each, claim by claim. The claims are those of
+ * chapter 30, VM Exits, and of 29.8, VM-Entry Failures During or After Loading Guest State, as
+ * exit_rules*.def lists them.
  *
  * The model has no state, needs no processor, and so also runs on the host. It does not execute the
- * guest: of the guest state it assumes that the guest leaves alone what it has been given, unless it is
- * told which fields the guest changes. RIP, RSP and the flags are the guest's own.
+ * guest: of the guest state it assumes that the guest leaves alone what it has been given, unless
+ * it is told which fields the guest changes. RIP, RSP and the flags are the guest's own.
  */
 #ifndef VMX_EXIT_MODEL_H
 #define VMX_EXIT_MODEL_H
@@ -41,8 +42,8 @@ struct exit_list {
 
 struct exit_input {
 	/*
-	 * The VMCS as the entry found it, the exit-information fields, too; the processor; the lists of
-	 * MSRs in memory.
+	 * The VMCS as the entry found it, the exit-information fields, too; the processor; the
+	 * lists of MSRs in memory.
 	 */
 	const struct entry_input *entry;
 	u64 before[EXIT_REGISTERS];	/* registers when VMLAUNCH or VMRESUME was executed */
@@ -50,7 +51,7 @@ struct exit_input {
 	u64 has_field[EXIT_FIELD_WORDS];/* bit = enum vmcs_index: the processor has the field */
 	u64 guest_changes[EXIT_FIELD_WORDS];	/* what the guest does not leave alone */
 
-	bool host_only;			/* only the host state is judged, as far as it needs no more than that */
+	bool host_only;			/* only the host state is judged, where it needs no more */
 	outcome_t outcome;		/* an exit, a late entry failure, or VMfail */
 	u64 field[VMCS_FIELDS];		/* the VMCS now */
 	u64 after[EXIT_REGISTERS];	/* the registers now */
@@ -79,7 +80,7 @@ enum exit_subject {
 	EXIT_SUBJECT_LOAD	= 0x700,	/* + number: the MSR */
 };
 
-/* Of a subject's value, `bits` must be as in `value`; a range: not below `low`, not above `high`. */
+/* A subject's value must be as `value` in `bits`; a range: not below `low`, not above `high`. */
 struct exit_claim {
 	u16 rule, subject;
 	bool range;
@@ -97,8 +98,8 @@ static inline bool exit_claim_holds(const struct exit_claim *claim)
 typedef void exit_report(void *context, const struct exit_claim *claim);
 
 /*
- * Reports every claim on the outcome of an entry; whether it holds is for exit_claim_holds(). Of rules
- * that speak of all fields of a kind, only what does not hold is reported.
+ * Reports every claim on the outcome of an entry; whether it holds is for exit_claim_holds(). Of
+ * rules that speak of all fields of a kind, only what does not hold is reported.
  */
 void exit_judge(const struct exit_input *x, exit_report *report, void *context);
 
@@ -129,8 +130,8 @@ u64 exit_loaded_cr0(const struct exit_input *x);
 u64 exit_loaded_dr7(const struct exit_input *x);
 u64 exit_loaded_efer(const struct exit_input *x);
 /*
- * The bits of an MSR, not loaded by the exit, that are settled: all, but for a late failure those alike before
- * the entry, in the field, and as the guest would have it.
+ * The bits of an MSR, not loaded by the exit, that are settled: all, but for a late failure those
+ * alike before the entry, in the field, and as the guest would have it.
  */
 u64 exit_settled_bits(const struct exit_input *x, u32 msr, u64 before, u64 field, u64 guest);
 /* The bits of CR0 that an exit leaves alone, as the guest had them. */
@@ -143,7 +144,7 @@ bool exit_by_instruction(const struct exit_input *x);
 bool exit_has_event(const struct exit_input *x);
 bool exit_may_have_original_event(const struct exit_input *x);
 bool exit_has_length(const struct exit_input *x);
-/* Guest-linear and guest-physical address; a linear address that was translated, so that it is canonical. */
+/* Guest-linear and guest-physical address; a linear address that was translated: canonical. */
 bool exit_from_64_bit_mode(const struct exit_input *x);
 bool exit_has_linear_address(const struct exit_input *x);
 bool exit_has_translated_address(const struct exit_input *x);

@@ -109,7 +109,8 @@ static void read_registers(u64 *r)
 /* One entry; false where nobody knows what is at its address. */
 static bool read_entry(const struct entry_input *in, u64 address, u64 *index, u64 *value)
 {
-	return in->read(in->memory, address, 8, index) && in->read(in->memory, address + 8, 8, value);
+	return in->read(in->memory, address, 8, index) &&
+	       in->read(in->memory, address + 8, 8, value);
 }
 
 static void read_list_before(const struct exit_input *x, struct exit_list *list, u64 address,

@@ -9,8 +9,8 @@
 
 /*
  * Before VMLAUNCH or VMRESUME. `entry` holds what entry_read_input() has read, and gets the fields
- * of exit information besides; where only the host state is to be judged (x->host_only), it gets the
- * fields that this takes, and need hold nothing.
+ * of exit information besides; where only the host state is to be judged (x->host_only), it gets
+ * the fields that this takes, and need hold nothing.
  */
 void exit_read_before(struct exit_input *x, struct entry_input *entry);
 

@@ -1,7 +1,7 @@
 /*
- * The words in which exit_rules*.def says what an exit must leave: those of vmx/entry_words.h for what
- * the entry found (F(GUEST_CR0), IS(EXIT, LOAD_IA32_PAT)), and these. `x` is the struct exit_input, `in` the
- * entry's input.
+ * The words in which exit_rules*.def says what an exit must leave: those of vmx/entry_words.h for
+ * what the entry found (F(GUEST_CR0), IS(EXIT, LOAD_IA32_PAT)), and these. `x` is the struct
+ * exit_input, `in` the entry's input.
  */
 #ifndef VMX_EXIT_WORDS_H
 #define VMX_EXIT_WORDS_H
