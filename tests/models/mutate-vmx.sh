@@ -146,7 +146,7 @@ exit_rules_host.def s/HOST64 ? EFER_MODE : 0/EFER_MODE/
 exit_rules_host.def s/CR4_PCIDE | CR4_FRED, 0)/CR4_PCIDE, 0)/
 exit_rules_information.def s/BITS(30, 28) | BITS(24, 16), 0/BITS(30, 28), 0/
 exit_rules_information.def s/BITS(63, in->cpu->maxphyaddr), 0/BITS(63, in->cpu->maxphyaddr + 1), 0/
-exit_rules_information.def s/NO_FIELD, EXITED && exit_has_length(x), 1, 15/NO_FIELD, EXITED \&\& exit_has_length(x), 0, 15/
+exit_rules_information.def s/exit_has_length(x) && !LENGTH_INJECTED, 1, 15/exit_has_length(x) \&\& !LENGTH_INJECTED, 0, 15/
 exit_rules_information.def s/FAILED, BITS(31, 16), BIT(31)/FAILED, BITS(31, 17), BIT(31)/
 END
 }
