@@ -13,7 +13,8 @@ usage: exitpath check [PHASE...]
 Tests exitpath. Sets up what it needs first. The phases, all by default:
 
   build   with gcc and with clang, warnings are errors
-  shell   shellcheck, checkbashisms and three shells read every script
+  shell   shellcheck, checkbashisms and three shells read every script; no line of C is wider
+          than 100 columns
   tests   tests/*.t, under prove
   run     every image on bochs and, where /dev/kvm works, on kvm; a few on core-ept, core-shadow
           and linux
@@ -100,6 +101,8 @@ phase_shell()
 	# shellcheck disable=SC2086	# a list
 	run_child checkbashisms $shell_list || shell_status=1
 	echo "$(printf '%s\n' "$shell_list" | wc -l) scripts"
+	run_child "$EXITPATH_TOP/scripts/columns.sh" "$EXITPATH_TOP" "$EXITPATH_BUILD" \
+		"$EXITPATH_TOP/build" || shell_status=1
 	return "$shell_status"
 }
 
@@ -171,7 +174,7 @@ linux_status=0
 run_child "$EXITPATH_TOP/scripts/setup.sh" --on linux || linux_status=$?
 echo "== setup: ok, $(($(now) - check_start)) s"
 phase build "with gcc and with clang"
-phase shell "shellcheck, checkbashisms; dash, posh, busybox sh"
+phase shell "shellcheck, checkbashisms; dash, posh, busybox sh; lines of C"
 phase tests "tests/*.t"
 phase run "every image on bochs and kvm"
 
