@@ -55,8 +55,10 @@ struct hv_slot {
 struct hv_ept {
 	u64 *root;
 	u64 pointer;			/* EPT_POINTER while the processor logs nothing */
-	bool pml;			/* dirty logs by page-modification logging, or protection */
-	u64 *identity[4];		/* hv_mmu_ept_restricted: tables for guests out of paging */
+	/* Dirty logs are made by page-modification logging, else by write protection. */
+	bool pml;
+	/* Of hv_mmu_ept_restricted: page directories for guests without paging. */
+	u64 *identity[4];
 	bool has_identity;		/* they are mapped, or will be when they are used */
 };
 
