@@ -22,7 +22,7 @@ says. Sets up what it needs first. GLOB: AREA/IMAGE or AREA/IMAGE:CASE, for inst
   --seed N          the seed of what images draw at random (default: 1)
   --count N         how often those draw that have a number for it: vmx/random (default: 512 walks)
   --audit-all       audit every VM entry in full, those of sweeps and random walks as well, of which else a
-                    sample is: a few times as long
+                    sample is; machines have five times as long
   --silence SECONDS a machine that prints nothing for so long has hung (default: 20)
   --limit SECONDS   for one image as a whole (default: 300)
   -- OPTION...      for prove: -v, --timer, --formatter TAP::Formatter::JUnit, ...
@@ -340,6 +340,8 @@ else
 	silence=20
 	limit=300
 fi
+# Sweeps take that much longer.
+[ -z "$EXITPATH_AUDIT_ALL" ] || limit=$((limit * 5)) silence=$((silence * 5))
 EXITPATH_SILENCE=${EXITPATH_SILENCE:-$silence}
 EXITPATH_LIMIT=${EXITPATH_LIMIT:-$limit}
 export EXITPATH_SEED EXITPATH_COUNT EXITPATH_AUDIT_ALL EXITPATH_AGAIN

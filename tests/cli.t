@@ -218,6 +218,13 @@ run_cmd "$exitpath" run --audit-all --on fake vmx/good -- -v
 like "--audit-all reaches the image" "$out" '^# all audited$'
 like "--audit-all is part of how to repeat something" "$out" \
 	'^# reproduce: ./exitpath run vmx/random --seed 7 --count 1 --audit-all --on fake$'
+fake_image vmx/good 'bravo:hang'
+echo '1 60' >"$EXITPATH_RUNNERS/fake/patience"
+run_cmd "$exitpath" run --audit-all --on fake vmx/good -- -v
+like "--audit-all: machines have five times as long" "$out" 'hang: nothing on the console for 5 s'
+run_cmd "$exitpath" run --audit-all --silence 1 --on fake vmx/good -- -v
+like "--audit-all: --silence is as given" "$out" 'hang: nothing on the console for 1 s'
+rm "$EXITPATH_RUNNERS/fake/patience"
 fake_image vmx/good 'bravo:reproduce'
 run_cmd "$exitpath" run --on fake --cpu "a b" vmx/good -- -v
 like "how to repeat something: on this machine" "$out" \
