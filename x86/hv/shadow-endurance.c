@@ -181,7 +181,7 @@ CASE_RUN(ten_thousand_vms_with_ept, ten_thousand_vms, PROVES("kvm-ioctls:mem.ok"
  */
 #define FEW		1		/* page tables with 512 entries each */
 #define MANY		16
-#define MOST_DEARER	4		/* with MANY; what grows with their number costs 16 times */
+#define MOST_DEARER	4		/* with MANY; what grows with their number: 16 times */
 #define WRITES		16
 #define ALIASED	0x103000	/* the first page table; the page directory is before it */
 

@@ -13,7 +13,7 @@ struct injected_event {
 	enum injected_type type;
 	u8 vector;
 	bool has_error;
-	u8 length;		/* of the instruction that a software event seems to be of, or 0 */
+	u8 length;		/* of the instruction that a software event would be of, or 0 */
 	u64 rflags;		/* of the guest, besides bit 1 */
 };
 
