@@ -104,34 +104,31 @@ static struct difference *find(struct differences *differences, u32 rule, outcom
 	return way;
 }
 
-/* True when the way is new. */
-static bool add(struct difference *way, const struct entry_prediction *predicted, outcome_t outcome,
+static void add(struct difference *way, const struct entry_prediction *predicted, outcome_t outcome,
 		const char *example)
 {
 	if (way->count < DIFFERENCES_EXAMPLES)
 		format(way->example[way->count], sizeof(way->example[0]), "%s", example);
 	if (way->count++)
-		return false;
+		return;
 	entry_prediction_words(way->expected, sizeof(way->expected), predicted);
 	outcome_words(way->got, sizeof(way->got), outcome);
-	return true;
 }
 
-struct difference *differences_add(struct differences *differences, const struct entry_input *in,
-				   const struct entry_prediction *predicted, outcome_t outcome,
-				   u32 field, const char *example)
+void differences_add(struct differences *differences, const struct entry_input *in,
+		     const struct entry_prediction *predicted, outcome_t outcome, u32 field,
+		     const char *example)
 {
 	u16 rules[ENTRY_MAX_BROKEN];
 	u32 count = entry_explain(in, outcome, rules, ENTRY_MAX_BROKEN), i;
-	struct difference *way, *new = NULL;
+	struct difference *way;
 
 	for (i = 0; i < (count ? count : 1); i++) {
 		way = count ? find(differences, rules[i], 0, VMCS_FIELDS) :
 		      find(differences, ENTRY_RULES, outcome, field);
-		if (way && add(way, predicted, outcome, example))
-			new = way;
+		if (way)
+			add(way, predicted, outcome, example);
 	}
-	return new;
 }
 
 static void report(const struct difference *way)

@@ -43,11 +43,11 @@ const char *difference_id(char *to, size_t size, const struct difference *way);
 /*
  * Notes an entry that the model does not accept: all its ways. `field`: the one that made the
  * difference, for the id of an entry that was refused ("refused.33.0.guest_ssp"), or VMCS_FIELDS;
- * `example`: which entry it was, in words. Returns a way that is new, or NULL.
+ * `example`: which entry it was, in words; "": the caller fills those of the new ways in.
  */
-struct difference *differences_add(struct differences *differences, const struct entry_input *in,
-				   const struct entry_prediction *predicted, outcome_t outcome,
-				   u32 field, const char *example);
+void differences_add(struct differences *differences, const struct entry_input *in,
+		     const struct entry_prediction *predicted, outcome_t outcome, u32 field,
+		     const char *example);
 
 /*
  * The verdict of the case: for each way a line "# exitpath differs: ID: ..." and a failure; a line

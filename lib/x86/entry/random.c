@@ -29,6 +29,12 @@ static u64 draw(struct walk *walk)
 	return z ^ z >> 31;
 }
 
+/* Through all 2^64 in an order of its own, so that a run goes on the same from any of its walks. */
+static u64 next_seed(u64 seed)
+{
+	return seed * 0x5851f42d4c957f2d + 0x14057b7ef767814f;
+}
+
 static void say_fields(const struct walk *walk, const struct entry_input *in, char *to, size_t size)
 {
 	char *p = to, *end = to + size;
@@ -187,7 +193,7 @@ static u32 field_to_blame(struct walk *walk, outcome_t refused)
 	return walk->field;
 }
 
-/* A difference that the run has not met before. */
+/* What the run has not met before: a difference, ... */
 static void tell(struct walk *walk, struct difference *way)
 {
 	static struct entry_input in;
@@ -198,6 +204,16 @@ static void tell(struct walk *walk, struct difference *way)
 	say_fields(walk, &in, way->example[0], sizeof(way->example[0]));
 	tap_comment("%s: %s", difference_id(id, sizeof(id), way), way->example[0]);
 	say_how_to_repeat(walk);
+}
+
+/* ... all of them that one entry has shown. */
+static void tell_ways(struct walk *walk)
+{
+	u32 i;
+
+	for (i = 0; i < walk->differences.ways; i++)
+		if (!walk->differences.way[i].example[0][0])
+			tell(walk, &walk->differences.way[i]);
 }
 
 static void tell_rule(struct walk *walk, enum exit_rule_number rule)
@@ -269,7 +285,6 @@ static void step(struct walk *walk)
 {
 	struct entry_input *in = &walk->scene.in;
 	struct entry_prediction predicted;
-	struct difference *way;
 	outcome_t outcome;
 	bool differs = false;
 
@@ -283,10 +298,9 @@ static void step(struct walk *walk)
 		tell_rules(walk);
 	if (!entry_accepts(&predicted, outcome)) {
 		differs = true;
-		way = differences_add(&walk->differences, in, &predicted, outcome,
-				      field_to_blame(walk, outcome), "");
-		if (way)
-			tell(walk, way);
+		differences_add(&walk->differences, in, &predicted, outcome,
+				field_to_blame(walk, outcome), "");
+		tell_ways(walk);
 	}
 	if (differs || (!predicted.may_enter && draw(walk) % 4))
 		in->field[walk->field] = walk->before;
@@ -318,6 +332,7 @@ void entry_random(u32 walks)
 {
 	static struct walk walk;
 	const struct platform *platform = this_platform();
+	u64 seed = platform->seed;
 	u32 i;
 
 	memset(&walk.differences, 0, sizeof(walk.differences));
@@ -330,11 +345,11 @@ void entry_random(u32 walks)
 		walks = platform->count;
 	else
 		walks = (walks * platform->entry_percent + 99) / 100;
-	for (i = 0; i < walks; i++) {
+	for (i = 0; i < walks; i++, seed = next_seed(seed)) {
 		/* Should the machine die, its last words say where to look. */
 		if (i % 32 == 0)
-			tap_comment("walks from seed %lu on", platform->seed + i);
-		walk_from(&walk, platform->seed + i);
+			tap_comment("walks from seed %lu on", seed);
+		walk_from(&walk, seed);
 	}
 	tap_comment("%u entries made, those to find the fewest fields as well", walk.made);
 	differences_report(&walk.differences);
