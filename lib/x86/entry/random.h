@@ -4,8 +4,8 @@
  * compared with the model of VM entry. So several fields are unusual at once, and most states are
  * valid or nearly so. What differs is shrunk to the fewest fields with which it still does.
  *
- * A walk depends on nothing but its seed. The first of a run has the run's; those that follow have seeds far
- * from it, so that runs with neighbouring seeds share no walk.
+ * A walk depends on nothing but its seed. The first of a run has the run's; those that follow have
+ * seeds far from it, so that runs with neighbouring seeds share no walk.
  */
 #ifndef ENTRY_RANDOM_H
 #define ENTRY_RANDOM_H
