@@ -363,6 +363,51 @@ CASE(early_failure_changes_nothing, PROVES("host-and-exit:fail.early"), NEEDS(VM
 	EXPECT_EQ(vmread(VM_INSTRUCTION_ERROR), VMFAIL_ENTRY_INVALID_CONTROL_FIELDS);
 }
 
+/*
+ * The same of CR0 and CR4, each bit alone and in both values: whoever finds what is wrong by an entry of
+ * its own must know what the hypervisor has changed without an exit since. To write several at once may exit.
+ */
+static void fail_early_with(u64 cr0, u64 cr4)
+{
+	write_cr0(cr0);
+	write_cr4(cr4);
+	EXPECT(resume(), OUTCOME_VMFAIL_VALID(VMFAIL_ENTRY_INVALID_CONTROL_FIELDS));
+	EXPECT_EQ(read_cr0(), cr0);
+	EXPECT_EQ(read_cr4(), cr4);
+}
+
+static void spoil_tpr_threshold(void)
+{
+	vmcs_set_control(CONTROL_PROC1_USE_TPR_SHADOW);
+	vmwrite(TPR_THRESHOLD, 0x10);
+}
+
+CASE(early_failure_keeps_cr0, PROVES("host-and-exit:fail.early"), NEEDS(VMX, PROC1(USE_TPR_SHADOW)))
+{
+	static const u64 bits[] = { CR0_TS, CR0_WP };
+	u64 cr0 = read_cr0(), cr4 = read_cr4();
+	u32 i;
+
+	spoil_tpr_threshold();
+	for (i = 0; i < ARRAY_SIZE(bits); i++) {
+		fail_early_with(cr0 ^ bits[i], cr4);
+		fail_early_with(cr0, cr4);
+	}
+}
+
+CASE(early_failure_keeps_cr4, PROVES("host-and-exit:fail.early"), NEEDS(VMX, PROC1(USE_TPR_SHADOW)))
+{
+	static const u64 bits[] = { CR4_TSD, CR4_DE, CR4_PGE, CR4_PCE, CR4_OSFXSR };
+	u64 cr0 = read_cr0(), cr4 = read_cr4();
+	u32 i;
+
+	spoil_tpr_threshold();
+	for (i = 0; i < ARRAY_SIZE(bits); i++) {
+		fail_early_with(cr0, cr4 ^ bits[i]);
+		fail_early_with(cr0, cr4);
+	}
+}
+
 /* --- blocking of NMIs ------------------------------------------------------------------------- */
 
 static u32 nmis, nmis_after_failure;
