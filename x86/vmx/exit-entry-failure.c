@@ -376,36 +376,40 @@ static void fail_early_with(u64 cr0, u64 cr4)
 	EXPECT_EQ(read_cr4(), cr4);
 }
 
-static void spoil_tpr_threshold(void)
+/* One that software can check by itself, and one for which it must read the virtual-APIC page. */
+#define RESERVED_THRESHOLD	0x10
+#define THRESHOLD_ABOVE_VTPR	1
+
+static void fail_early_with_each_bit(u32 tpr_threshold)
 {
+	static const u64 cr0_bits[] = { CR0_TS, CR0_WP };
+	static const u64 cr4_bits[] = { CR4_TSD, CR4_DE, CR4_PGE, CR4_PCE, CR4_OSFXSR };
+	u64 cr0 = read_cr0(), cr4 = read_cr4();
+	u32 i;
+
 	vmcs_set_control(CONTROL_PROC1_USE_TPR_SHADOW);
-	vmwrite(TPR_THRESHOLD, 0x10);
-}
-
-CASE(early_failure_keeps_cr0, PROVES("host-and-exit:fail.early"), NEEDS(VMX, PROC1(USE_TPR_SHADOW)))
-{
-	static const u64 bits[] = { CR0_TS, CR0_WP };
-	u64 cr0 = read_cr0(), cr4 = read_cr4();
-	u32 i;
-
-	spoil_tpr_threshold();
-	for (i = 0; i < ARRAY_SIZE(bits); i++) {
-		fail_early_with(cr0 ^ bits[i], cr4);
+	vmwrite(VIRTUAL_APIC_ADDRESS, physical(page_alloc()));
+	vmwrite(TPR_THRESHOLD, tpr_threshold);
+	for (i = 0; i < ARRAY_SIZE(cr0_bits); i++) {
+		fail_early_with(cr0 ^ cr0_bits[i], cr4);
+		fail_early_with(cr0, cr4);
+	}
+	for (i = 0; i < ARRAY_SIZE(cr4_bits); i++) {
+		fail_early_with(cr0, cr4 ^ cr4_bits[i]);
 		fail_early_with(cr0, cr4);
 	}
 }
 
-CASE(early_failure_keeps_cr4, PROVES("host-and-exit:fail.early"), NEEDS(VMX, PROC1(USE_TPR_SHADOW)))
+CASE(reserved_threshold_keeps_control_registers, PROVES("host-and-exit:fail.early"),
+     NEEDS(VMX, PROC1(USE_TPR_SHADOW)))
 {
-	static const u64 bits[] = { CR4_TSD, CR4_DE, CR4_PGE, CR4_PCE, CR4_OSFXSR };
-	u64 cr0 = read_cr0(), cr4 = read_cr4();
-	u32 i;
+	fail_early_with_each_bit(RESERVED_THRESHOLD);
+}
 
-	spoil_tpr_threshold();
-	for (i = 0; i < ARRAY_SIZE(bits); i++) {
-		fail_early_with(cr0, cr4 ^ bits[i]);
-		fail_early_with(cr0, cr4);
-	}
+CASE(threshold_above_vtpr_keeps_control_registers, PROVES("host-and-exit:fail.early"),
+     NEEDS(VMX, PROC1(USE_TPR_SHADOW)))
+{
+	fail_early_with_each_bit(THRESHOLD_ABOVE_VTPR);
 }
 
 /* --- blocking of NMIs ------------------------------------------------------------------------- */
