@@ -16,7 +16,7 @@ says. Sets up what it needs first. GLOB: AREA/IMAGE or AREA/IMAGE:CASE, for inst
 
   --on PLATFORM     where to boot (default: bochs); here: $(platforms | tr '\n' ' ')
   --cpu MODEL       the CPU model (default: the platform's own)
-  --bochs WHICH     which Bochs, also below core-*: a path, or trixie or sid for Debian's newer ones
+  --bochs WHICH     which Bochs, also below linux and core-*: a path, or trixie or sid for Debian's newer ones
   -j N              so many images at a time (default: one per CPU)
   --shuffle[=SEED]  images and cases in another order
   --seed N          the seed of what images draw at random (default: 1)
@@ -327,8 +327,8 @@ EXITPATH_BOCHS=${EXITPATH_BOCHS:-$(configured BOCHS)}
 EXITPATH_QEMU=${EXITPATH_QEMU:-$(configured QEMU)}
 if [ -n "$bochs" ]; then
 	case $on:${EXITPATH_CORE_OUTER:-bochs} in
-	bochs:* | core-*:bochs) ;;
-	*) die "--bochs is for the platforms bochs and core-*, where Bochs is underneath, not for $on" ;;
+	bochs:* | linux:* | core-*:bochs) ;;
+	*) die "--bochs is for the platforms bochs, linux and core-*, where Bochs is underneath, not for $on" ;;
 	esac
 	choose_bochs "$bochs"
 fi

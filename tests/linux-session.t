@@ -16,6 +16,10 @@ frame() { printf '\001%s\n' "$1"; }
 number() { od -An -tu4 -j "$1" -N 4 mailbox | tr -d ' '; }
 echo "a banner without a frame"
 [ ! -e "${0%/*}/never-boots" ] || { echo "00p[CPU0] >>PANIC<< planted" >>log; exit 1; }
+[ ! -e "${0%/*}/panics" ] || {
+	printf "[    1.5] divide error: 0000\n[    1.7] Kernel panic - not syncing: planted\n" >serial
+	exec sleep 60
+}
 frame r
 done=0
 while :; do
@@ -169,6 +173,14 @@ is "no boot: why" "$out" "# linux: the machine ended before its kernel had boote
 # linux: bochs: 00p[CPU0] >>PANIC<< planted"
 is "no boot: why, on standard error" "$err" "linux: the machine ended before its kernel had booted"
 rm "$tmp/never-boots" "$tmp/boots"
+
+: >"$tmp/panics"
+run_cmd "$session" once "$tmp/start" "$tmp/good" "$tmp/tree"
+is "a panic before the boot is over: status 2" "$status" 2
+is "a panic before the boot is over: why" "$out" "# linux: the kernel panics before it has booted
+# linux: kernel: [    1.5] divide error: 0000
+# linux: kernel: [    1.7] Kernel panic - not syncing: planted"
+rm "$tmp/panics" "$tmp/boots"
 
 run_cmd "$session" run "$tmp/nobody" "$tmp/good" "$tmp/tree"
 is "nobody serves: status 2" "$status" 2

@@ -2,7 +2,7 @@
  * mklinux IMAGE ROM VMLINUX MEMORY COMMAND-LINE [NAME=FILE]...: makes what Bochs needs to boot a
  * Linux kernel with no BIOS and no boot loader.
  *
- * IMAGE is the memory from 1 MiB on, for Bochs's `optramimage`: a page for the start-up code, the
+ * IMAGE is the memory from 1 MiB on, as a disk that the start-up code reads: that code, the
  * segments of VMLINUX (an uncompressed kernel with a PVH entry point) where they want to be, and an
  * initramfs in which each FILE is called NAME. ROM starts it: lib/x86/boot/rom.S copies
  * runners/linux/pvh.S and the PVH structures to 1 MiB; both are found as ../boot/NAME.bin beside
@@ -25,9 +25,10 @@
 #define ROM_SIZE         0x10000u
 #define ROM_STUB_SIZE    4096u
 #define ROM_TABLE        0x30u    /* from its end */
-#define BLOCK_SIZE       0x20000u /* of Bochs's memory */
+#define BLOCK_SIZE       0x20000u /* what pvh.S reads at a time */
+#define CYLINDER_SIZE    (16u * 63 * 512)
 #define START_SIZE       8192u    /* code and structures at 1 MiB */
-#define CODE_WORDS       0x40u    /* where pvh.S wants its words */
+#define CODE_WORDS       0x80u    /* where pvh.S wants its words */
 #define COMMAND_LINE_MAX 2047u    /* COMMAND_LINE_SIZE of x86 without the zero */
 #define LOW_MEMORY_END   0x9fc00u
 #define PHYS32_ENTRY     18u         /* XEN_ELFNOTE_PHYS32_ENTRY */
@@ -310,6 +311,8 @@ int main(int argc, char **argv)
 	start.memory[1] = (struct memory_range){ LOAD_ADDRESS, (mebibytes << 20) - LOAD_ADDRESS,
 						 MEMORY_RAM, 0 };
 	strcpy(start.command_line, argv[5]);
+	memcpy(memory.at, &start, sizeof(start));
+	room(&memory, 0, round_up(start.blocks * BLOCK_SIZE, CYLINDER_SIZE));
 	write_file(argv[1], memory.at, memory.size);
 	write_rom(argv[2], &start);
 	return 0;

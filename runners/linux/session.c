@@ -88,7 +88,7 @@ static void file_in(char *path, const struct machine *m, const char *name)
 static void machine_end(struct machine *m)
 {
 	static const char *const names[] = {
-		"mailbox", "mailbox.lock", "serial", "rc", "rom", "image", "log", "stderr",
+		"mailbox", "mailbox.lock", "serial", "rc", "rom", "image", "image.lock", "log", "stderr",
 		"debugger", "vgarom",
 	};
 	char path[PATH_BYTES];
@@ -233,6 +233,12 @@ static bool machine_boot(struct machine *m, struct client *client)
 			tell_last_words(m->folder, client);
 			return false;
 		case EVENT_TIME:
+			/* Not every Bochs ends with its kernel. */
+			if (kernel_panicked(m->folder)) {
+				tell_why(client, "the kernel panics before it has booted");
+				tell_last_words(m->folder, client);
+				return false;
+			}
 			if (time(NULL) - began > BOOT_SECONDS) {
 				tell_why(client,
 				     "the kernel does not boot: nothing for %u s",

@@ -181,6 +181,20 @@ long serial_size(const char *folder)
 	return stat(path, &file) ? 0 : (long)file.st_size;
 }
 
+bool kernel_panicked(const char *folder)
+{
+	FILE *file = open_in(folder, "serial");
+	char line[512];
+	bool panic = false;
+
+	if (!file)
+		return false;
+	while (!panic && fgets(line, sizeof(line), file))
+		panic = strncmp(without_time(line), "Kernel panic", 12) == 0;
+	fclose(file);
+	return panic;
+}
+
 bool tell_hidden_bug(const char *folder, long from, struct client *client)
 {
 	FILE *file = open_in(folder, "serial");

@@ -48,6 +48,9 @@ void tell_last_words(const char *folder, struct client *client);
 /* How long the serial console of the machine in `folder` is. */
 long serial_size(const char *folder);
 
+/* True when the kernel of the machine in `folder` has said on its serial console that it panics. */
+bool kernel_panicked(const char *folder);
+
 /*
  * Looks for a bug that the kernel in `folder` has reported on its serial console behind byte
  * `from`, and tells it as the running case's. init would have said it, if it still ran: it does not
