@@ -1,10 +1,11 @@
 /*
- * What the ROM starts at 1 MiB: reads the memory from there on from the disk on the second ATA channel, and
- * enters the uncompressed Linux kernel in it by its PVH entry point. mklinux fills in the words at its
- * end; behind them lie the structures for the kernel. The disk begins with the same code and words.
+ * What the ROM starts at 1 MiB: reads the memory from there on from the disk on the second ATA
+ * channel, and enters the uncompressed Linux kernel in it by its PVH entry point. mklinux fills in
+ * the words at its end; behind them lie the structures for the kernel. The disk begins with the
+ * same code and words.
  *
- * A disk, because Bochs's `optramimage` is no way for all: 2.7 puts a file larger than a block of its memory
- * into several at random, and 3.0 and 3.1 put all of its pages at address 0.
+ * A disk, because no `optramimage` is good for every Bochs: 2.7 puts a file larger than a block of
+ * its memory into blocks at random, and 3.1 loads it to address 0, page over page.
  */
 #define ATA		0x170
 #define SECTOR_COUNT	(ATA + 2)

@@ -88,8 +88,8 @@ static void file_in(char *path, const struct machine *m, const char *name)
 static void machine_end(struct machine *m)
 {
 	static const char *const names[] = {
-		"mailbox", "mailbox.lock", "serial", "rc", "rom", "image", "image.lock", "log", "stderr",
-		"debugger", "vgarom",
+		"mailbox", "mailbox.lock", "serial", "rc", "rom", "image", "image.lock", "log",
+		"stderr", "debugger", "vgarom",
 	};
 	char path[PATH_BYTES];
 

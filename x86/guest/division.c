@@ -2,7 +2,7 @@
  * DIV and IDIV at every operand size (volume 2): quotient and remainder, to the last dividends that
  * fit, and #DE for those that do not.
  *
- * Kernels divide 64 bits by 64 early in their boot. A processor that does it wrong is no use to them.
+ * Kernels divide 64 bits by 64 early in their boot: where that is wrong, none boots.
  */
 #include "case.h"
 #include "cpu/traps.h"
@@ -65,7 +65,7 @@ static void check_division(const struct case_def *this_case)
 
 #define ROWS_OF(id, size_, outcome_, divide_, fact, ...)			\
 	CASE_RUN(id##_##size_, check_division, PROVES(fact),			\
-		 ROW((&(const struct division){ { __VA_ARGS__ }, size_, outcome_,			\
+		 ROW((&(const struct division){ { __VA_ARGS__ }, size_, outcome_,	\
 						divide_##_##size_ })))
 #define ROW_OF(id, size, insn, ...)						\
 	ROWS_OF(id, size, OUTCOME_DONE, insn, "guest-instructions:" #insn ".result", __VA_ARGS__)
