@@ -10,59 +10,23 @@
 #include "case.h"
 #include "cpu/apic.h"
 #include "cpu/instruction.h"
+#include "cpu/palette.h"
 #include "cpu/safe.h"
-#include "io.h"
 #include "mmu/pages.h"
 #include "mmu/probe.h"
-#include "platform.h"
 
 #define FACT(name)	"guest-instructions:io." name
 
 #define PORT		0xee0	/* no device: reads as all ones */
-#define PLACES		768	/* of the palette */
-#define COMPONENT	0x3f	/* its bits */
 
 #define PAGE_FAULT(error)	OUTCOME_FAULT(VECTOR_PF, error)
 
-/* --- the palette --------------------------------------------------------------- */
-
-static bool has_palette(u64 unused __maybe_unused)
-{
-	return this_platform()->palette_port;
-}
-#define PALETTE		{ .text = "a VGA palette", .met = has_palette }
-
-static u16 data_port(void)
-{
-	return this_platform()->palette_port + 2;
-}
-
-/* The next byte read from, or written to, the data port is at place 0. */
-static void read_from_start(void)
-{
-	outb(this_platform()->palette_port, 0);
-}
-
-static void write_from_start(void)
-{
-	outb(this_platform()->palette_port + 1, 0);
-}
+/* --- bytes to send ------------------------------------------------------------- */
 
 static void fill_at_random(u8 *bytes, u32 count)
 {
 	while (count--)
-		*bytes++ = case_random() & COMPONENT;
-}
-
-/* The palette holds `bytes`, put there by one OUT for each. */
-static void set_palette(const u8 *bytes)
-{
-	u32 i;
-
-	write_from_start();
-	for (i = 0; i < PLACES; i++)
-		outb(data_port(), bytes[i]);
-	read_from_start();
+		*bytes++ = case_random() & PALETTE_COMPONENT;
 }
 
 static void expect_bytes(const char *what, const u8 *got, const u8 *want, u32 count)
@@ -80,34 +44,34 @@ static void expect_bytes(const char *what, const u8 *got, const u8 *want, u32 co
 CASE(rep_outsb_delivers_each_element_once, PROVES(FACT("rep_many")), NEEDS(PALETTE))
 {
 	u8 *sent = page_alloc(), *kept = page_alloc();
-	u64 rsi = physical(sent), rcx = PLACES;
+	u64 rsi = physical(sent), rcx = PALETTE_PLACES;
 	u32 i;
 
-	fill_at_random(sent, PLACES);
-	set_palette(kept);
-	write_from_start();
-	EXPECT(ATTEMPT("rep outsb", "+S" (rsi), "+c" (rcx) : "d" (data_port()) : "memory"),
+	fill_at_random(sent, PALETTE_PLACES);
+	palette_set(kept);
+	palette_write_from_start();
+	EXPECT(ATTEMPT("rep outsb", "+S" (rsi), "+c" (rcx) : "d" (palette_data_port()) : "memory"),
 	       OUTCOME_DONE);
-	EXPECT_EQ(rsi, physical(sent) + PLACES);
+	EXPECT_EQ(rsi, physical(sent) + PALETTE_PLACES);
 	EXPECT_EQ(rcx, 0);
-	read_from_start();
-	for (i = 0; i < PLACES; i++)
-		kept[i] = inb(data_port());
-	expect_bytes("palette", kept, sent, PLACES);
+	palette_read_from_start();
+	for (i = 0; i < PALETTE_PLACES; i++)
+		kept[i] = inb(palette_data_port());
+	expect_bytes("palette", kept, sent, PALETTE_PLACES);
 }
 
 CASE(rep_insb_reads_each_element_once, PROVES(FACT("ins"), FACT("rep_count")), NEEDS(PALETTE))
 {
 	u8 *sent = page_alloc(), *got = page_alloc();
-	u64 rdi = physical(got), rcx = PLACES;
+	u64 rdi = physical(got), rcx = PALETTE_PLACES;
 
-	fill_at_random(sent, PLACES);
-	set_palette(sent);
-	EXPECT(ATTEMPT("rep insb", "+D" (rdi), "+c" (rcx) : "d" (data_port()) : "memory"),
+	fill_at_random(sent, PALETTE_PLACES);
+	palette_set(sent);
+	EXPECT(ATTEMPT("rep insb", "+D" (rdi), "+c" (rcx) : "d" (palette_data_port()) : "memory"),
 	       OUTCOME_DONE);
-	EXPECT_EQ(rdi, physical(got) + PLACES);
+	EXPECT_EQ(rdi, physical(got) + PALETTE_PLACES);
 	EXPECT_EQ(rcx, 0);
-	expect_bytes("memory", got, sent, PLACES);
+	expect_bytes("memory", got, sent, PALETTE_PLACES);
 }
 
 /* --- page faults: what is not stored has not been read --------------------------- */
@@ -117,16 +81,16 @@ static void check_fault_before_read(u64 clear, u32 error)
 	u8 *sent = page_alloc();
 	struct probe probe;
 
-	fill_at_random(sent, PLACES);
-	sent[1] = ~sent[0] & COMPONENT;
-	set_palette(sent);
+	fill_at_random(sent, PALETTE_PLACES);
+	sent[1] = ~sent[0] & PALETTE_COMPONENT;
+	palette_set(sent);
 	write_cr0(read_cr0() | CR0_WP);
 	probe_map(&probe, LEVEL_PTE, PTE_P | PTE_RW);
 	probe_change(&probe, LEVEL_PTE, clear, 0);
-	EXPECT(ATTEMPT("insb", : "D" (probe.linear), "d" (data_port()) : "memory"),
+	EXPECT(ATTEMPT("insb", : "D" (probe.linear), "d" (palette_data_port()) : "memory"),
 	       PAGE_FAULT(error));
-	EXPECT_EQ(inb(data_port()), sent[0]);
-	EXPECT_EQ(inb(data_port()), sent[1]);
+	EXPECT_EQ(inb(palette_data_port()), sent[0]);
+	EXPECT_EQ(inb(palette_data_port()), sent[1]);
 }
 
 CASE(fault_of_missing_page_comes_before_the_read, PROVES(FACT("ins_fault_first")), NEEDS(PALETTE))
@@ -155,18 +119,18 @@ CASE(rep_insb_over_a_missing_page_loses_nothing,
 	u64 rdi, rcx = 7, *second;
 	struct probe probe;
 
-	fill_at_random(sent, PLACES);
-	set_palette(sent);
+	fill_at_random(sent, PALETTE_PLACES);
+	palette_set(sent);
 	probe_map(&probe, LEVEL_PTE, PTE_P | PTE_RW);
 	late_entry = probe_map_next(&probe, &second, PTE_RW);
 	trap_on(VECTOR_PF, map_the_page);
 	rdi = probe.linear + PAGE_SIZE - 3;
-	EXPECT(ATTEMPT("rep insb", "+D" (rdi), "+c" (rcx) : "d" (data_port()) : "memory"),
+	EXPECT(ATTEMPT("rep insb", "+D" (rdi), "+c" (rcx) : "d" (palette_data_port()) : "memory"),
 	       OUTCOME_DONE);
 	EXPECT_EQ(rcx, 0);
 	expect_bytes("first_page", (u8 *)probe.page + PAGE_SIZE - 3, sent, 3);
 	expect_bytes("second_page", (u8 *)second, sent + 3, 4);
-	EXPECT_EQ(inb(data_port()), sent[7]);
+	EXPECT_EQ(inb(palette_data_port()), sent[7]);
 }
 
 /* --- interrupts ------------------------------------------------------------------- */

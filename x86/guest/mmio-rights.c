@@ -156,15 +156,6 @@ static void change(u64 linear, u64 clear, u64 set)
 	invlpg(linear);
 }
 
-/* Everything that is mapped so far is for the supervisor; user mode needs code and stack. */
-static void share_with_user(void)
-{
-	u64 *pml4 = (u64 *)(read_cr3() & PTE_ADDRESS);
-
-	pml4[0] |= PTE_US;
-	write_cr3(read_cr3());
-}
-
 struct denied {
 	u64 clear, set;		/* in the entry of the register's page */
 	u64 cr0, cr4;		/* bits to set */
@@ -196,7 +187,7 @@ static void check_denied(const struct case_def *this_case)
 
 	put(MMIO_REGISTER, 0x55555555);
 	if (row->cpl)
-		share_with_user();
+		mmio_share_with_user();
 	change(MMIO_APIC, row->clear, row->set);
 	write_cr0(read_cr0() | row->cr0);
 	write_cr4(read_cr4() | row->cr4);
@@ -257,7 +248,7 @@ CASE(accessed_and_dirty, FACT("ad_bits"))
 
 CASE(misaligned_in_user_mode, FACT("ac"))
 {
-	share_with_user();
+	mmio_share_with_user();
 	change(MMIO_NOTHING, 0, PTE_US);
 	write_cr0(read_cr0() | CR0_AM);
 	EXPECT(run_at_cpl_with_flags(3, RFLAGS_AC, load, (void *)(MMIO_NOTHING + 2)),

@@ -212,7 +212,7 @@ static enum step execute(struct job *job)
 	if (insn->is_string && (insn->opcode & ~9u) == 0xa6)
 		return emu_compare_string(job);
 	if (insn->is_string)
-		return insn->opcode >= 0xa4 ? emu_string(job) : STEP_UNKNOWN;
+		return insn->opcode >= 0xa4 ? emu_string(job) : emu_port_string(job);
 	if (insn->opcode < 0x40 && insn->opcode & 2)
 		return alu_to_register(job, insn->opcode >> 3);
 	if (insn->opcode < 0x40)
@@ -282,7 +282,7 @@ enum hv_next hv_emulate(struct hv_vcpu *vcpu)
 		if (job.insn.length)
 			hv_skip(vcpu, job.insn.length + job.jump);
 		else
-			vmcs_put(GUEST_RFLAGS, job.flags | RFLAGS_RF);
+			hv_repeat(vcpu);
 		hv_add_pending_debug(job.hits);
 		return HV_GUEST;
 	}

@@ -34,6 +34,11 @@ enum step emu_access_bytes(struct job *job, struct hv_memory_operand operand, u8
 enum step emu_access(struct job *job, struct hv_memory_operand operand, u64 *value,
 		     enum access kind, bool write);
 
+/* What emu_access() would do before it reads or writes anything: checks, and their faults. */
+enum step emu_check(struct job *job, struct hv_memory_operand operand, enum access kind);
+/* An access to a port, which is user space's. */
+enum step emu_port(struct job *job, const struct hv_port *port, u64 *value);
+
 /* The memory operand of the instruction, with the instruction's operand size. */
 enum step emu_read_operand(struct job *job, u64 *value, bool written_later);
 enum step emu_write_operand(struct job *job, u64 value);
@@ -51,6 +56,8 @@ u32 emu_modrm_register(const struct job *job);
 /* MOVS, STOS, LODS; CMPS, SCAS: one element, with RCX and RIP of a repetition. */
 enum step emu_string(struct job *job);
 enum step emu_compare_string(struct job *job);
+/* INS, OUTS: likewise, after an exit for their port. */
+enum step emu_port_string(struct job *job);
 
 /* POP to memory; CALL, JMP, PUSH (`reg` 2, 4, 6) with a memory operand. */
 enum step emu_pop_to_memory(struct job *job);

@@ -40,24 +40,44 @@ static void local_apic(struct hv_vcpu *vcpu, struct hv_access *access, u8 *bytes
 	memcpy(bytes, access->data, access->size);
 }
 
-/* Within a page. An access that user space has answered is taken from the list. */
-static enum step access_piece(struct job *job, u64 gpa, u8 *bytes, u32 size, bool write)
+/*
+ * The place in the list for the next access, which is to be like `like`. `done`: it has been made
+ * already, and user space has answered it. NULL: the list is full.
+ */
+static struct hv_access *next_access(struct job *job, struct hv_access like, bool *done)
 {
 	struct hv_emulation *emulation = &job->vcpu->emulation;
 	struct hv_access *access = &emulation->done[emulation->next];
-	u8 *memory;
 
 	if (emulation->next == HV_MAX_ACCESSES)
+		return NULL;
+	*done = emulation->next++ < emulation->count && access->gpa == like.gpa &&
+		access->size == like.size && access->write == like.write &&
+		access->port == like.port;
+	if (*done)
+		return access;
+	/* New; or another one than the first time, because user space has changed the guest. */
+	emulation->count = emulation->next;
+	*access = like;
+	return access;
+}
+
+/* Within a page. An access that user space has answered is taken from the list. */
+static enum step access_piece(struct job *job, u64 gpa, u8 *bytes, u32 size, bool write)
+{
+	const struct hv_access like = { .gpa = gpa, .size = size, .write = write };
+	struct hv_access *access;
+	u8 *memory;
+	bool done;
+
+	access = next_access(job, like, &done);
+	if (!access)
 		return STEP_UNKNOWN;
-	if (emulation->next++ < emulation->count && access->gpa == gpa && access->size == size &&
-	    access->write == write) {
+	if (done) {
 		if (!write)
 			memcpy(bytes, access->data, size);
 		return STEP_DONE;
 	}
-	/* New; or another one than the first time, because user space has changed the guest. */
-	emulation->count = emulation->next;
-	*access = (struct hv_access){ .gpa = gpa, .size = size, .write = write };
 	if (hv_lapic_at(job->vcpu, gpa)) {
 		local_apic(job->vcpu, access, bytes);
 		return STEP_DONE;
@@ -71,6 +91,37 @@ static enum step access_piece(struct job *job, u64 gpa, u8 *bytes, u32 size, boo
 		return mmio(job->vcpu, access);
 	memcpy(write ? memory : bytes, access->data, size);
 	return STEP_DONE;
+}
+
+static int complete_port(struct hv_vcpu *vcpu)
+{
+	struct hv_access *last = &vcpu->emulation.done[vcpu->emulation.count - 1];
+
+	if (!last->write)
+		memcpy(last->data, hv_port_data(vcpu), last->size);
+	hv_emulate(vcpu);
+	return 0;
+}
+
+enum step emu_port(struct job *job, const struct hv_port *port, u64 *value)
+{
+	const struct hv_access like = { .gpa = port->number, .size = port->size,
+					.write = !port->in, .port = true };
+	struct hv_access *access;
+	bool done;
+
+	access = next_access(job, like, &done);
+	if (!access)
+		return STEP_UNKNOWN;
+	if (done) {
+		if (port->in)
+			memcpy(value, access->data, port->size);
+		return STEP_DONE;
+	}
+	if (!port->in)
+		memcpy(hv_port_data(job->vcpu), value, port->size);
+	hv_port_to_user(job->vcpu, port, 1, complete_port);
+	return STEP_USER;
 }
 
 /* 20.2.5: a data breakpoint that the access meets is a trap behind the instruction. */
@@ -103,19 +154,35 @@ static enum step raise(struct job *job, struct hv_fault fault)
 	return STEP_FAULT;
 }
 
+/* Where the operand is, if the instruction may use it. */
+static enum step find_operand(struct job *job, const struct hv_memory_operand *operand,
+			      enum access kind, u64 *linear, u64 gpa[2])
+{
+	if (!hv_operand_address(job->vcpu, operand, kind == ACCESS_WRITE, linear, &job->fault) ||
+	    !translate(job, *linear, operand->size, kind, gpa))
+		return STEP_FAULT;
+	if (hv_is_misaligned(*linear, operand->size))
+		return raise(job, HV_FAULT_AC);
+	return STEP_DONE;
+}
+
+enum step emu_check(struct job *job, struct hv_memory_operand operand, enum access kind)
+{
+	u64 linear, gpa[2];
+
+	return find_operand(job, &operand, kind, &linear, gpa);
+}
+
 /* Pieces of at most 8 bytes, as wide as user space can answer. */
 enum step emu_access_bytes(struct job *job, struct hv_memory_operand operand, u8 *bytes,
 			   enum access kind, bool write)
 {
 	u32 done = 0, first, piece, size = operand.size;
-	enum step step = STEP_DONE;
 	u64 linear, gpa[2];
+	enum step step = find_operand(job, &operand, kind, &linear, gpa);
 
-	if (!hv_operand_address(job->vcpu, &operand, kind == ACCESS_WRITE, &linear, &job->fault) ||
-	    !translate(job, linear, size, kind, gpa))
-		return STEP_FAULT;
-	if (hv_is_misaligned(linear, size))
-		return raise(job, HV_FAULT_AC);
+	if (step != STEP_DONE)
+		return step;
 	note_breakpoints(job, linear, size, write);
 	first = PAGE_SIZE - (linear & ~PAGE_MASK);
 	for (; done < size && step == STEP_DONE; done += piece) {

@@ -47,22 +47,65 @@ static enum step string_element(struct job *job)
 }
 
 /* With REP the instruction is not over before RCX is 0; the guest itself goes on with the rest. */
-enum step emu_string(struct job *job)
+static enum step repeat(struct job *job, enum step (*element)(struct job *job))
 {
 	struct hv_instruction *insn = &job->insn;
 	enum step step;
 
 	if (!insn->rep)
-		return string_element(job);
+		return element(job);
 	if (!emu_get_register(job, GPR_RCX, insn->address_size))
 		return STEP_DONE;
-	step = string_element(job);
+	step = element(job);
 	if (step != STEP_DONE)
 		return step;
 	emu_move_register(job, GPR_RCX, -1ull);
 	if (emu_get_register(job, GPR_RCX, insn->address_size))
 		insn->length = 0;
 	return STEP_DONE;
+}
+
+enum step emu_string(struct job *job)
+{
+	return repeat(job, string_element);
+}
+
+/*
+ * INS, OUTS, volume 2. What is read from a port is lost if there is no place for it, so that place
+ * comes first. The size is the exit's: with REX.W the elements have 32 bits.
+ */
+static enum step port_element(struct job *job)
+{
+	struct hv_port port;
+	struct hv_memory_operand memory;
+	enum step step;
+	u64 value = 0, by;
+
+	/*
+	 * Only this exit says that the guest may use the port: the code may have become INS or OUTS
+	 * since, when another vCPU or user space wrote to it.
+	 */
+	if (!hv_port_of_string(&port) || port.in != (job->insn.opcode < 0x6e))
+		return STEP_UNKNOWN;
+	by = job->flags & RFLAGS_DF ? -(u64)port.size : port.size;
+	job->insn.operand_size = port.size;
+	memory = port.in ? target(job) : source(job);
+	if (port.in)
+		step = emu_check(job, memory, ACCESS_WRITE);
+	else
+		step = emu_access(job, memory, &value, ACCESS_READ, false);
+	if (step == STEP_DONE)
+		step = emu_port(job, &port, &value);
+	if (step == STEP_DONE && port.in)
+		step = emu_access(job, memory, &value, ACCESS_WRITE, true);
+	if (step == STEP_DONE)
+		emu_move_register(job, port.in ? GPR_RDI : GPR_RSI, by);
+	return step;
+}
+
+enum step emu_port_string(struct job *job)
+{
+	return repeat(job, port_element);
 }
 
 /* CMPS and SCAS: RSI or the accumulator against RDI. ZF ends a repetition. */

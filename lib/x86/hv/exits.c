@@ -56,6 +56,13 @@ void hv_skip(struct hv_vcpu *vcpu, u64 length)
 			 vmcs_get(GUEST_PENDING_DEBUG_EXCEPTIONS) | HV_PENDING_BS);
 }
 
+/* 20.3.1.1: RF is 1 between the elements, so that no instruction breakpoint stops it again. */
+void hv_repeat(struct hv_vcpu *vcpu)
+{
+	hv_skip(vcpu, 0);
+	vmcs_put(GUEST_RFLAGS, vmcs_get(GUEST_RFLAGS) | RFLAGS_RF);
+}
+
 void hv_skip_exiting(struct hv_vcpu *vcpu)
 {
 	hv_skip(vcpu, vmcs_get(VM_EXIT_INSTRUCTION_LENGTH));

@@ -4,6 +4,13 @@
 
 #include "hv/hv.h"
 
+/* An access to a port. */
+struct hv_port {
+	u32 size;		/* bytes */
+	bool in;
+	u16 number;
+};
+
 /* What a handler returns: go on in the guest, or leave to user space by vcpu->run. */
 enum hv_next { HV_GUEST, HV_USER };
 
@@ -55,5 +62,14 @@ void hv_note_debug_exception(void);
 /* The instruction that exited, or was emulated, is done: RIP, interrupt shadow, single step. */
 void hv_skip(struct hv_vcpu *vcpu, u64 length);
 void hv_skip_exiting(struct hv_vcpu *vcpu);
+/* One element of a repeated string instruction is done, and more are left. */
+void hv_repeat(struct hv_vcpu *vcpu);
+
+/* Exit to user space for `count` accesses to `port`, with the bytes at hv_port_data(). */
+enum hv_next hv_port_to_user(struct hv_vcpu *vcpu, const struct hv_port *port, u32 count,
+			     int (*complete)(struct hv_vcpu *vcpu));
+u8 *hv_port_data(struct hv_vcpu *vcpu);
+/* The port of INS or OUTS whose exit this is; false: it is another exit. */
+bool hv_port_of_string(struct hv_port *port);
 
 #endif

@@ -87,11 +87,11 @@ struct hv_event {
 	u32 length;			/* of INT n, INT3 ..., for software events */
 };
 
-/* One access of the instruction that is being emulated, within a page. */
+/* One access of the instruction that is being emulated, within a page; or to a port. */
 struct hv_access {
-	u64 gpa;
+	u64 gpa;			/* or the number of the port */
 	u32 size;			/* bytes, 1 to 8 */
-	bool write;
+	bool write, port;
 	u8 data[8];
 };
 

@@ -1,6 +1,7 @@
 /*
  * IN, OUT, INS, OUTS: every access to a port goes to user space. Strings go by as many elements at
- * once as lie in one page; what is beyond, the guest does with its next execution.
+ * once as lie in one page; what is beyond, the guest does with its next execution. Elements that are
+ * not in memory but in a device are the emulator's: emulate_string.c.
  */
 #include "hv/internal.h"
 #include "string.h"
@@ -8,9 +9,8 @@
 
 /* The exit qualification: Table 30-5. */
 struct io_exit {
-	u32 size;		/* bytes */
-	bool in, string, rep;
-	u16 port;
+	struct hv_port port;
+	bool string, rep;
 };
 
 static struct io_exit read_exit(void)
@@ -18,29 +18,37 @@ static struct io_exit read_exit(void)
 	u64 qualification = vmcs_get(EXIT_QUALIFICATION);
 
 	return (struct io_exit){
-		.size = FIELD(qualification, 2, 0) + 1,
-		.in = qualification & QUALIFICATION_IO_IN,
+		.port = { .size = FIELD(qualification, 2, 0) + 1,
+			  .in = qualification & QUALIFICATION_IO_IN,
+			  .number = FIELD(qualification, 31, 16) },
 		.string = qualification & QUALIFICATION_IO_STRING,
 		.rep = qualification & QUALIFICATION_IO_REP,
-		.port = FIELD(qualification, 31, 16),
 	};
 }
 
-static u8 *io_data(struct hv_vcpu *vcpu)
+u8 *hv_port_data(struct hv_vcpu *vcpu)
 {
 	return (u8 *)vcpu->run + HV_PIO_OFFSET;
 }
 
-static enum hv_next to_user(struct hv_vcpu *vcpu, const struct io_exit *io, u32 count,
-			    int (*complete)(struct hv_vcpu *vcpu))
+bool hv_port_of_string(struct hv_port *port)
+{
+	const struct io_exit io = read_exit();
+
+	*port = io.port;
+	return FIELD(vmcs_get(EXIT_REASON), 15, 0) == EXIT_IO_INSTRUCTION && io.string;
+}
+
+enum hv_next hv_port_to_user(struct hv_vcpu *vcpu, const struct hv_port *port, u32 count,
+			     int (*complete)(struct hv_vcpu *vcpu))
 {
 	struct kvm_run *run = vcpu->run;
 
 	/* What user space makes of its copies does not count. */
 	vcpu->io_count = count;
-	run->io.direction = io->in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
-	run->io.size = io->size;
-	run->io.port = io->port;
+	run->io.direction = port->in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
+	run->io.size = port->size;
+	run->io.port = port->number;
 	run->io.count = count;
 	run->io.data_offset = HV_PIO_OFFSET;
 	return hv_user(vcpu, KVM_EXIT_IO, complete);
@@ -50,10 +58,10 @@ static enum hv_next to_user(struct hv_vcpu *vcpu, const struct io_exit *io, u32 
 
 static int complete_in(struct hv_vcpu *vcpu)
 {
-	const u32 size = read_exit().size;
+	const u32 size = read_exit().port.size;
 	u64 *rax = &vcpu->state.regs.rax, mask = BITS(8 * size - 1, 0), value = 0;
 
-	memcpy(&value, io_data(vcpu), size);
+	memcpy(&value, hv_port_data(vcpu), size);
 	/* A 32-bit result clears bits 63:32. */
 	*rax = size == 4 ? value : (*rax & ~mask) | value;
 	hv_skip_exiting(vcpu);
@@ -91,9 +99,9 @@ static struct hv_memory_operand elements_of(struct hv_vcpu *vcpu, const struct h
 					    const struct io_exit *io, u32 count)
 {
 	return (struct hv_memory_operand){
-		.segment = io->in ? SEGMENT_ES : insn->segment,
-		.offset = cut(insn, hv_gpr(vcpu, io->in ? GPR_RDI : GPR_RSI)),
-		.size = count * io->size,
+		.segment = io->port.in ? SEGMENT_ES : insn->segment,
+		.offset = cut(insn, hv_gpr(vcpu, io->port.in ? GPR_RDI : GPR_RSI)),
+		.size = count * io->port.size,
 	};
 }
 
@@ -102,12 +110,13 @@ static u32 elements(struct hv_vcpu *vcpu, const struct hv_instruction *insn,
 		    const struct io_exit *io, u64 linear)
 {
 	u64 count = cut(insn, hv_gpr(vcpu, GPR_RCX));
-	u64 fit = (PAGE_SIZE - (linear & ~PAGE_MASK)) / io->size;
+	u64 fit = (PAGE_SIZE - (linear & ~PAGE_MASK)) / io->port.size;
 
-	if (!io->rep || vmcs_get(GUEST_RFLAGS) & RFLAGS_DF || !fit)
+	/* 20.3.1.4: a single step ends with each of them. */
+	if (!io->rep || vmcs_get(GUEST_RFLAGS) & (RFLAGS_DF | RFLAGS_TF) || !fit)
 		return 1;
-	if (fit > HV_PIO_SIZE / io->size)
-		fit = HV_PIO_SIZE / io->size;
+	if (fit > HV_PIO_SIZE / io->port.size)
+		fit = HV_PIO_SIZE / io->port.size;
 	return count < fit ? count : fit;
 }
 
@@ -115,16 +124,16 @@ static u32 elements(struct hv_vcpu *vcpu, const struct hv_instruction *insn,
 static void finish_string(struct hv_vcpu *vcpu, const struct hv_instruction *insn,
 			  const struct io_exit *io, u32 count)
 {
-	u64 by = (u64)count * io->size;
+	u64 by = (u64)count * io->port.size;
 
-	advance(vcpu, insn, io->in ? GPR_RDI : GPR_RSI,
+	advance(vcpu, insn, io->port.in ? GPR_RDI : GPR_RSI,
 		vmcs_get(GUEST_RFLAGS) & RFLAGS_DF ? -by : by);
 	if (io->rep)
 		advance(vcpu, insn, GPR_RCX, -(u64)count);
 	if (!io->rep || !cut(insn, hv_gpr(vcpu, GPR_RCX)))
 		hv_skip(vcpu, insn->length);
 	else
-		vmcs_put(GUEST_RFLAGS, vmcs_get(GUEST_RFLAGS) | RFLAGS_RF);
+		hv_repeat(vcpu);
 }
 
 static enum hv_next give_fault(struct hv_vcpu *vcpu, struct hv_fault fault)
@@ -153,9 +162,9 @@ static int complete_string(struct hv_vcpu *vcpu)
 		return 0;
 	}
 	operand = elements_of(vcpu, &insn, &io, count);
-	if (io.in)
+	if (io.port.in)
 		result = hv_copy(vcpu, hv_linear(vcpu, operand.segment, operand.offset),
-				 io_data(vcpu), operand.size, ACCESS_WRITE, &fault);
+				 hv_port_data(vcpu), operand.size, ACCESS_WRITE, &fault);
 	if (result == HV_COPIED)
 		finish_string(vcpu, &insn, &io, count);
 	else
@@ -175,11 +184,11 @@ static bool find_elements(struct hv_vcpu *vcpu, const struct hv_instruction *ins
 
 	*operand = elements_of(vcpu, insn, io, 1);
 	count = elements(vcpu, insn, io, hv_linear(vcpu, operand->segment, operand->offset));
-	operand->size = count * io->size;
-	if (hv_operand_address(vcpu, operand, io->in, linear, fault))
+	operand->size = count * io->port.size;
+	if (hv_operand_address(vcpu, operand, io->port.in, linear, fault))
 		return true;
-	operand->size = io->size;
-	return hv_operand_address(vcpu, operand, io->in, linear, fault);
+	operand->size = io->port.size;
+	return hv_operand_address(vcpu, operand, io->port.in, linear, fault);
 }
 
 static enum hv_next string_io(struct hv_vcpu *vcpu, const struct io_exit *io)
@@ -200,24 +209,27 @@ static enum hv_next string_io(struct hv_vcpu *vcpu, const struct io_exit *io)
 	if (!find_elements(vcpu, &insn, io, &operand, &linear, &fault))
 		return give_fault(vcpu, fault);
 	/* A port is not read when the memory for what comes is not there. */
-	result = hv_copy(vcpu, linear, io->in ? NULL : io_data(vcpu), operand.size,
-			 io->in ? ACCESS_WRITE : ACCESS_READ, &fault);
-	if (result != HV_COPY_FAULT && hv_is_misaligned(linear, io->size))
+	result = hv_copy(vcpu, linear, io->port.in ? NULL : hv_port_data(vcpu), operand.size,
+			 io->port.in ? ACCESS_WRITE : ACCESS_READ, &fault);
+	if (result != HV_COPY_FAULT && hv_is_misaligned(linear, io->port.size))
 		return give_fault(vcpu, HV_FAULT_AC);
+	/* A device instead of memory: one element, with an exit for each of its accesses. */
+	if (result == HV_COPY_NO_MEMORY)
+		return hv_emulate(vcpu);
 	if (result != HV_COPIED)
-		return copy_failed(vcpu, result, fault);
-	return to_user(vcpu, io, operand.size / io->size, complete_string);
+		return give_fault(vcpu, fault);
+	return hv_port_to_user(vcpu, &io->port, operand.size / io->port.size, complete_string);
 }
 
 enum hv_next hv_exit_io(struct hv_vcpu *vcpu)
 {
 	const struct io_exit io = read_exit();
 
-	hv_add_pending_debug(hv_breakpoints(vcpu, HV_BREAK_IO, io.port, io.size));
+	hv_add_pending_debug(hv_breakpoints(vcpu, HV_BREAK_IO, io.port.number, io.port.size));
 	if (io.string)
 		return string_io(vcpu, &io);
-	if (io.in)
-		return to_user(vcpu, &io, 1, complete_in);
-	memcpy(io_data(vcpu), &vcpu->state.regs.rax, io.size);
-	return to_user(vcpu, &io, 1, complete_out);
+	if (io.port.in)
+		return hv_port_to_user(vcpu, &io.port, 1, complete_in);
+	memcpy(hv_port_data(vcpu), &vcpu->state.regs.rax, io.port.size);
+	return hv_port_to_user(vcpu, &io.port, 1, complete_out);
 }

@@ -47,6 +47,14 @@ void mmio_map(void)
 	space_load(&space);
 }
 
+void mmio_share_with_user(void)
+{
+	u64 *pml4 = (u64 *)(read_cr3() & PTE_ADDRESS);
+
+	pml4[0] |= PTE_US;
+	write_cr3(read_cr3());
+}
+
 u64 *mmio_entry(u64 linear)
 {
 	return space_entry(&space, linear, LEVEL_PTE);
