@@ -140,6 +140,9 @@ INS_CASE(repne_insb, "repne insb", 5, 0, 5, 0x800, 5, PROVES("guest-instructions
 INS_CASE(rep_insb_address_size_32, "addr32 rep insb", 0xabcd00000003, 0, 3, 0x800, 3,
 	 PROVES("guest-instructions:io.addr32"))
 
+INS_CASE(rep_insw_address_size_32, "addr32 rep insw", 0xabcd00000003, 0, 6, 0x800, 6,
+	 PROVES("guest-instructions:io.addr32"))
+
 /* `instruction` loads the elements from the middle of a page: RSI and RCX move, memory does not. */
 #define OUTS_CASE(id, instruction, rcx_before, rcx_after, moved, facts)		\
 	CASE(id, facts)								\
@@ -164,6 +167,8 @@ OUTS_CASE(rep_outsd, "rep outsl", 300, 0, 1200,
 OUTS_CASE(rep_outsw_down, "std; rep outsw; cld", 5, 0, -10, PROVES("guest-instructions:io.df"))
 OUTS_CASE(rep_outsb_none, "rep outsb", 0, 0, 0, PROVES("guest-instructions:io.rep_count"))
 OUTS_CASE(rep_outsb_address_size_32, "addr32 rep outsb", 0xabcd00000003, 0, 3,
+	  PROVES("guest-instructions:io.addr32"))
+OUTS_CASE(rep_outsw_address_size_32, "addr32 rep outsw", 0xabcd00000003, 0, 6,
 	  PROVES("guest-instructions:io.addr32"))
 
 /* --- INS and OUTS: which memory, and what if it is not there ----------------- */
@@ -321,13 +326,16 @@ CASE(misaligned_memory_in_user_mode, PROVES("exceptions:vector.17"))
 
 static struct {
 	u32 count;
-	u64 first_dr6;
+	u64 first_dr6, rcx[3];
 } steps;	/* for the handler, which has no argument */
 
 static void count_step(struct trap_frame *frame)
 {
-	if (!steps.count++)
+	if (!steps.count)
 		steps.first_dr6 = read_dr6();
+	if (steps.count < ARRAY_SIZE(steps.rcx))
+		steps.rcx[steps.count] = frame->regs.rcx;
+	steps.count++;
 	if (steps.count == 4)
 		frame->rflags &= ~RFLAGS_TF;
 }
@@ -343,7 +351,7 @@ static void count_steps(void)
 CASE(rep_insb_single_step, PROVES("guest-instructions:io.single_step"))
 {
 	u8 *page = page_alloc();
-	u64 rdi = physical(page), rcx = 3;
+	u64 rdi = physical(page), rcx = 3, i;
 
 	count_steps();
 	asm volatile("push %3; popfq\n\trep insb\n\tnop\n\tnop"
@@ -351,6 +359,8 @@ CASE(rep_insb_single_step, PROVES("guest-instructions:io.single_step"))
 		     : "memory", "cc");
 	EXPECT_EQ(steps.count, 4);
 	EXPECT_EQ(steps.first_dr6, DR6_FIXED | BIT(14));
+	for (i = 0; i < ARRAY_SIZE(steps.rcx); i++)
+		EXPECT_EQ(steps.rcx[i], 2 - i);
 	EXPECT_EQ(rcx, 0);
 	expect_ones(page, 0, 3);
 }

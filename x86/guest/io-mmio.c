@@ -98,6 +98,7 @@ MOVES(rep_insd, INS, "D", "rep insl", 5, 0, 20)
 MOVES(rep_insw_down, INS, "D", "std; rep insw; cld", 5, 0, -10)
 MOVES(rep_insb_none, INS, "D", "rep insb", 0, 0, 0)
 MOVES(rep_insd_address_size_32, INS, "D", "addr32 rep insl", 0xabcd00000003, 0, 12)
+MOVES(rep_insw_address_size_32, INS, "D", "addr32 rep insw", 0xabcd00000003, 0, 6)
 MOVES(outsb_once, OUTS, "S", "outsb", 9, 9, 1)
 MOVES(outsw_once, OUTS, "S", "outsw", 9, 9, 2)
 MOVES(outsd_once, OUTS, "S", "outsl", 9, 9, 4)
@@ -207,10 +208,11 @@ CASE(rep_insb_reads_each_element_once, PROVES(INS), NEEDS(PALETTE))
 	expect_read(5);
 }
 
+/* Six: a palette may take three components at once. */
 CASE(rep_outsb_delivers_each_element_once, PROVES(OUTS), NEEDS(PALETTE))
 {
 	u8 other = (*(volatile u8 *)MMIO_NOTHING ^ 0x15) & PALETTE_COMPONENT;
-	u64 rsi = MMIO_NOTHING + 0x800, rcx = 5;
+	u64 rsi = MMIO_NOTHING + 0x800, rcx = 6;
 	u32 i;
 
 	for (i = 0; i < PALETTE_PLACES; i++)
@@ -220,7 +222,7 @@ CASE(rep_outsb_delivers_each_element_once, PROVES(OUTS), NEEDS(PALETTE))
 	EXPECT(ATTEMPT("rep outsb", "+S" (rsi), "+c" (rcx) : "d" (palette_data_port())),
 	       OUTCOME_DONE);
 	palette_read_from_start();
-	for (i = 0; i < 5; i++)
+	for (i = 0; i < 6; i++)
 		EXPECT_EQ(next_place(), other ^ 0x15);
 	EXPECT_EQ(next_place(), other);
 }

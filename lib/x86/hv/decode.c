@@ -117,6 +117,7 @@ static u8 take_prefixes(struct reader *reader, struct prefixes *prefixes, bool l
 		}
 		switch (byte) {
 		case 0x26: case 0x2e: case 0x36: case 0x3e:
+			to->no_track |= byte == 0x3e;
 			/* Without meaning in 64-bit mode. */
 			if (!long_mode) {
 				to->segment = segments[byte >> 3 & 3];

@@ -36,6 +36,8 @@ enum step emu_access(struct job *job, struct hv_memory_operand operand, u64 *val
 
 /* What emu_access() would do before it reads or writes anything: checks, and their faults. */
 enum step emu_check(struct job *job, struct hv_memory_operand operand, enum access kind);
+/* A write of 4 or 8 bytes to the shadow stack. */
+enum step emu_shadow_access(struct job *job, u64 linear, u64 value, u32 size);
 /* An access to a port, which is user space's. */
 enum step emu_port(struct job *job, const struct hv_port *port, u64 *value);
 
@@ -62,5 +64,13 @@ enum step emu_port_string(struct job *job);
 /* POP to memory; CALL, JMP, PUSH (`reg` 2, 4, 6) with a memory operand. */
 enum step emu_pop_to_memory(struct job *job);
 enum step emu_indirect(struct job *job, u32 reg);
+
+/* --- emulate_cet.c ------------------------------------------------------------------- */
+
+/* Whether a near CALL pushes its return address on the shadow stack, too; and that push. */
+bool emu_has_shadow_stack(const struct job *job);
+enum step emu_shadow_push(struct job *job, u64 value, u32 size);
+/* A near CALL or JMP through memory or a register: ENDBRANCH has to follow. */
+void emu_track_branch(struct job *job);
 
 #endif

@@ -52,8 +52,7 @@ static struct hv_access *next_access(struct job *job, struct hv_access like, boo
 	if (emulation->next == HV_MAX_ACCESSES)
 		return NULL;
 	*done = emulation->next++ < emulation->count && access->gpa == like.gpa &&
-		access->size == like.size && access->write == like.write &&
-		access->port == like.port;
+		access->size == like.size && access->write == like.write;
 	if (*done)
 		return access;
 	/* New; or another one than the first time, because user space has changed the guest. */
@@ -106,7 +105,7 @@ static int complete_port(struct hv_vcpu *vcpu)
 enum step emu_port(struct job *job, const struct hv_port *port, u64 *value)
 {
 	const struct hv_access like = { .gpa = port->number, .size = port->size,
-					.write = !port->in, .port = true };
+					.write = !port->in };
 	struct hv_access *access;
 	bool done;
 
@@ -135,17 +134,18 @@ static void note_breakpoints(struct job *job, u64 linear, u32 size, bool write)
  * Both pages of the operand, before anything is read or written: the fault of one leaves the other
  * alone.
  */
-static bool translate(struct job *job, u64 linear, u32 size, enum access kind, u64 gpa[2])
+static bool translate(struct job *job, struct walk_access access, u32 size, u64 gpa[2])
 {
-	u64 second = (linear + size - 1) & PAGE_MASK;
+	u64 linear = access.address, second = (linear + size - 1) & PAGE_MASK;
 
 	if (!hv_in_64_bit_mode(job->vcpu))
 		second &= BITS(31, 0);
-	if (!hv_translate(job->vcpu, linear, kind, &gpa[0], &job->fault))
+	if (!hv_translate_access(job->vcpu, &access, &gpa[0], &job->fault))
 		return false;
 	if (second == (linear & PAGE_MASK))
 		return true;
-	return hv_translate(job->vcpu, second, kind, &gpa[1], &job->fault);
+	access.address = second;
+	return hv_translate_access(job->vcpu, &access, &gpa[1], &job->fault);
 }
 
 static enum step raise(struct job *job, struct hv_fault fault)
@@ -159,7 +159,8 @@ static enum step find_operand(struct job *job, const struct hv_memory_operand *o
 			      enum access kind, u64 *linear, u64 gpa[2])
 {
 	if (!hv_operand_address(job->vcpu, operand, kind == ACCESS_WRITE, linear, &job->fault) ||
-	    !translate(job, *linear, operand->size, kind, gpa))
+	    !translate(job, (struct walk_access){ .address = *linear, .kind = kind },
+		       operand->size, gpa))
 		return STEP_FAULT;
 	if (hv_is_misaligned(*linear, operand->size))
 		return raise(job, HV_FAULT_AC);
@@ -174,17 +175,13 @@ enum step emu_check(struct job *job, struct hv_memory_operand operand, enum acce
 }
 
 /* Pieces of at most 8 bytes, as wide as user space can answer. */
-enum step emu_access_bytes(struct job *job, struct hv_memory_operand operand, u8 *bytes,
-			   enum access kind, bool write)
+static enum step access_pieces(struct job *job, u64 linear, const u64 gpa[2], u8 *bytes, u32 size,
+			       bool write)
 {
-	u32 done = 0, first, piece, size = operand.size;
-	u64 linear, gpa[2];
-	enum step step = find_operand(job, &operand, kind, &linear, gpa);
+	u32 done = 0, piece, first = PAGE_SIZE - (linear & ~PAGE_MASK);
+	enum step step = STEP_DONE;
 
-	if (step != STEP_DONE)
-		return step;
 	note_breakpoints(job, linear, size, write);
-	first = PAGE_SIZE - (linear & ~PAGE_MASK);
 	for (; done < size && step == STEP_DONE; done += piece) {
 		u32 end = done < first && first < size ? first : size;
 
@@ -193,6 +190,29 @@ enum step emu_access_bytes(struct job *job, struct hv_memory_operand operand, u8
 				    bytes + done, piece, write);
 	}
 	return step;
+}
+
+enum step emu_access_bytes(struct job *job, struct hv_memory_operand operand, u8 *bytes,
+			   enum access kind, bool write)
+{
+	u64 linear, gpa[2];
+	enum step step = find_operand(job, &operand, kind, &linear, gpa);
+
+	if (step != STEP_DONE)
+		return step;
+	return access_pieces(job, linear, gpa, bytes, operand.size, write);
+}
+
+/* 5.6.1: only a page of shadow stacks will do; segments and alignment have no say. */
+enum step emu_shadow_access(struct job *job, u64 linear, u64 value, u32 size)
+{
+	const struct walk_access access = { .address = linear, .kind = ACCESS_WRITE,
+					    .shadow_stack = true };
+	u64 gpa[2];
+
+	if (!translate(job, access, size, gpa))
+		return STEP_FAULT;
+	return access_pieces(job, linear, gpa, (u8 *)&value, size, true);
 }
 
 enum step emu_access(struct job *job, struct hv_memory_operand operand, u64 *value,

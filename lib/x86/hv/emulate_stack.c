@@ -73,6 +73,28 @@ static bool can_go_to(const struct job *job, u64 target)
 	       target <= vmcs_get(GUEST_CS_LIMIT);
 }
 
+/*
+ * Volume 2, CALL: first the stack, then the shadow stack, where 2 bytes are 4. Both are looked at before
+ * either is written: a fault of the second leaves no trace in the first.
+ */
+static enum step push_return_address(struct job *job, u64 value, u32 size)
+{
+	u64 top = hv_gpr(job->vcpu, GPR_RSP) - size, ssp;
+	enum step step;
+
+	if (!emu_has_shadow_stack(job))
+		return push(job, value, size);
+	ssp = vmcs_get(GUEST_SSP);
+	step = emu_check(job, on_stack(job, top, size), ACCESS_WRITE);
+	if (step == STEP_DONE)
+		step = emu_shadow_push(job, value, size == 8 ? 8 : 4);
+	if (step == STEP_DONE)
+		step = push(job, value, size);
+	if (step != STEP_DONE)
+		vmcs_put(GUEST_SSP, ssp);
+	return step;
+}
+
 /* CALL, JMP and PUSH with a memory operand: FFH, ModRM.reg 2, 4, 6. */
 enum step emu_indirect(struct job *job, u32 reg)
 {
@@ -89,8 +111,10 @@ enum step emu_indirect(struct job *job, u32 reg)
 		return STEP_FAULT;
 	}
 	if (step == STEP_DONE && reg == 2)
-		step = push(job, next, size);
-	if (step == STEP_DONE)
-		job->jump = value - next;
-	return step;
+		step = push_return_address(job, next, size);
+	if (step != STEP_DONE)
+		return step;
+	emu_track_branch(job);
+	job->jump = value - next;
+	return STEP_DONE;
 }

@@ -27,6 +27,10 @@ bool hv_set_flags(struct hv_vcpu *vcpu, const struct walk_result *result);
 bool hv_translate(struct hv_vcpu *vcpu, u64 linear, enum access kind, u64 *gpa,
 		  struct hv_fault *fault);
 
+/* The same for an access of any kind, at the guest's CPL unless it says otherwise. */
+bool hv_translate_access(struct hv_vcpu *vcpu, const struct walk_access *access, u64 *gpa,
+			 struct hv_fault *fault);
+
 enum hv_copy { HV_COPIED, HV_COPY_FAULT, HV_COPY_NO_MEMORY };
 /*
  * Copies between `bytes` and guest memory at `linear`, at the guest's CPL; `kind` ACCESS_WRITE

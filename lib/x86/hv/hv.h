@@ -91,7 +91,7 @@ struct hv_event {
 struct hv_access {
 	u64 gpa;			/* or the number of the port */
 	u32 size;			/* bytes, 1 to 8 */
-	bool write, port;
+	bool write;
 	u8 data[8];
 };
 

@@ -17,6 +17,7 @@ struct hv_instruction {
 	u8 operand_size, address_size;	/* bytes: 2, 4, 8 */
 	u8 segment;		/* of the memory operand: SEGMENT_..., also by default */
 	bool rep, lock, has_modrm, is_string;
+	bool no_track;		/* 3EH among the prefixes */
 	bool by_stack_pointer;	/* RSP is the base of the memory operand */
 	u64 offset;		/* of the memory operand in its segment */
 	u64 immediate;		/* sign-extended */

@@ -64,16 +64,15 @@ bool hv_set_flags(struct hv_vcpu *vcpu, const struct walk_result *result)
 	return true;
 }
 
-bool hv_translate(struct hv_vcpu *vcpu, u64 linear, enum access kind, u64 *gpa,
-		  struct hv_fault *fault)
+bool hv_translate_access(struct hv_vcpu *vcpu, const struct walk_access *access, u64 *gpa,
+			 struct hv_fault *fault)
 {
-	const struct walk_access access = { .address = linear, .kind = kind };
 	struct walk_result result;
 	struct walk_cpu cpu;
 
 	hv_walk_cpu(vcpu, &cpu);
 	do
-		result = walk(&cpu, &access, hv_walk_read, vcpu);
+		result = walk(&cpu, access, hv_walk_read, vcpu);
 	while (result.kind == WALK_DONE && !hv_set_flags(vcpu, &result));
 	if (result.kind == WALK_DONE) {
 		*gpa = result.physical;
@@ -82,8 +81,17 @@ bool hv_translate(struct hv_vcpu *vcpu, u64 linear, enum access kind, u64 *gpa,
 	*fault = HV_FAULT_GP;
 	if (result.kind == WALK_PAGE_FAULT)
 		*fault = (struct hv_fault){ .vector = VECTOR_PF, .has_error = true,
-					    .error = result.error_code, .cr2 = linear };
+					    .error = result.error_code,
+					    .cr2 = access->address };
 	return false;
+}
+
+bool hv_translate(struct hv_vcpu *vcpu, u64 linear, enum access kind, u64 *gpa,
+		  struct hv_fault *fault)
+{
+	const struct walk_access access = { .address = linear, .kind = kind };
+
+	return hv_translate_access(vcpu, &access, gpa, fault);
 }
 
 int hv_vcpu_translate(struct hv_vcpu *vcpu, struct kvm_translation *translation)

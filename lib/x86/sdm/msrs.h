@@ -67,6 +67,9 @@
 #define CET_SH_STK_EN			BIT(0)	/* of IA32_U_CET and IA32_S_CET */
 #define CET_WR_SHSTK_EN			BIT(1)
 #define CET_ENDBR_EN			BIT(2)
+#define CET_NO_TRACK_EN			BIT(4)
+#define CET_SUPPRESS			BIT(10)
+#define CET_TRACKER			BIT(11)	/* 1: WAIT_FOR_ENDBRANCH */
 #define IA32_PL3_SSP			0x6a7
 #define IA32_INTERRUPT_SSP_TABLE_ADDR	0x6a8
 #define IA32_TSC_DEADLINE		0x6e0
