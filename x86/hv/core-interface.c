@@ -6,6 +6,7 @@
  * that the guest needs to go on there.
  */
 #include "cpu/features.h"
+#include "cpu/safe.h"
 #include "hv/box.h"
 #include "string.h"
 
@@ -189,29 +190,40 @@ CASE(apic_base_by_user_space, PROVES("kvm-ioctls:sregs.apic_base"),
 
 /* --- MSRs that the guest uses in the processor: what that refuses stays with the core --------- */
 
+static u64 get_msr(u32 index)
+{
+	union {
+		struct kvm_msrs list;
+		u8 room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+	} msrs = { .list.nmsrs = 1 };
+
+	msrs.list.entries[0].index = index;
+	EXPECT_EQ(hv_vcpu_get_msrs(&box.vcpu, &msrs.list), 1);
+	return msrs.list.entries[0].data;
+}
+
 /*
- * Values that the core has no reason to refuse, and this processor may: the bits of IA32_SPEC_CTRL
- * that it does not have, and bit 2 of the shadow-stack pointers. Bochs 2.7 takes them all, so
- * nothing can fail there.
+ * Of the values that the core takes, the processors here refuse none: IA32_SPEC_CTRL = 7 and bit 2
+ * of the shadow-stack pointers were tried on Bochs 2.7 and four models of 3.1. So the case puts one
+ * where the core keeps those of user space, behind its checks: an address that is canonical
+ * nowhere. What the processor refuses stays with the core, the host keeps its own, and the other
+ * MSRs are the guest's all the same.
  */
+BOX_GUEST_64(rdmsr_star_guest, "mov $0xc0000081, %ecx\n\t rdmsr\n\t hlt");
+
 CASE(msr_that_the_processor_refuses, PROVES("kvm-ioctls:msrs.partial"), NEEDS(BOX_NEEDS))
 {
-	static const struct {
-		u32 index;
-		u64 value;
-	} refused[] = { { 0x48, 7 }, { 0x6a4, 4 }, { 0x6a5, 4 }, { 0x6a6, 4 }, { 0x6a7, 4 } };
-	u32 i;
+	const u64 refused = BIT(63), host = rdmsr(IA32_LSTAR);
 
-	hv_start(page_alloc());
-	for (i = 0; i < ARRAY_SIZE(refused); i++) {
-		box_start_on(&box, &hv_mmu_ept, BOX_POOL, &hlt_guest);
-		box_set_cpuid(&box, (struct kvm_cpuid_entry2){
-			.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .ecx = BIT(7),
-			.edx = BIT(26) });
-		if (set_msr(refused[i].index, refused[i].value) == 1)
-			tap_comment("MSR %#x = %u", refused[i].index, (u32)refused[i].value);
-		EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
-	}
+	box_start(&box, &rdmsr_star_guest);
+	REQUIRE_TRUE(wrmsr_safe(IA32_LSTAR, refused) == OUTCOME_GP0);
+	EXPECT_EQ(set_msr(IA32_LSTAR, refused), 0);
+	EXPECT_EQ(set_msr(IA32_STAR, 0x12345678), 1);
+	box.vcpu.msr[HV_MSR_LSTAR] = refused;
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rax, 0x12345678);
+	EXPECT_EQ(get_msr(IA32_LSTAR), refused);
+	EXPECT_EQ(rdmsr(IA32_LSTAR), host);
 }
 
 /* --- events and the state of a processor that waits ------------------------------------------- */

@@ -410,6 +410,21 @@ CASE(v86_external_interrupt_uses_the_idt, PROVES("event-injection:inject.v86.vme
 	EXPECT_EQ(((const struct v86_frame *)vmread(GUEST_RSP))->eip, 0);
 }
 
+/* 7.15: virtual-8086 mode is CPL 3, so alignment is checked, from the first instruction. */
+CASE(v86_alignment_check, PROVES("exceptions:vector.17"), NEEDS(VMX))
+{
+	static const u8 code[] = { 0xa1, 0x01, 0x00, 0x0f, 0xa2 };	/* MOV AX, [1]; CPUID */
+
+	make_v86_guest(0, RFLAGS_AC | RFLAGS_IOPL);
+	vmwrite(INJECTED_EVENT_IDENTIFICATION, 0);
+	memcpy(guest_page, code, sizeof(code));
+	vmwrite(GUEST_CR0, vmread(GUEST_CR0) | CR0_AM);
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_AC));
+	REQUIRE(resume(), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(FIELD(vmread(EXITING_EVENT_IDENTIFICATION), 7, 0), VECTOR_AC);
+	EXPECT_EQ(vmread(GUEST_RIP), 0);
+}
+
 /* --- real-address mode ------------------------------------------------------------------- */
 
 #define REAL_MODE	EPT, PROC2(UNRESTRICTED_GUEST)
