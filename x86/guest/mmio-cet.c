@@ -71,14 +71,20 @@ static void check_branch(const struct case_def *this_case)
 {
 	const struct branch *row = this_case->row;
 	const struct trap_frame *frame = &last_trap()->frame;
+	outcome_t outcome;
+	u64 u_cet;
 
 	start(row->u_cet);
-	EXPECT(finish(run_in_compatibility_mode(3, row->code, MMIO_REGISTER)),
-	       row->refused ? OUTCOME_FAULT(VECTOR_CP, CP_ENDBRANCH) : OUTCOME_UD);
-	if (row->refused)
+	outcome = run_in_compatibility_mode(3, row->code, MMIO_REGISTER);
+	u_cet = rdmsr(IA32_U_CET);
+	EXPECT(finish(outcome), row->refused ? OUTCOME_FAULT(VECTOR_CP, CP_ENDBRANCH) : OUTCOME_UD);
+	if (row->refused) {
 		EXPECT_EQ(frame->rip, *(volatile u32 *)MMIO_REGISTER);
-	else
-		EXPECT_EQ(frame->rip, (u64)row->end);
+		return;
+	}
+	EXPECT_EQ(frame->rip, (u64)row->end);
+	/* TRACKER is IDLE: nothing waits, or ENDBRANCH has come. */
+	EXPECT_EQ(u_cet, row->u_cet);
 }
 
 #define BRANCH(id, need, code, u_cet, refused)					\

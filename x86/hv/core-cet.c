@@ -90,6 +90,31 @@ CASE(call_through_mmio_pushes_on_the_shadow_stack, PROVES("guest-instructions:mm
 	EXPECT_EQ(box_regs(&box).rsp, BOX_STACK);
 }
 
+/* The stack is a device, too: its exit comes between the two pushes, and neither is made twice. */
+BOX_GUEST_64(device_stack_guest,
+	     SET_UP("1")
+	     "mov $0x6a4, %ecx\n\t mov $0x200ff8, %eax\n\t xor %edx, %edx\n\t wrmsr\n\t setssbsy\n\t"
+	     "mov $0x10001000, %esp\n\t call *(%rbx)\n 1: rdsspq %rdx\n\t hlt");
+
+CASE(call_on_a_stack_of_mmio, PROVES("guest-instructions:mmio.cet"), NEEDS(CET_NEEDS))
+{
+	const struct kvm_run *run;
+	u64 *token;
+
+	start(&device_stack_guest);
+	token = add_shadow_stack();
+	run = box.vcpu.run;
+	answer();
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_MMIO);
+	EXPECT_EQ(run->mmio.is_write, 1);
+	EXPECT_EQ(run->mmio.phys_addr, 0x10001000 - 8);
+	EXPECT_EQ(*(u64 *)run->mmio.data, box_regs(&box).rsi);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(token[-1], box_regs(&box).rsi);
+	EXPECT_EQ(box_regs(&box).rdx, SHADOW_STACK + TOKEN - 8);
+	EXPECT_EQ(box_regs(&box).rsp, 0x10001000 - 8);
+}
+
 /* --- indirect branch tracking ------------------------------------------------------------------- */
 
 BOX_GUEST_64(call_unmarked_guest, SET_UP("4") "call *(%rbx)\n 1: hlt");

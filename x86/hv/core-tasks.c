@@ -234,6 +234,9 @@ CASE(null_ss_of_a_user_task, PROVES("guest-instructions:task.switch"), NEEDS(BOX
 	new_tss()[TSS_SS] = 0;
 	expect_error(VECTOR_TS, 0);
 	EXPECT_EQ(*(u32 *)box_at(&box, box_regs(&box).rsp + 8), SELECTOR_USER);
+	/* From privilege level 3: the stack is the one for level 0, with SS and ESP of the task. */
+	EXPECT_EQ(box_regs(&box).rsp, NEW_STACK - 0x100 - 6 * sizeof(u32));
+	EXPECT_EQ(*(u32 *)box_at(&box, box_regs(&box).rsp + 20), 0);
 }
 
 static void start_virtual_8086(void)

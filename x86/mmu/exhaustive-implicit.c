@@ -80,3 +80,44 @@ CASE_RUN(defects_4_kbyte, sweep, PROVES("paging:acc.implicit.us0", "paging:rsvd.
 CASE_RUN(keys_4_kbyte, sweep, PROVES("paging:acc.pku.implicit"), NEEDS(CPU(PKU)),
 	 STATES(keys, LEVEL_PTE, CPL_0 | CPL_3, LSL | LOAD, SWEEP_WP, SWEEP_PKE, SWEEP_PKS,
 		SWEEP_KEYS_1, SWEEP_KEYS_2));
+
+/* --- 32-bit and PAE paging, in 32-bit code outside IA-32e mode ----------------------------------- */
+
+#define SWEEP_LEGACY(paging, theme, size, ...) \
+	ROW((&(const struct sweep_row){ &sweep_##theme, size, .mode = paging, .cpls = CPL_0 | CPL_3, \
+					.kinds = LSL | LOAD, __VA_ARGS__ }))
+#define PSE_ON	.always = SWEEP_PSE
+
+CASE_RUN(rights_32_bit_4_kbyte, sweep,
+	 PROVES("paging:acc.implicit.super_ok", "paging:acc.smap.implicit_ac1"),
+	 SWEEP_LEGACY(PAGING_32_BIT, rights, LEVEL_PTE,
+		      .switches = { SWEEP_WP, SWEEP_SMEP, SWEEP_SMAP, SWEEP_AC }));
+CASE_RUN(rights_32_bit_4_mbyte, sweep,
+	 PROVES("paging:acc.implicit.super_ok", "paging:acc.smap.implicit_ac1"), NEEDS(CPU(PSE)),
+	 SWEEP_LEGACY(PAGING_32_BIT, rights, LEVEL_PDE,
+		      .switches = { SWEEP_WP, SWEEP_SMEP, SWEEP_SMAP, SWEEP_AC }, PSE_ON));
+CASE_RUN(entry_32_bit_pte, sweep, PROVES("paging:acc.implicit.us0", "paging:ad.implicit"),
+	 SWEEP_LEGACY(PAGING_32_BIT, entry, LEVEL_PTE, .level = LEVEL_PTE,
+		      .switches = { SWEEP_WP | SWEEP_SMAP }));
+CASE_RUN(flags_32_bit_4_kbyte, sweep, PROVES("paging:ad.implicit"),
+	 SWEEP_LEGACY(PAGING_32_BIT, flags, LEVEL_PTE, .switches = { SWEEP_WP }));
+CASE_RUN(defects_32_bit_4_kbyte, sweep,
+	 PROVES("paging:acc.implicit.us0", "paging:rsvd.before_rights"),
+	 SWEEP_LEGACY(PAGING_32_BIT, defects, LEVEL_PTE, .switches = { SWEEP_WP, SWEEP_SMAP }));
+CASE_RUN(rights_pae_4_kbyte, sweep,
+	 PROVES("paging:acc.implicit.super_ok", "paging:acc.smap.implicit_ac1"),
+	 SWEEP_LEGACY(PAGING_PAE, rights, LEVEL_PTE,
+		      .switches = { SWEEP_NXE | SWEEP_SMEP, SWEEP_WP, SWEEP_SMAP, SWEEP_AC }));
+CASE_RUN(rights_pae_2_mbyte, sweep,
+	 PROVES("paging:acc.implicit.super_ok", "paging:acc.smap.implicit_ac1"),
+	 SWEEP_LEGACY(PAGING_PAE, rights, LEVEL_PDE,
+		      .switches = { SWEEP_NXE | SWEEP_SMEP, SWEEP_WP, SWEEP_SMAP, SWEEP_AC }));
+CASE_RUN(entry_pae_pte, sweep, PROVES("paging:acc.implicit.us0", "paging:ad.implicit"),
+	 SWEEP_LEGACY(PAGING_PAE, entry, LEVEL_PTE, .level = LEVEL_PTE,
+		      .switches = { SWEEP_NXE, SWEEP_WP | SWEEP_SMAP }));
+CASE_RUN(flags_pae_4_kbyte, sweep, PROVES("paging:ad.implicit"),
+	 SWEEP_LEGACY(PAGING_PAE, flags, LEVEL_PTE, .switches = { SWEEP_WP }));
+CASE_RUN(defects_pae_4_kbyte, sweep,
+	 PROVES("paging:acc.implicit.us0", "paging:rsvd.before_rights"),
+	 SWEEP_LEGACY(PAGING_PAE, defects, LEVEL_PTE,
+		      .switches = { SWEEP_NXE | SWEEP_WP, SWEEP_SMAP }));

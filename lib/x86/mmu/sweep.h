@@ -51,7 +51,7 @@ enum sweep_kind {
 	SWEEP_FETCH,			/* CALL of two instructions that return a number */
 	SWEEP_WRSS,			/* WRSS: user shadow-stack write, CPL 3 with SWEEP_CET */
 	SWEEP_WRUSS,			/* WRUSS: the same, for CPL 0 with SWEEP_CET */
-	SWEEP_LSL,			/* LSL: implicitly reads a descriptor; not in 32-bit code */
+	SWEEP_LSL,			/* LSL: implicitly reads a descriptor */
 	SWEEP_LOAD,			/* MOV to ES: implicit read of one; sets accessed flag */
 	SWEEP_KINDS,
 };

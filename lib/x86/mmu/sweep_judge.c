@@ -302,7 +302,7 @@ static void judge_data(struct judged *judged, const struct sweep_record *record,
 	if (done && sweep->kind == SWEEP_FETCH)
 		value = RETURNED_BEFORE(slot) | (value & ~sweep->access_mask);
 	if (done && sweep->kind == SWEEP_LSL)
-		value = LIMIT(slot);
+		value = LIMIT(slot) | (value & ~sweep->access_mask);
 	if (done && sweep->kind == SWEEP_LOAD)
 		data |= DESCRIPTOR_ACCESSED;
 	else if (done && is_write(sweep->kind))

@@ -22,7 +22,11 @@
 struct sweep_legacy_start {
 	u32 eip, cs, eflags, esp, ss;
 	u32 record, left, to_supervisor, resume;
+	u32 slots;			/* 0, or with an LDT for each: how many, and `left` is 1 */
+	u64 *ldt;			/* the descriptor of SELECTOR_LDT */
 };
+
+#define SELECTOR_LDT	(SELECTOR_SPARE + 8)	/* likewise */
 
 extern const u8 sweep_legacy_run[], sweep_legacy_loops[];
 extern const u8 sweep_legacy_page_fault[], sweep_legacy_end[], sweep_legacy_other[];
@@ -104,6 +108,15 @@ static void make_tables(void)
 						   0x89ull << 40 | FIELD(base, 31, 24) << 56);
 }
 
+/* The data of every slot are an LDT of one descriptor, whose base is the access's linear address. */
+static void one_by_one(struct sweep_legacy_start *start)
+{
+	start->slots = start->left;
+	start->left = 1;
+	start->ldt = &this_cpu()->gdt[SELECTOR_LDT / 8];
+	*start->ldt = 7 | 0x82ull << 40;
+}
+
 /*
  * Makes the accesses from slot `from` on. Returns how many are left, with bit 31 when one of them
  * ended in an exception other than #PF.
@@ -131,7 +144,10 @@ static u32 run_loop(struct sweep *sweep, u32 from)
 		.to_supervisor = physical(sweep->record) - record,
 		.resume = loop_address(sweep, loops[sweep->kind].next),
 	};
+	if (sweep_is_implicit(sweep->kind))
+		one_by_one(&start);
 	LEGACY_RUN(&where, script);
+	write_ldtr(0);
 	/* The suite's own again, for what it runs at CPL 3 in between. */
 	cpu_set_tss(this_cpu());
 	asm volatile("ltr %w0" : : "r" (SELECTOR_TSS));

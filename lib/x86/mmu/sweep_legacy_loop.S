@@ -17,9 +17,12 @@
 	.set START_LEFT, 24
 	.set START_TO_SUPERVISOR, 28
 	.set START_RESUME, 32
+	.set START_SLOTS, 36
+	.set START_LDT, 40
 
 	.set SELECTOR_DATA, 0x10
 	.set SELECTOR_SPARE, 0x68
+	.set SELECTOR_LDT, 0x70
 
 	.text
 	.code32
@@ -49,12 +52,28 @@ sweep_legacy_page_fault:
 	movl %edx, %esp
 	jmp *%esi
 
-/* #UD, which ends a loop, and any exception that must not be: back to the script with EAX. */
+/*
+ * #UD, which ends a loop, and any exception that must not be: back to the script with EAX. With an LDT
+ * for each slot a loop has one access; what is left is then the number of slots.
+ */
 	.globl sweep_legacy_end, sweep_legacy_other
 sweep_legacy_other:
 	orl $0x80000000, %ebp
 sweep_legacy_end:
+	cmpl $0, sweep_legacy_slots
+	je 2f
+	testl %ebp, %ebp
+	jnz 1f
+	decl sweep_legacy_slots
+	jz 2f
 	movl $SELECTOR_DATA, %eax
+	movl %eax, %ds
+	movl sweep_legacy_start, %eax
+	movl sweep_legacy_esp, %esp
+	jmp sweep_legacy_slot
+1:	andl $0x80000000, %ebp
+	orl sweep_legacy_slots, %ebp
+2:	movl $SELECTOR_DATA, %eax
 	movl %eax, %ds
 	movl %eax, %es
 	movl %ebp, %eax
@@ -72,9 +91,24 @@ sweep_legacy_run:
 	lidt sweep_legacy_idt
 	movl $SELECTOR_SPARE, %ecx
 	ltr %cx
+	movl %eax, sweep_legacy_start
+	movl START_SLOTS(%eax), %edx
+	movl %edx, sweep_legacy_slots
 	movl START_RECORD(%eax), %ebx
 	movl START_TO_SUPERVISOR(%eax), %ecx
-	movl START_LEFT(%eax), %ebp
+sweep_legacy_slot:
+	cmpl $0, sweep_legacy_slots
+	je 3f
+	/* The base of the LDT: bits 23:0 and 31:24. */
+	movl START_LDT(%eax), %esi
+	movl RECORD_LINEAR(%ebx, %ecx), %edx
+	movw %dx, 2(%esi)
+	shrl $16, %edx
+	movb %dl, 4(%esi)
+	movb %dh, 7(%esi)
+	movl $SELECTOR_LDT, %edx
+	lldt %dx
+3:	movl START_LEFT(%eax), %ebp
 	movl START_RESUME(%eax), %esi
 	movl 12(%eax), %edx
 	testl $3, 4(%eax)
@@ -96,6 +130,10 @@ sweep_legacy_run:
 	.bss
 	.balign 8
 sweep_legacy_esp:
+	.skip 4
+sweep_legacy_start:
+	.skip 4
+sweep_legacy_slots:
 	.skip 4
 	.balign 8
 	.globl sweep_legacy_idt
