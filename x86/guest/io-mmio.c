@@ -1,12 +1,13 @@
 /*
- * INS and OUTS whose memory is none: from a port to the registers of a device, and back (volume 2, INS,
- * OUTS, REP).
+ * INS and OUTS whose memory is none: from a port to the registers of a device, and back (volume 2,
+ * INS, OUTS, REP).
  *
- * A processor sends both halves of an element to the bus and knows no difference. A hypervisor has two
- * accesses to emulate for each, and the guest may see nothing of that: the port is read only when
- * there is a place for what comes, once for each element, and between two elements the registers say
- * what is left. Where the data go is seen in a register of the local APIC, in pages of RAM beside
- * MMIO (lib/x86/mmu/mmio.h) and in the palette of a VGA, where every access moves on by one place.
+ * A processor sends both halves of an element to the bus and knows no difference. A hypervisor has
+ * two accesses to emulate for each, and the guest may see nothing of that: the port is read only
+ * when there is a place for what comes, once for each element, and between two elements the
+ * registers say what is left. Where the data go is seen in a register of the local APIC, in pages
+ * of RAM beside MMIO (lib/x86/mmu/mmio.h) and in the palette of a VGA, where every access moves on
+ * by one place.
  */
 #include "case.h"
 #include "cpu/instruction.h"
@@ -75,8 +76,9 @@ CASE(insd_to_a_register_down, PROVES(INS))
 /* --- sizes, directions, addresses ----------------------------------------------------------- */
 
 /*
- * `instruction`, of `size` bytes, with RSI or RDI where no device is and `count` in RCX: how far the
- * index moves, what RCX is then. Neither element by element nor at once does anything else change.
+ * `instruction`, of `size` bytes, with RSI or RDI where no device is and `count` in RCX: how far
+ * the index moves, what RCX is then. Neither element by element nor at once does anything else
+ * change.
  */
 #define MOVES(id, fact, index, instruction, count, count_after, moved)		\
 	CASE(id, PROVES(fact))							\
@@ -227,7 +229,7 @@ CASE(rep_outsb_delivers_each_element_once, PROVES(OUTS), NEEDS(PALETTE))
 	EXPECT_EQ(next_place(), other);
 }
 
-/* --- borders of pages -------------------------------------------------------------------------- */
+/* --- borders of pages ------------------------------------------------------------------------ */
 
 CASE(rep_insb_from_ram_into_mmio, PROVES(INS), NEEDS(PALETTE))
 {
@@ -306,7 +308,7 @@ CASE(outsd_over_the_border_of_ram, PROVES(OUTS))
 	EXPECT_EQ(get(MMIO_RAM_3), 0);
 }
 
-/* --- page faults: the port is not read, and nothing is lost ------------------------------------- */
+/* --- page faults: the port is not read, and nothing is lost ---------------------------------- */
 
 static void change(u64 linear, u64 clear)
 {
@@ -397,7 +399,7 @@ CASE(accessed_and_dirty_flags, PROVES(INS, OUTS, "guest-instructions:mmio.ad_bit
 	EXPECT_EQ(*mmio_entry(MMIO_NOTHING) & flags, flags);
 }
 
-/* --- user mode ------------------------------------------------------------------------------------ */
+/* --- user mode ------------------------------------------------------------------------------- */
 
 INSTRUCTION(user_insl, "movl $0xee0, %edx", "insl");
 INSTRUCTION(user_outsl, "movl $0xee0, %edx; movq %rdi, %rsi", "outsl");
@@ -431,7 +433,7 @@ CASE(misaligned_in_user_mode, PROVES(INS, OUTS, "guest-instructions:mmio.ac"))
 	EXPECT(run_at_cpl_with_flags(3, flags, user_outsl, page - 2), OUTCOME_DONE);
 }
 
-/* --- debug exceptions ------------------------------------------------------------------------------- */
+/* --- debug exceptions ------------------------------------------------------------------------ */
 
 #define DR6_CAUSES	(BITS(3, 0) | BITS(14, 13))
 
@@ -460,7 +462,8 @@ static void note_traps(void)
 /* POPF sets TF: a trap behind each element, and one behind the NOP. */
 #define STEPPED(instruction, ...)						\
 	asm volatile("push %[flags]; popfq\n\t" instruction "\n\tnop"		\
-		     : __VA_ARGS__ : "d" (PORT), [flags] "i" (RFLAGS_FIXED | RFLAGS_TF) : "memory", "cc")
+		     : __VA_ARGS__ : "d" (PORT), [flags] "i" (RFLAGS_FIXED | RFLAGS_TF)	\
+		     : "memory", "cc")
 
 static void expect_a_trap_for_each(void)
 {

@@ -1,11 +1,12 @@
 /*
- * Control-flow enforcement where a branch goes through a device: indirect CALL and JMP whose target is
- * read from a register of the local APIC (volume 1, chapter 17, Control-Flow Enforcement Technology; CALL
- * and JMP, volume 2).
+ * Control-flow enforcement where a branch goes through a device: indirect CALL and JMP whose target
+ * is read from a register of the local APIC (volume 1, chapter 17, Control-Flow Enforcement
+ * Technology; CALL and JMP, volume 2).
  *
- * A processor knows no difference. A hypervisor that emulates the branch has to push the return address
- * on the shadow stack itself, and to see that ENDBRANCH follows. The register has 32 bits, so this is
- * in compatibility mode; at CPL 3, so that the handlers need no shadow stack and no ENDBRANCH.
+ * A processor knows no difference. A hypervisor that emulates the branch has to push the return
+ * address on the shadow stack itself, and to see that ENDBRANCH follows. The register has 32 bits,
+ * so this is in compatibility mode; at CPL 3, so that the handlers need no shadow stack and no
+ * ENDBRANCH.
  */
 #include "cpu/features.h"
 #include "cpu/safe.h"
@@ -44,8 +45,8 @@ static outcome_t finish(outcome_t outcome)
 }
 
 /*
- * Each begins with ENDBRANCH and with one return address on its shadow stack, for it has been called, and
- * ends with UD2 at NAME_end; ESI is ESP as it was.
+ * Each begins with ENDBRANCH and with one return address on its shadow stack, for it has been
+ * called, and ends with UD2 at NAME_end; ESI is ESP as it was.
  */
 #define BRANCH32(name, text)							\
 	extern const u8 name##_end[];						\

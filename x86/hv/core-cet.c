@@ -1,10 +1,11 @@
 /*
- * The core: control-flow enforcement where a branch goes through MMIO (volume 1, chapter 17, Control-Flow
- * Enforcement Technology; CALL and JMP, volume 2).
+ * The core: control-flow enforcement where a branch goes through MMIO (volume 1, chapter 17,
+ * Control-Flow Enforcement Technology; CALL and JMP, volume 2).
  *
- * An indirect CALL or JMP whose target is read from a device is emulated. So it is the core that has
- * to push the return address on the guest's shadow stack, and to say that ENDBRANCH must follow; the
- * processor does the comparing. Here in 64-bit mode, at CPL 0; user mode is in guest/mmio-cet.
+ * An indirect CALL or JMP whose target is read from a device is emulated. So it is the core that
+ * has to push the return address on the guest's shadow stack, and to say that ENDBRANCH must
+ * follow; the processor does the comparing. Here in 64-bit mode, at CPL 0; user mode is in
+ * guest/mmio-cet.
  */
 #include "hv/box.h"
 #include "cpu/features.h"
@@ -29,7 +30,8 @@ static struct box box;
 static void start(const struct box_guest *guest)
 {
 	static const struct kvm_cpuid_entry2 features = {
-		.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .ecx = BIT(7), .edx = BIT(20),
+		.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+		.ecx = BIT(7), .edx = BIT(20),
 	};
 
 	box_start(&box, guest);
@@ -57,9 +59,13 @@ static void expect_control_protection(void)
 
 /* --- shadow stacks ---------------------------------------------------------------------------- */
 
+/* IA32_PL0_SSP, from which SETSSBSY loads SSP. */
+#define WITH_SHADOW_STACK							\
+	SET_UP("1") "mov $0x6a4, %ecx\n\t mov $0x200ff8, %eax\n\t"		\
+	"xor %edx, %edx\n\t wrmsr\n\t setssbsy\n\t"
+
 BOX_GUEST_64(call_guest,
-	     SET_UP("1")
-	     "mov $0x6a4, %ecx\n\t mov $0x200ff8, %eax\n\t xor %edx, %edx\n\t wrmsr\n\t setssbsy\n\t"
+	     WITH_SHADOW_STACK
 	     "call *(%rbx)\n\t rdsspq %rdx\n\t hlt\n"
 	     "1: pop %rdi\n\t push %rdi\n\t ret");
 
@@ -92,8 +98,7 @@ CASE(call_through_mmio_pushes_on_the_shadow_stack, PROVES("guest-instructions:mm
 
 /* The stack is a device, too: its exit comes between the two pushes, and neither is made twice. */
 BOX_GUEST_64(device_stack_guest,
-	     SET_UP("1")
-	     "mov $0x6a4, %ecx\n\t mov $0x200ff8, %eax\n\t xor %edx, %edx\n\t wrmsr\n\t setssbsy\n\t"
+	     WITH_SHADOW_STACK
 	     "mov $0x10001000, %esp\n\t call *(%rbx)\n 1: rdsspq %rdx\n\t hlt");
 
 CASE(call_on_a_stack_of_mmio, PROVES("guest-instructions:mmio.cet"), NEEDS(CET_NEEDS))
@@ -115,7 +120,7 @@ CASE(call_on_a_stack_of_mmio, PROVES("guest-instructions:mmio.cet"), NEEDS(CET_N
 	EXPECT_EQ(box_regs(&box).rsp, 0x10001000 - 8);
 }
 
-/* --- indirect branch tracking ------------------------------------------------------------------- */
+/* --- indirect branch tracking ---------------------------------------------------------------- */
 
 BOX_GUEST_64(call_unmarked_guest, SET_UP("4") "call *(%rbx)\n 1: hlt");
 BOX_GUEST_64(jump_unmarked_guest, SET_UP("4") "jmp *(%rbx)\n 1: hlt");
@@ -154,7 +159,7 @@ BRANCH(no_track_prefix_without_no_track_en, track_anyway_guest, true);
 BRANCH(suppressed, suppressed_guest, false);
 BRANCH(push_from_mmio_is_no_branch, push_guest, false);
 
-/* --- far transfers: not emulated ------------------------------------------------------------------ */
+/* --- far transfers: not emulated ------------------------------------------------------------- */
 
 BOX_GUEST_64(far_call_guest, "mov $0x10000000, %ebx\n\t lcall *(%rbx)\n\t hlt");
 BOX_GUEST_64(far_jump_guest, "mov $0x10000000, %ebx\n\t ljmp *(%rbx)\n\t hlt");

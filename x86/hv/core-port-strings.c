@@ -2,9 +2,9 @@
  * The core: INS and OUTS, where memory is a device.
  *
  * Each element is two accesses, and user space has an exit for each piece: KVM_EXIT_IO, then
- * KVM_EXIT_MMIO for INS, the other way round for OUTS. Between two elements the registers say what is
- * left, so that user space can stop there (KVM_GET_REGS) and another vCPU go on. What a guest sees of
- * all this is in guest/io-mmio.
+ * KVM_EXIT_MMIO for INS, the other way round for OUTS. Between two elements the registers say what
+ * is left, so that user space can stop there (KVM_GET_REGS) and another vCPU go on. What a guest
+ * sees of all this is in guest/io-mmio.
  */
 #include "hv/box.h"
 #include "string.h"

@@ -81,11 +81,11 @@ CASE_RUN(keys_4_kbyte, sweep, PROVES("paging:acc.pku.implicit"), NEEDS(CPU(PKU))
 	 STATES(keys, LEVEL_PTE, CPL_0 | CPL_3, LSL | LOAD, SWEEP_WP, SWEEP_PKE, SWEEP_PKS,
 		SWEEP_KEYS_1, SWEEP_KEYS_2));
 
-/* --- 32-bit and PAE paging, in 32-bit code outside IA-32e mode ----------------------------------- */
+/* --- 32-bit and PAE paging, in 32-bit code outside IA-32e mode ------------------------------- */
 
 #define SWEEP_LEGACY(paging, theme, size, ...) \
-	ROW((&(const struct sweep_row){ &sweep_##theme, size, .mode = paging, .cpls = CPL_0 | CPL_3, \
-					.kinds = LSL | LOAD, __VA_ARGS__ }))
+	ROW((&(const struct sweep_row){ &sweep_##theme, size, .mode = paging, __VA_ARGS__, \
+					.cpls = CPL_0 | CPL_3, .kinds = LSL | LOAD }))
 #define PSE_ON	.always = SWEEP_PSE
 
 CASE_RUN(rights_32_bit_4_kbyte, sweep,

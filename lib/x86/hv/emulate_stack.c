@@ -74,8 +74,8 @@ static bool can_go_to(const struct job *job, u64 target)
 }
 
 /*
- * Volume 2, CALL: first the stack, then the shadow stack, where 2 bytes are 4. Both are looked at before
- * either is written: a fault of the second leaves no trace in the first.
+ * Volume 2, CALL: first the stack, then the shadow stack, where 2 bytes are 4. Both are looked at
+ * before either is written: a fault of the second leaves no trace in the first.
  */
 static enum step push_return_address(struct job *job, u64 value, u32 size)
 {

@@ -1,7 +1,7 @@
 /*
  * IN, OUT, INS, OUTS: every access to a port goes to user space. Strings go by as many elements at
- * once as lie in one page; what is beyond, the guest does with its next execution. Elements that are
- * not in memory but in a device are the emulator's: emulate_string.c.
+ * once as lie in one page; what is beyond, the guest does with its next execution. Elements that
+ * are not in memory but in a device are the emulator's: emulate_string.c.
  */
 #include "hv/internal.h"
 #include "string.h"

@@ -252,10 +252,11 @@ static bool load_ldtr(struct hv_vcpu *vcpu, u16 selector, struct hv_fault *fault
  * that of the new CS, and SS has it, too; its base and limit stay, for there may be no other stack.
  * Without "unrestricted guest" the RPL of SS has to be right as well.
  *
- * The RPL of CS is CPL before its descriptor is verified: 10.3 lets the new task begin at the privilege
- * level that CS says as it comes from the TSS, and CPL is bits 1:0 of CS (6.5 Privilege Levels). The
- * checks of Table 10-1 come behind the selectors, and what they find is delivered in the new task, so
- * at that level: the level of the old task is gone with its CS, and no text names a third.
+ * The RPL of CS is CPL before its descriptor is verified: 10.3 lets the new task begin at the
+ * privilege level that CS says as it comes from the TSS, and CPL is bits 1:0 of CS (6.5 Privilege
+ * Levels). The checks of Table 10-1 come behind the selectors, and what they find is delivered in
+ * the new task, so at that level: the level of the old task is gone with its CS, and no text names
+ * a third.
  */
 static void load_selectors(struct hv_vcpu *vcpu, const struct task *task)
 {

@@ -46,7 +46,9 @@
  */
 void mmio_map(void);
 
-/* All else is for the supervisor after mmio_map(); code and stack of user mode are not after this. */
+/*
+ * All else is for the supervisor after mmio_map(); code and stack of user mode are not after this.
+ */
 void mmio_share_with_user(void);
 
 /* The entry that maps the page at `linear`, one of the above, for a case to change; then INVLPG. */

@@ -108,7 +108,9 @@ static void make_tables(void)
 						   0x89ull << 40 | FIELD(base, 31, 24) << 56);
 }
 
-/* The data of every slot are an LDT of one descriptor, whose base is the access's linear address. */
+/*
+ * The data of every slot are an LDT of one descriptor, whose base is the access's linear address.
+ */
 static void one_by_one(struct sweep_legacy_start *start)
 {
 	start->slots = start->left;

@@ -53,8 +53,8 @@ sweep_legacy_page_fault:
 	jmp *%esi
 
 /*
- * #UD, which ends a loop, and any exception that must not be: back to the script with EAX. With an LDT
- * for each slot a loop has one access; what is left is then the number of slots.
+ * #UD, which ends a loop, and any exception that must not be: back to the script with EAX. With an
+ * LDT for each slot a loop has one access; what is left is then the number of slots.
  */
 	.globl sweep_legacy_end, sweep_legacy_other
 sweep_legacy_other:
