@@ -91,9 +91,13 @@ CASE(page_that_is_gone, PROVES("paging:tlb.smp"), NEEDS(CPUS(2)))
 }
 
 /*
- * A global translation, which MOV to CR3 need not drop. The processor comes back through real mode,
- * and 14.9 (unlike 5.10.4.1) has the setting of CR0.PG drop all: so this shows that nothing
- * survives INIT and the way back, together.
+ * A global translation, which MOV to CR3 need not drop, is not there when the processor is back.
+ * INIT alone cannot be shown: it leaves CR0.PG = 0 (Table 12-1), so that nothing is translated
+ * before a MOV to CR0 sets PG, and that may be what drops the translation: 14.9, unlike 5.10.4.1,
+ * has the setting of PG drop all. No other way leads from INIT to paging; VM entry and VM exit,
+ * which load CR0 too, want VMX operation, which wants CR0.PG = 1 of the processor before. So what
+ * is proved is that nothing survives INIT and the way back, together, which is all that software
+ * can rely on.
  */
 CASE(init_drops_all_translations, PROVES("paging:tlb.reset"), NEEDS(CPUS(2), CPU(PGE)))
 {
