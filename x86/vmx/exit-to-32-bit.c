@@ -8,6 +8,9 @@
  * (30.7), which shut the processor down; a second processor is the subject then, and the first one
  * watches.
  *
+ * Rules of VM entry that compare the host of the VMCS with the mode in which VMLAUNCH executes, or
+ * hold for a 32-bit host alone (29.2.3, 29.2.4), show here, where nothing else refuses the entry.
+ *
  * The VMCS is made in 64-bit mode and cleared; a script in 32-bit code (mmu/legacy.h) makes it
  * current again and enters.
  */
@@ -208,7 +211,79 @@ CASE(entry_behind_pop_ss, PROVES("vm-entry-checks:basic.pop_ss_blocking"), NEEDS
 	}));
 }
 
-/* --- VMX aborts: 30.7 -------------------------------------------------------------------- */
+/* --- rules of such an entry: 29.2.3, 29.2.4 ------------------------------------------------ */
+
+struct host_rule {
+	void (*broken)(void);	/* changes the VMCS */
+	bool or_control;	/* refused as a wrong host, or as a wrong control as well */
+};
+
+static void enter_once(void (*change)(void), struct legacy_step launch, struct legacy_step error)
+{
+	u64 *tables = tables_pae();
+	struct legacy_start start = { .mode = PAGING_PAE, .cr3 = physical(tables) };
+
+	vmx_start();
+	make_guest();
+	make_host(physical(tables), host_cr4(true));
+	if (change)
+		change();
+	put_away();
+	LEGACY_RUN(&start, ((struct legacy_step[]){ BEGIN, launch, error, { VMXOFF_32 } }));
+}
+
+/* With the change the entry is refused, and without it it is not. */
+static void check_host_rule(const struct case_def *this_case)
+{
+	const struct host_rule *row = this_case->row;
+
+	enter_once(row->broken,
+		   (struct legacy_step){ LEGACY_STEP("VMLAUNCH,", vmlaunch_32, 0, 0),
+					 .gives = ONLY_ZF, .mask = RFLAGS_STATUS },
+		   (struct legacy_step){ VMREAD_32(VM_INSTRUCTION_ERROR),
+					 .gives = VMFAIL_ENTRY_INVALID_HOST_STATE,
+					 .or_gives = row->or_control ?
+						     VMFAIL_ENTRY_INVALID_CONTROL_FIELDS : 0 });
+	enter_once(NULL, (struct legacy_step){ ENTER },
+		   (struct legacy_step){ VMREAD_32(EXIT_REASON), .gives = EXIT_CPUID });
+}
+
+#define HOST_RULE(name, facts, needs, or_control, ...)				\
+	static void broken_##name(void)						\
+	{									\
+		__VA_ARGS__							\
+	}									\
+	static const struct host_rule rule_##name = { broken_##name, or_control }; \
+	CASE_RUN(name, check_host_rule, facts, needs, ROW(&rule_##name));
+
+HOST_RULE(ss_null, PROVES("vm-entry-checks:host.ss.null"), NEEDS(VMX), false,
+	  vmwrite(HOST_SS_SELECTOR, 0);)
+/* 29.2.4 does not say whether its checks are of the controls or of the host. */
+/* Two rules, neither of which can be broken without the other. */
+HOST_RULE(ia32e_mode_guest, PROVES("vm-entry-checks:host.space.legacy_guest64",
+	  "vm-entry-checks:host.space32.guest64"), NEEDS(VMX), true,
+	  vmcs_set_control(CONTROL_ENTRY_IA_32E_MODE_GUEST);)
+HOST_RULE(host_in_64_bit_mode, PROVES("vm-entry-checks:host.space.legacy_host64"), NEEDS(VMX), true,
+	  vmcs_set_control(CONTROL_EXIT_HOST_ADDRESS_SPACE_SIZE);
+	  vmwrite(HOST_CS_SELECTOR, SELECTOR_CODE64);
+	  if (control_allowed(CONTROL_EXIT_LOAD_IA32_EFER))
+		vmwrite(HOST_IA32_EFER, EFER_LME | EFER_LMA);)
+HOST_RULE(pcide, PROVES("vm-entry-checks:host.space32.pcide"), NEEDS(VMX, CPU(PCID)), true,
+	  vmwrite(HOST_CR4, vmread(HOST_CR4) | CR4_PCIDE);)
+HOST_RULE(fred, PROVES("vm-entry-checks:host.space32.fred"), NEEDS(VMX, CPU(FRED)), true,
+	  vmwrite(HOST_CR4, vmread(HOST_CR4) | CR4_FRED);)
+HOST_RULE(rip_bit_32, PROVES("vm-entry-checks:host.space32.rip"), NEEDS(VMX), true,
+	  vmwrite(HOST_RIP, vmread(HOST_RIP) | BIT(32));)
+HOST_RULE(rip_bit_63, PROVES("vm-entry-checks:host.space32.rip"), NEEDS(VMX), true,
+	  vmwrite(HOST_RIP, vmread(HOST_RIP) | BIT(63));)
+HOST_RULE(s_cet_bit_32, PROVES("vm-entry-checks:host.space32.s_cet"),
+	  NEEDS(VMX, EXIT_CTL(LOAD_CET_STATE)), true,
+	  vmcs_set_control(CONTROL_EXIT_LOAD_CET_STATE); vmwrite(HOST_IA32_S_CET, BIT(32));)
+HOST_RULE(ssp_bit_32, PROVES("vm-entry-checks:host.space32.ssp"),
+	  NEEDS(VMX, EXIT_CTL(LOAD_CET_STATE)), true,
+	  vmcs_set_control(CONTROL_EXIT_LOAD_CET_STATE); vmwrite(HOST_SSP, BIT(32));)
+
+/* --- VMX aborts: 30.7 ------------------------------------------------------------------- */
 
 enum { HOST_PDPTES = 2, IA32E_MODE_GUEST = 6 };
 
