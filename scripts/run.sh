@@ -24,7 +24,7 @@ says. Sets up what it needs first. GLOB: AREA/IMAGE or AREA/IMAGE:CASE, for inst
   --audit-all       audit every VM entry in full, those of sweeps and random walks as well, of which else a
                     sample is; machines have five times as long
   --silence SECONDS a machine that prints nothing for so long has hung (default: 20)
-  --limit SECONDS   for one image as a whole (default: 300)
+  --limit SECONDS   for one image as a whole (default: 900)
   -- OPTION...      for prove: -v, --timer, --formatter TAP::Formatter::JUnit, ...
 
 Only with --on linux, where a Linux kernel boots inside Bochs and its KVM runs the images:
@@ -338,7 +338,7 @@ if [ -f "$platform/patience" ]; then
 	read -r silence limit <"$platform/patience"
 else
 	silence=20
-	limit=300
+	limit=900
 fi
 # Sweeps take that much longer.
 [ -z "$EXITPATH_AUDIT_ALL" ] || limit=$((limit * 5)) silence=$((silence * 5))

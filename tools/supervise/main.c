@@ -32,7 +32,7 @@ static const char usage[] =
 	" may be repeated\n"
 	"  --shuffle SEED        the cases in another order, which depends on SEED alone\n"
 	"  --silence SECONDS     a machine that writes nothing for so long hangs (20)\n"
-	"  --limit SECONDS       time for all boots together (300)\n"
+	"  --limit SECONDS       time for all boots together (900)\n"
 	"  --log FILE            keeps the raw bytes of the console\n"
 	"  --tap FILE            keeps the TAP\n"
 	"  --go-on               a bail-out is a comment on standard output, so that prove goes on;"
@@ -358,7 +358,7 @@ static int run_with(struct setup *s, struct arguments *a)
 int main(int argc, char **argv)
 {
 	struct arguments a = {
-		.run = { .seed = 1, .silence_ms = 20 * 1000, .limit_ms = 300 * 1000, .log = -1 },
+		.run = { .seed = 1, .silence_ms = 20 * 1000, .limit_ms = 900 * 1000, .log = -1 },
 	};
 	struct setup s = { 0 };
 	int status = EXIT_BROKEN;

@@ -72,6 +72,7 @@ static void message_words(struct text *t, const struct boot *b)
 		text_printf(t, "the image's time limit of %g s was over",
 			    (double)options->limit_ms / 1000);
 		place_words(t, b);
+		text_printf(t, "; --limit gives it more");
 		break;
 	case BOOT_BAILED:
 		text_printf(t, "the image bailed out: ");

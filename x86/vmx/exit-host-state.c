@@ -75,10 +75,32 @@ READ_MSR(IA32_S_CET)
 READ_MSR(IA32_INTERRUPT_SSP_TABLE_ADDR)
 READ_MSR(IA32_PKRS)
 READ_MSR(IA32_SPEC_CTRL)
+READ_MSR(IA32_FRED_CONFIG)
 READ_MSR(IA32_FRED_RSP1)
+READ_MSR(IA32_FRED_RSP2)
+READ_MSR(IA32_FRED_RSP3)
+READ_MSR(IA32_FRED_STKLVLS)
+READ_MSR(IA32_FRED_SSP1)
+READ_MSR(IA32_FRED_SSP2)
+READ_MSR(IA32_FRED_SSP3)
 READ_MSR(IA32_BNDCFGS)
 READ_MSR(IA32_RTIT_CTL)
 READ_MSR(IA32_LBR_CTL)
+
+/* Only with shadow stacks on can SSP be read: for one instruction, neither CALL nor RET. */
+static u64 read_ssp(void)
+{
+	u64 cr0 = read_cr0(), cr4 = read_cr4(), ssp;
+
+	/* CR4.CET needs it. */
+	write_cr0(cr0 | CR0_WP);
+	wrmsr(IA32_S_CET, BIT(0));
+	asm volatile("movq %2, %%cr4; rdsspq %0; movq %1, %%cr4"
+		     : "=&r" (ssp) : "r" (cr4), "r" (cr4 | CR4_CET) : "memory");
+	wrmsr(IA32_S_CET, 0);
+	write_cr0(cr0);
+	return ssp;
+}
 
 #define LOADS(name, fact, needs, ...)							\
 	static const struct loaded row_##name = { __VA_ARGS__ };			\
@@ -112,6 +134,8 @@ LOADS(interrupt_ssp_table, "host.cet", (VMX, CPU(CET_SS), EXIT_CTL(LOAD_CET_STAT
       ENTRY_CTL(LOAD_CET_STATE)), HOST_IA32_INTERRUPT_SSP_TABLE_ADDR, NEGATIVE,
       GUEST_IA32_INTERRUPT_SSP_TABLE_ADDR, 0x1000, read_IA32_INTERRUPT_SSP_TABLE_ADDR, NEGATIVE,
       WITH(LOAD_CET_STATE));
+LOADS(ssp, "host.cet", (VMX, CPU(CET_SS), EXIT_CTL(LOAD_CET_STATE), ENTRY_CTL(LOAD_CET_STATE)),
+      HOST_SSP, 0x7fff12345678, GUEST_SSP, 0x1234, read_ssp, 0x7fff12345678, WITH(LOAD_CET_STATE));
 LOADS(pkrs, "host.pkrs", (VMX, CPU(PKS), EXIT_CTL(LOAD_PKRS), ENTRY_CTL(LOAD_PKRS)),
       HOST_IA32_PKRS, 0x40000000, GUEST_IA32_PKRS, 0x80000000, read_IA32_PKRS, 0x40000000,
       WITH(LOAD_PKRS));
@@ -119,10 +143,19 @@ LOADS(spec_ctrl, "host.spec_ctrl", (VMX, { "secondary VM-exit control LOAD_IA32_
       need_control, CONTROL_EXIT2_LOAD_IA32_SPEC_CTRL, 0 }, ENTRY_CTL(LOAD_IA32_SPEC_CTRL)),
       HOST_IA32_SPEC_CTRL, 1, GUEST_IA32_SPEC_CTRL, 2, read_IA32_SPEC_CTRL, 1,
       CONTROL_EXIT2_LOAD_IA32_SPEC_CTRL, CONTROL_ENTRY_LOAD_IA32_SPEC_CTRL);
-LOADS(fred_rsp1, "host.fred", (VMX, { "secondary VM-exit control LOAD_FRED", need_control,
-      CONTROL_EXIT2_LOAD_FRED, 0 }, ENTRY_CTL(LOAD_FRED)),
-      HOST_IA32_FRED_RSP1, 0x12340, GUEST_IA32_FRED_RSP1, 0x56780, read_IA32_FRED_RSP1, 0x12340,
-      CONTROL_EXIT2_LOAD_FRED, CONTROL_ENTRY_LOAD_FRED);
+#define FRED_MSR(name, MSR, value, guest_value)						\
+	LOADS(fred_##name, "host.fred", (VMX, { "secondary VM-exit control LOAD_FRED",	\
+	      need_control, CONTROL_EXIT2_LOAD_FRED, 0 }, ENTRY_CTL(LOAD_FRED)),	\
+	      HOST_##MSR, value, GUEST_##MSR, guest_value, read_##MSR, value,		\
+	      CONTROL_EXIT2_LOAD_FRED, CONTROL_ENTRY_LOAD_FRED)
+FRED_MSR(config, IA32_FRED_CONFIG, 0x12000, 0x56000);
+FRED_MSR(rsp1, IA32_FRED_RSP1, 0x12340, 0x56780);
+FRED_MSR(rsp2, IA32_FRED_RSP2, 0x12340, 0x56780);
+FRED_MSR(rsp3, IA32_FRED_RSP3, 0x12340, 0x56780);
+FRED_MSR(stklvls, IA32_FRED_STKLVLS, 0x123456789abcdef, 0x56780);
+FRED_MSR(ssp1, IA32_FRED_SSP1, 0x12340, 0x56780);
+FRED_MSR(ssp2, IA32_FRED_SSP2, 0x12340, 0x56780);
+FRED_MSR(ssp3, IA32_FRED_SSP3, 0x12340, 0x56780);
 
 /* MSRs that a control clears; the guest has 1 in the lowest bit. */
 static void clears(const struct case_def *this_case)
