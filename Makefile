@@ -14,6 +14,13 @@ endif
 ifndef B
 B := $(SRC)/build
 endif
+# One name for each file, however they are given: what make has noted about dependencies counts for
+# every later make, from another folder, too.
+override SRC := $(or $(realpath $(SRC)),$(SRC))
+override B := $(or $(realpath $(B)),$(abspath $(B)))
+# A built file that is asked for by another name.
+OTHER_NAMES := $(filter-out $(B)/%,$(foreach goal,$(MAKECMDGOALS),$(if $(filter $(B)/%,$(abspath \
+	$(goal))),$(goal))))
 
 CC      = gcc
 HOSTCC  = gcc
@@ -64,6 +71,8 @@ VMM_OBJ  := $(patsubst $(SRC)/%.c,$(B)/obj/%.o,$(wildcard $(SRC)/runners/kvm/*.c
 IMAGE_FILES := $(patsubst %,$(B)/images/%,$(IMAGES))
 
 .PHONY: all images tools trees install clean
+.PHONY: $(OTHER_NAMES)
+$(foreach goal,$(OTHER_NAMES),$(eval $(goal): $(abspath $(goal)) ;))
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: images tools trees

@@ -13,6 +13,12 @@ run_cmd make -s -f "$top/Makefile" "SRC=$top" "B=$build" models
 is "the tests of the models build" "$status:$err" "0:"
 [ "$status" -eq 0 ] || done_testing
 
+# What the first make has noted about dependencies counts for one that names the folders otherwise.
+run_cmd sh -c 'cd "$1/.." && make -n -f "$2/Makefile" "SRC=$2" "B=${1##*/}" -W "$3" models' - \
+	"$build" "$top" "$(cd "$top" && pwd -P)/lib/x86/vmx/entry_rules.def"
+is "a make by a relative path sees a table that has changed" \
+	"$(printf '%s\n' "$out" | grep -c -- '-c -o [^ ]*/obj/host/lib/x86/vmx/entry_rules\.o')" 1
+
 # --- rules -------------------------------------------------------------------
 
 # rules NAME PROGRAM [SETTING]: the tests of one model; SETTING says where its facts are.
