@@ -14,6 +14,7 @@ is "the tests of the models build" "$status:$err" "0:"
 [ "$status" -eq 0 ] || done_testing
 
 # What the first make has noted about dependencies counts for one that names the folders otherwise.
+# shellcheck disable=SC2016	# they are the inner shell's
 run_cmd sh -c 'cd "$1/.." && make -n -f "$2/Makefile" "SRC=$2" "B=${1##*/}" -W "$3" models' - \
 	"$build" "$top" "$(cd "$top" && pwd -P)/lib/x86/vmx/entry_rules.def"
 is "a make by a relative path sees a table that has changed" \
