@@ -364,9 +364,9 @@ CASE(early_failure_changes_nothing, PROVES("host-and-exit:fail.early"), NEEDS(VM
 }
 
 /*
- * The same of CR0 and CR4, each bit alone and in both values: whoever finds what is wrong by an entry
- * of its own must know what the hypervisor has changed without an exit since. To write several at
- * once may exit.
+ * The same of CR0 and CR4, each bit alone and in both values: whoever finds what is wrong by an
+ * entry of its own must know what the hypervisor has changed without an exit since. To write
+ * several at once may exit.
  */
 static void fail_early_with(u64 cr0, u64 cr4)
 {
