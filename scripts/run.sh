@@ -280,7 +280,7 @@ while [ $# -gt 0 ]; do
 		;;
 	--shuffle)
 		option=$1
-		value=$(awk 'BEGIN { srand(); print srand() }')
+		value=$(awk 'BEGIN { srand(); print srand() % 999999999 + 1 }')
 		shift
 		;;
 	--)

@@ -162,6 +162,12 @@ first=$(grep '^ok' "$run/vmx/good.tap")
 unlike "--shuffle: another order" "$(echo "$first" | sed -n 1,2p | tr '\n' ' ')" 'alpha.*bravo'
 run_cmd "$exitpath" run --on fake --shuffle=7 vmx/good
 is "--shuffle: the same seed, the same order" "$(grep '^ok' "$run/vmx/good.tap")" "$first"
+run_cmd "$exitpath" run --on fake --shuffle vmx/good
+is "--shuffle without a seed: exit status 0" "$status" 0
+again=$(printf '%s\n' "$err" | sed -n 's/.*to repeat the order: //p')
+first=$(grep '^ok' "$run/vmx/good.tap")
+run_cmd "$exitpath" run --on fake "$again" vmx/good
+is "--shuffle without a seed: the seed that it names gives its order" "$(grep '^ok' "$run/vmx/good.tap")" "$first"
 
 printf 'vmx/*:alpha\t1.*\t28.1.1\t-\tit forgets alpha\nmmu/bad:*\t1.0/fake\t28.1\tbug 1\tit is bad\nmmu/bad:delta:crash\t1.0/fake\t28.1\t-\tit goes off\n' \
 	>"$tmp/runners/fake/deviations.tsv"
