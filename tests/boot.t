@@ -34,6 +34,12 @@ if [ "$can_run" -eq 0 ]; then
 else
 	quiet_failure "kvm: identity is kernel/CPU, where it can run" /dev/kvm
 fi
+if [ "$can_run" -eq 0 ] && unshare -rm true 2>/dev/null; then
+	run_cmd unshare -rm sh -c 'mount -t tmpfs none /sys && exec "$1" --identify' - "$kvm"
+	quiet_failure "kvm: no identity without /sys" 'mount -t sysfs'
+else
+	skip "kvm: no identity without /sys" "no KVM, or no mount namespaces here"
+fi
 run_cmd env EXITPATH_CPU=486 "$kvm" --identify
 quiet_failure "kvm: no CPU model can be chosen" "there is no CPU model '486'"
 run_cmd "$kvm"
