@@ -35,6 +35,7 @@ else
 	quiet_failure "kvm: identity is kernel/CPU, where it can run" /dev/kvm
 fi
 if [ "$can_run" -eq 0 ] && unshare -rm true 2>/dev/null; then
+	# shellcheck disable=SC2016 # the inner shell expands it
 	run_cmd unshare -rm sh -c 'mount -t tmpfs none /sys && exec "$1" --identify' - "$kvm"
 	quiet_failure "kvm: no identity without /sys" 'mount -t sysfs'
 else
