@@ -260,6 +260,7 @@ install: all
 		done; \
 	done
 	$(Q)install -m 755 $(B)/runners/kvm/vmm "$$TO"/build/runners/kvm
+	$(Q)mkdir -p "$$TO"/build/runners/core && install -m 644 $(B)/runners/core/core "$$TO"/build/runners/core
 	$(Q)install -m 755 $(patsubst %,$(B)/runners/linux/%,vmm init session) "$$TO"/build/runners/linux
 	$(Q)for image in $(IMAGES); do \
 		mkdir -p "$$TO"/build/images/$${image%/*} && \

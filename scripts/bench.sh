@@ -114,7 +114,7 @@ measure()
 {
 	tree=$folder/tree
 	cp "$EXITPATH_BUILD/runners/$1/machine.dtb" "$tree" || exit 2
-	fdtput -t u "$tree" /chosen exitpath,cases "$2" || exit 2
+	fdtput -p -t u "$tree" /chosen exitpath,cases "$2" || exit 2
 	# The output of run_child's child, through a file: a substitution would be a shell of its own.
 	out=$folder/out
 	run_child timeout -k 5 300 "$EXITPATH_BUILD/tools/cputime" "$runs" "$EXITPATH_RUNNERS/$1/boot" "$elf" "$tree" >"$out"

@@ -37,4 +37,4 @@ set -- "$EXITPATH_BUILD"/images/*/*.tsv
 EXITPATH_GLOBS=$globs
 export EXITPATH_GLOBS
 exec awk -v images="$EXITPATH_BUILD/images/" -f "$EXITPATH_TOP/scripts/csv.awk" \
-	-f "$EXITPATH_TOP/scripts/cases-by-fact.awk" "$@" "${EXITPATH_SPEC:-$EXITPATH_TOP/spec}"/*.csv
+	-f "$EXITPATH_TOP/scripts/cases-by-fact.awk" ${1+"$@"} "${EXITPATH_SPEC:-$EXITPATH_TOP/spec}"/*.csv

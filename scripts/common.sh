@@ -53,6 +53,14 @@ need_value()
 	[ "$2" -ge 2 ] || die "$1 needs a value"
 }
 
+# put TEXT: a line of it, or many. posh has no printf of its own, and a program takes no argument of more than 128 KiB.
+put()
+{
+	cat <<END
+$1
+END
+}
+
 # need_text OPTION TEXT: dies when TEXT is empty.
 need_text()
 {

@@ -71,10 +71,10 @@ ids=$(select_ids "$globs") || exit 2
 [ -n "$ids" ] || die "there are no images in $EXITPATH_BUILD/images"
 
 cd "$EXITPATH_BUILD/images" || exit 2
-images=$(printf '%s\n' "$ids" | sed 's/:.*//' | uniq)
+images=$(put "$ids" | sed 's/:.*//' | uniq)
 # The ids that are wanted come first, as a list of what to keep, then the case lists.
 # shellcheck disable=SC2046,SC2086	# lists
-printf '%s\n' "$ids" | awk -F '\t' -v by="$by" '
+put "$ids" | awk -F '\t' -v by="$by" '
 	NR == FNR {
 		wanted[$1] = 1
 		next

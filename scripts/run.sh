@@ -367,10 +367,10 @@ fi
 
 ids=$(select_ids "$globs") || exit 2
 EXITPATH_SELECT=$(id_globs "$globs")
-images=$(printf '%s\n' "$ids" | sed 's/:.*//' | uniq)
+images=$(put "$ids" | sed 's/:.*//' | uniq)
 [ -n "$images" ] || die "there are no images in $EXITPATH_BUILD/images"
 if [ -n "$EXITPATH_SHUFFLE" ]; then
-	images=$(printf '%s\n' "$images" | shuffled "$EXITPATH_SHUFFLE")
+	images=$(put "$images" | shuffled "$EXITPATH_SHUFFLE")
 	say "shuffled; to repeat the order: --shuffle=$EXITPATH_SHUFFLE"
 fi
 [ -n "$identity" ] || {

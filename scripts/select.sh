@@ -48,11 +48,11 @@ ids_of()
 {
 	ids_of_images=$(image_names | matching "${1%%:*}")
 	[ -n "$ids_of_images" ] || return 0
-	ids_of_these=$(printf '%s\n' "$ids_of_images" "$2" |
+	ids_of_these=$({ put "$ids_of_images" && put "$2"; } |
 		awk '!/:/ { wanted[$0]; next } substr($0, 1, index($0, ":") - 1) in wanted')
 	case $1 in
-	*:*) printf '%s\n' "$ids_of_these" | matching "$1" ;;
-	*) printf '%s\n' "$ids_of_these" ;;
+	*:*) put "$ids_of_these" | matching "$1" ;;
+	*) put "$ids_of_these" ;;
 	esac
 }
 
@@ -62,7 +62,7 @@ select_ids()
 {
 	select_all=$(case_ids)
 	if [ -z "$1" ]; then
-		printf '%s\n' "$select_all"
+		put "$select_all"
 		return
 	fi
 	set -f
@@ -80,7 +80,7 @@ select_ids()
 "
 	done
 	# In the order of all, each once.
-	printf '%s\n' "$select_chosen" "$select_all" | awk -v all="$(printf '%s\n' "$select_chosen" | wc -l)" '
+	{ put "$select_chosen" && put "$select_all"; } | awk -v all="$(put "$select_chosen" | wc -l)" '
 		NR <= all { chosen[$0]; next }
 		$0 in chosen'
 }

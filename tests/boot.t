@@ -160,4 +160,17 @@ is "qemu: SIGTERM ends it" "$?" 143
 is "qemu: with what the console had" "$(cat "$tmp/console")" tree
 not_ok "qemu: and QEMU is gone" kill -s 0 "$(cat "$tmp/number")"
 
+# --- bench ---------------------------------------------------------------------
+
+# Each platform has a tree of its own, which the benchmark changes.
+for platform in bochs kvm; do
+	if "$top/runners/$platform/boot" --probe >/dev/null 2>&1; then
+		run_cmd env EXITPATH_BUILD="$build" "$top/exitpath" bench boot --runs=1 --on "$platform"
+		is "$platform: bench boot, exit status 0" "$status" 0
+		like "$platform: bench boot has figures" "$out" "^$platform +[^ ]+ +[0-9.]+ "
+	else
+		skip "$platform: bench boot" "it cannot run here"
+	fi
+done
+
 done_testing

@@ -44,6 +44,10 @@ if "$place/runners/bochs/boot" --probe >/dev/null 2>&1; then
 	: >"$tmp/before"
 	run_cmd "$exitpath" run "$id"
 	like "installed: run has a result for $id" "$out" '^bochs [^ ]*: 1 case in 1 image$'
+	run_cmd "$exitpath" run --on core-ept guest/cpuid-basic
+	like "installed: run --on core-ept" "$out" '^core-ept [^ ]*: [1-9][0-9]* cases in 1 image$'
+	is "installed: run --on core-ept, exit status 0" "$status" 0
+	run_cmd "$exitpath" run "$id"
 	ok "installed: results are with the user" \
 		grep -q '^1\.\.1$' "$tmp/state/exitpath/results/latest/${id%%:*}.tap"
 	is "installed: nothing of it has changed" "$(find "$place" -newer "$tmp/before")" ""

@@ -223,7 +223,7 @@ CASE(instruction_breakpoint_is_a_fault, PROVES("exceptions:vector.1", "exception
 
 CASE(data_breakpoint_is_a_trap, PROVES("exceptions:vector.1"))
 {
-	u32 watched __attribute__((aligned(4)));
+	static u32 watched;
 
 	write_dr0((u64)&watched);
 	write_dr7(DR7_FIXED | DR7_L0 | DR7_WRITE_4);

@@ -16,7 +16,8 @@
 BEFORE_EACH_CASE(vmx_start);
 
 GUEST_CODE(cpuid, "", "cpuid");
-GUEST_CODE(general_protection, "", "mov %rbx, %ds");
+/* Two bytes: an assembler may put a prefix before a MOV from RBX, and VMLAUNCH has three. */
+GUEST_CODE(general_protection, "", "movl %ebx, %ds");
 GUEST_CODE(page_fault, "", "movb $0, (%rbx)");
 
 #define BAD_GUEST	OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE, 0)

@@ -175,6 +175,9 @@ static void restore_registers(void)
 	u32 i;
 
 	asm volatile("cli; cld");
+	/* First: a case may have left a breakpoint on what is written here. */
+	write_dr7(DR7_FIXED);
+	write_dr6(DR6_FIXED);
 	cpu->in_guest = cpu->guest_died = false;
 	cpu->catcher = NULL;
 	memset(cpu->handlers, 0, sizeof(cpu->handlers));
@@ -189,8 +192,6 @@ static void restore_registers(void)
 	write_cr0(baseline.cr0);
 	write_cr3(baseline.cr3);
 	write_cr8(0);
-	write_dr7(DR7_FIXED);
-	write_dr6(DR6_FIXED);
 	for (i = 0; i < ARRAY_SIZE(baseline_msrs); i++)
 		if (baseline.msr_exists[i] &&
 		    rdmsr_safe(baseline_msrs[i], &value) == OUTCOME_DONE &&
