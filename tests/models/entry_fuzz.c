@@ -97,6 +97,7 @@ static bool same(const struct entry_prediction *a, const struct entry_prediction
 {
 	return a->stage == b->stage && a->may_enter == b->may_enter &&
 	       a->outcome_count == b->outcome_count && a->broken_count == b->broken_count &&
+	       a->msr_failures == b->msr_failures && a->first_exit == b->first_exit &&
 	       !memcmp(a->outcomes, b->outcomes, a->outcome_count * sizeof(a->outcomes[0]));
 }
 
@@ -106,29 +107,36 @@ static void check_rule(const struct entry_input *in, const struct entry_predicti
 {
 	u8 result = entry_rules[rule].result;
 	bool allowed = false;
+	outcome_t way;
 	u32 i;
 
 	MUST(rule < ENTRY_RULES && entry_breaks(predicted, rule));
 	MUST(entry_result_stage(result) == predicted->stage);
-	for (i = 0; i < predicted->outcome_count; i++)
-		allowed |= entry_result_allows(result, in->state.resume, predicted->outcomes[i]);
+	for (i = 0; entry_way_to_fail(predicted, i, &way); i++)
+		allowed |= entry_result_allows(result, in->state.resume, way);
 	MUST(allowed || predicted->outcome_count == ENTRY_MAX_OUTCOMES);
 }
 
 static void check_prediction(const struct entry_input *in, const struct entry_prediction *predicted)
 {
+	u32 first = predicted->first_exit;
+	outcome_t some_exit = OUTCOME_EXIT(first == ENTRY_ANY_EXIT ? EXIT_HLT : first), way;
 	u32 i;
 
 	MUST(predicted->outcome_count <= ENTRY_MAX_OUTCOMES);
 	MUST(predicted->may_enter == !predicted->broken_count);
 	MUST(predicted->may_enter == (predicted->stage == ENTRY_STAGE_DONE));
-	MUST(predicted->may_enter || predicted->outcome_count);
-	MUST(predicted->may_enter == entry_accepts(predicted, OUTCOME_EXIT(EXIT_CPUID)));
+	MUST(predicted->may_enter || predicted->outcome_count || predicted->msr_failures);
+	MUST(predicted->msr_failures <= predicted->msr_entries);
+	MUST((predicted->may_enter && predicted->first_exit == ENTRY_ANY_EXIT) ==
+	     entry_accepts(predicted, OUTCOME_EXIT(EXIT_CPUID)));
+	MUST(predicted->may_enter == entry_accepts(predicted, some_exit));
 	MUST(predicted->stage != ENTRY_STAGE_BASIC || predicted->broken_count == 1);
 	for (i = 0; i < predicted->broken_count && i < ENTRY_MAX_BROKEN; i++)
 		check_rule(in, predicted, predicted->broken[i]);
-	for (i = 0; i < predicted->outcome_count; i++)
-		MUST(entry_accepts(predicted, predicted->outcomes[i]));
+	for (i = 0; entry_way_to_fail(predicted, i, &way); i++)
+		MUST(entry_accepts(predicted, way));
+	MUST(i == predicted->outcome_count + predicted->msr_failures);
 }
 
 /* Exit information is no input of an entry. */

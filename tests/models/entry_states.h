@@ -6,12 +6,13 @@
 static void expect_one(const struct entry_scene *scene, enum entry_stage stage, outcome_t outcome)
 {
 	struct entry_prediction prediction;
+	outcome_t way;
 
 	entry_predict(&scene->in, &prediction);
 	assert_int_equal(prediction.stage, stage);
 	assert_false(prediction.may_enter);
-	assert_int_equal(prediction.outcome_count, 1);
-	assert_true(prediction.outcomes[0] == outcome);
+	assert_true(entry_way_to_fail(&prediction, 0, &way) && way == outcome);
+	assert_false(entry_way_to_fail(&prediction, 1, &way));
 	assert_true(entry_accepts(&prediction, outcome));
 	assert_false(entry_accepts(&prediction, OUTCOME_EXIT(EXIT_CPUID)));
 }
@@ -229,6 +230,172 @@ static void test_no_intel64(void **unused)
 	assert_true(entry_breaks(&prediction, ENTRY_RULE_host_no_intel64_both_zero));
 }
 
+#define MSR_FAILURE(n)	OUTCOME_ENTRY_FAILURE(34, n)
+
+/* What an entry of the list that may be refused leaves open, and what it does not. */
+static void test_msr_set(void **unused)
+{
+	static const bool may_fail[] = { true, false, true, true, false };
+	struct entry_prediction prediction;
+	struct entry_scene scene;
+	struct entry_input *in = &scene.in;
+	u32 i;
+
+	(void)unused;
+	world_scene(&scene, RICH);
+	world_page[0] = IA32_BIOS_SIGN_ID;
+	world_page[2] = IA32_STAR;
+	world_page[4] = 0x3f7;
+	world_page[6] = IA32_FS_BASE;
+	world_page[8] = IA32_GS_BASE;
+	F(VM_ENTRY_MSR_LOAD_COUNT) = 5;
+	entry_predict(in, &prediction);
+	assert_false(prediction.may_enter);
+	assert_false(entry_accepts(&prediction, OUTCOME_EXIT(EXIT_CPUID)));
+	for (i = 0; i < ARRAY_SIZE(may_fail); i++)
+		assert_int_equal(entry_accepts(&prediction, MSR_FAILURE(i + 1)), may_fail[i]);
+	assert_false(entry_accepts(&prediction, MSR_FAILURE(0)));
+	F(VM_ENTRY_MSR_LOAD_COUNT) = 3;
+	entry_predict(in, &prediction);
+	assert_true(entry_accepts(&prediction, OUTCOME_EXIT(EXIT_CPUID)));
+	assert_false(entry_must_succeed(&prediction));
+	assert_true(entry_accepts(&prediction, MSR_FAILURE(3)));
+	assert_false(entry_accepts(&prediction, MSR_FAILURE(4)));
+}
+
+/* Each of the longest list that A.6 lets be known, and none beyond it. */
+static void test_many_msrs(void **unused)
+{
+	struct entry_prediction prediction;
+	struct entry_scene scene;
+	struct entry_input *in = &scene.in;
+	outcome_t machine_check = OUTCOME_ENTRY_FAILURE(41, 0);
+	u32 i;
+
+	(void)unused;
+	world_scene(&scene, RICH);
+	F(VM_ENTRY_MSR_LOAD_ADDRESS) = 0x1000;
+	F(VM_ENTRY_MSR_LOAD_COUNT) = 512;
+	entry_predict(in, &prediction);
+	assert_int_equal(prediction.msr_failures, 512);
+	for (i = 1; i <= 512; i++)
+		assert_true(entry_accepts(&prediction, MSR_FAILURE(i)));
+	assert_false(entry_accepts(&prediction, MSR_FAILURE(513)));
+	assert_false(entry_accepts(&prediction, machine_check));
+	F(VM_ENTRY_MSR_LOAD_COUNT) = 513;
+	entry_predict(in, &prediction);
+	assert_true(entry_accepts(&prediction, MSR_FAILURE(513)));
+	assert_true(entry_accepts(&prediction, machine_check));
+	assert_true(entry_accepts(&prediction, OUTCOME_EXIT(EXIT_CPUID)));
+	assert_false(entry_accepts(&prediction, OUTCOME_ENTRY_FAILURE(33, 0)));
+	assert_false(entry_must_succeed(&prediction));
+}
+
+#define BELOW	OUTCOME_EXIT(EXIT_TPR_BELOW_THRESHOLD)
+
+/* Any exit, or that one alone. */
+static void expect_threshold(const struct entry_scene *scene, bool pending)
+{
+	struct entry_prediction prediction;
+
+	entry_predict(&scene->in, &prediction);
+	assert_true(entry_must_succeed(&prediction));
+	assert_true(entry_accepts(&prediction, BELOW));
+	assert_int_equal(entry_accepts(&prediction, OUTCOME_EXIT(EXIT_CPUID)), !pending);
+}
+
+/* 29.7.7: what keeps an exit by the TPR threshold from being the first. */
+static void test_threshold_behind_entry(void **unused)
+{
+	struct entry_scene scene;
+	struct entry_input *in = &scene.in;
+
+	(void)unused;
+	world_scene(&scene, RICH);
+	ON(PROC1, USE_TPR_SHADOW);
+	ON(PROC2, VIRTUALIZE_APIC_ACCESSES);
+	F(TPR_THRESHOLD) = 5;
+	world_page[0x80 / 8] = 0x4f;
+	expect_threshold(&scene, true);
+	world_page[0x80 / 8] = 0x50;
+	expect_threshold(&scene, false);
+	/* VTPR is the byte. */
+	world_page[0x80 / 8] = 0x3ff40;
+	expect_threshold(&scene, true);
+	F(INJECTED_EVENT_IDENTIFICATION) = INJECTED_EVENT(EVENT_TYPE_NMI, 2);
+	expect_threshold(&scene, false);
+	F(INJECTED_EVENT_IDENTIFICATION) = INJECTED_EVENT(EVENT_TYPE_OTHER, 0);
+	expect_threshold(&scene, true);
+	F(INJECTED_EVENT_IDENTIFICATION) = 0;
+	F(GUEST_ACTIVITY_STATE) = ACTIVITY_HLT;
+	expect_threshold(&scene, true);
+	F(GUEST_ACTIVITY_STATE) = ACTIVITY_SHUTDOWN;
+	expect_threshold(&scene, false);
+	F(GUEST_ACTIVITY_STATE) = ACTIVITY_WAIT_FOR_SIPI;
+	expect_threshold(&scene, false);
+	F(GUEST_ACTIVITY_STATE) = ACTIVITY_ACTIVE;
+	OFF(PROC1, USE_TPR_SHADOW);
+	expect_threshold(&scene, false);
+	ON(PROC1, USE_TPR_SHADOW);
+	ON(PIN, EXTERNAL_INTERRUPT_EXITING);
+	ON(PROC2, VIRTUAL_INTERRUPT_DELIVERY);
+	expect_threshold(&scene, false);
+}
+
+/* Volume 4 and table 36-6; the imagined processor has IBRS, STIBP, SSBD and RRSBA_DIS. */
+static void test_reserved_bits(void **unused)
+{
+	static const struct { u32 control, field; u64 value; bool broken, open; } rows[] = {
+#define SPEC(value, ...) { CONTROL_ENTRY_LOAD_IA32_SPEC_CTRL, INDEX_GUEST_IA32_SPEC_CTRL, value, \
+			   __VA_ARGS__ }
+#define RTIT(value, ...) { CONTROL_ENTRY_LOAD_IA32_RTIT_CTL, INDEX_GUEST_IA32_RTIT_CTL, value, \
+			   __VA_ARGS__ }
+		SPEC(0x67, false, false), SPEC(0x08, true, false), SPEC(0x80, true, false),
+		SPEC(0x200, true, false), SPEC(0x400, true, false), SPEC(BIT(63), true, false),
+		RTIT(0x2c0c, false, false), RTIT(0x10, false, true), RTIT(BIT(31), false, true),
+		RTIT(BIT(47), false, true), RTIT(BIT(48), true, false), RTIT(BIT(54), true, false),
+		RTIT(BIT(55), false, true), RTIT(BIT(57), true, false), RTIT(BIT(18), true, false),
+	};
+	struct entry_prediction prediction;
+	struct entry_scene scene;
+	u32 i;
+
+	(void)unused;
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		world_scene(&scene, RICH);
+		entry_set_control(&scene.in, rows[i].control, true);
+		scene.in.field[rows[i].field] = rows[i].value;
+		entry_predict(&scene.in, &prediction);
+		assert_int_equal(prediction.may_enter, !rows[i].broken);
+		assert_int_equal(entry_must_succeed(&prediction), !rows[i].broken && !rows[i].open);
+	}
+}
+
+/* WRMSR ignores STIBP where there is IBRS alone, and the other way round. */
+static void test_ignored_spec_ctrl(void **unused)
+{
+	struct entry_cpu cpu = world_processors[RICH];
+	struct entry_prediction prediction;
+	struct entry_scene scene;
+	struct entry_input *in = &scene.in;
+
+	(void)unused;
+	world_scene(&scene, RICH);
+	in->cpu = &cpu;
+	cpu.spec_ctrl = BIT(0);
+	ON(ENTRY, LOAD_IA32_SPEC_CTRL);
+	F(GUEST_IA32_SPEC_CTRL) = BIT(1);
+	entry_predict(in, &prediction);
+	assert_true(prediction.may_enter);
+	assert_false(entry_must_succeed(&prediction));
+	F(GUEST_IA32_SPEC_CTRL) = BIT(0);
+	entry_predict(in, &prediction);
+	assert_true(entry_must_succeed(&prediction));
+	cpu.spec_ctrl = 0;
+	entry_predict(in, &prediction);
+	assert_false(prediction.may_enter);
+}
+
 static const struct CMUnitTest others[] = {
 	{ "base states", test_bases, NULL, NULL, NULL },
 	{ "basic.order", test_basic_order, NULL, NULL, NULL },
@@ -240,5 +407,10 @@ static const struct CMUnitTest others[] = {
 	{ "msrload.x2apic, its ends", test_x2apic_range, NULL, NULL, NULL },
 	{ "host.no_intel64.both_zero", test_no_intel64, NULL, NULL, NULL },
 	{ "msrload.model_specific", test_model_specific, NULL, NULL, NULL },
+	{ "the set of entries that may fail", test_msr_set, NULL, NULL, NULL },
+	{ "many entries that may fail", test_many_msrs, NULL, NULL, NULL },
+	{ "TPR threshold behind the entry", test_threshold_behind_entry, NULL, NULL, NULL },
+	{ "reserved bits of two MSRs", test_reserved_bits, NULL, NULL, NULL },
+	{ "bits of IA32_SPEC_CTRL that are ignored", test_ignored_spec_ctrl, NULL, NULL, NULL },
 	{ "msrload.second_entry", test_msr_number, NULL, NULL, NULL },
 };

@@ -39,6 +39,7 @@ void world_make(void)
 	rich->maxphyaddr = rich->physical_bits = 46;
 	rich->linear_bits = 57;
 	rich->perf_global_ctrl = BITS(3, 0) | BITS(34, 32);
+	rich->spec_ctrl = BITS(2, 0) | BITS(6, 5);
 
 	*poor = (struct entry_cpu){
 		.caps = poor->caps, .intel64 = true, .maxphyaddr = 36, .physical_bits = 36,

@@ -73,7 +73,7 @@ static bool try_neighbours(struct checking *checking, const struct entry_scene *
 		for (k = 0; k < ARRAY_SIZE(near) && checking->neighbours < MOST_NEIGHBOURS; k++) {
 			in.field[i] = entry_field_value(&in, i, near[k]);
 			entry_predict(&in, &prediction);
-			if (!prediction.may_enter || prediction.outcome_count ||
+			if (!entry_must_succeed(&prediction) ||
 			    entry_hazard(&checking->session, &in, &prediction))
 				continue;
 			checking->neighbours++;

@@ -76,6 +76,9 @@ const char *difference_id(char *to, size_t size, const struct difference *way)
 	case OUTCOME_KIND_VMFAIL_VALID:
 		n = format(to, size, "refused.%u", (u32)refused);
 		break;
+	case OUTCOME_KIND_EXIT:
+		format(to, size, "exit.%u", (u16)(refused >> 32));
+		return to;
 	default:
 		n = format(to, size, "refused");
 	}

@@ -3,7 +3,8 @@
  * compared: each way once, with a count and its first examples. A way is a rule that the processor
  * does not enforce, or enforces with another result, named as in spec/vm-entry-checks.csv
  * ("guest.cs.present"); or an entry that it refuses without reason, "refused.7" (VMfailValid(7)),
- * "refused.33.0" (reason, qualification); or a rule of the audit, where an entry was audited:
+ * "refused.33.0" (reason, qualification); or one that ends in an exit for which another is pending,
+ * "exit.48" (its reason); or a rule of the audit, where an entry was audited:
  * "audit.save_dr7".
  */
 #ifndef ENTRY_DIFFERENCES_H

@@ -142,7 +142,7 @@ static bool accepted(const struct entry_input *in)
 	struct entry_prediction prediction;
 
 	entry_predict(in, &prediction);
-	return prediction.may_enter && !prediction.outcome_count;
+	return entry_must_succeed(&prediction);
 }
 
 bool entry_session_is_valid(const struct entry_scene *scene)
@@ -150,7 +150,7 @@ bool entry_session_is_valid(const struct entry_scene *scene)
 	struct entry_prediction prediction;
 
 	entry_predict(&scene->in, &prediction);
-	if (prediction.may_enter && !prediction.outcome_count)
+	if (entry_must_succeed(&prediction))
 		return true;
 	case_fail(NULL, 0, entry_base_words(scene->base), "a valid base state",
 		  prediction.broken_count ? entry_rules[prediction.broken[0]].id : "uncertain");

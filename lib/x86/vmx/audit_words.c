@@ -125,17 +125,36 @@ const char *audit_value(char *to, size_t size, u16 subject, u64 value)
 	return to;
 }
 
+#define WAYS_NAMED	6
+
+static size_t exit_prediction_words(char *to, size_t size, const struct entry_prediction *predicted)
+{
+	char words[120];
+
+	if (predicted->msr_list_too_long)
+		return format(to, size, "whatever comes of so long a list of MSRs");
+	if (predicted->first_exit == ENTRY_ANY_EXIT)
+		return format(to, size, "the guest runs");
+	outcome_words(words, sizeof(words), OUTCOME_EXIT(predicted->first_exit));
+	return format(to, size, "%s", words);
+}
+
 void entry_prediction_words(char *to, size_t size, const struct entry_prediction *predicted)
 {
 	char words[120], *p = to, *end = to + size;
 	const struct entry_rule *rule;
+	outcome_t way;
 	u32 i;
 
-	p += format(p, end - p, "%s", predicted->may_enter ? "the guest runs" : "");
-	for (i = 0; i < predicted->outcome_count; i++) {
-		outcome_words(words, sizeof(words), predicted->outcomes[i]);
+	if (predicted->may_enter)
+		p += exit_prediction_words(p, end - p, predicted);
+	for (i = 0; i < WAYS_NAMED && entry_way_to_fail(predicted, i, &way); i++) {
+		outcome_words(words, sizeof(words), way);
 		p += format(p, end - p, "%s%s", p > to ? " or " : "", words);
 	}
+	if (predicted->outcome_count + predicted->msr_failures > WAYS_NAMED)
+		p += format(p, end - p, " or one of %u more ways to fail",
+			    predicted->outcome_count + predicted->msr_failures - WAYS_NAMED);
 	for (i = 0; i < predicted->broken_count && i < ENTRY_MAX_BROKEN; i++) {
 		rule = &entry_rules[predicted->broken[i]];
 		p += format(p, end - p, "; %s (%s: %s)", rule->id, rule->section, rule->words);

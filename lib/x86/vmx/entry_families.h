@@ -32,9 +32,6 @@ RULE(ctl_##name##_unsupported_set, unsupported_id, section_, CONTROL, \
 	((fields) = ((fields) & ~(0xffull << 8 * (byte))) | (to) << 8 * (byte))
 
 #define SUPPRESS_AND_TRACKER	BITS(11, 10)
-/* IA32_SPEC_CTRL: bits 9 and 63:11 are defined nowhere; of the others some processors have some. */
-#define SPEC_CTRL_RESERVED	(BIT(9) | BITS(63, 11))
-#define SPEC_CTRL_PERHAPS	(~SPEC_CTRL_RESERVED & ~BITS(2, 0))
 
 /* FRED MSRs, alike for host and guest; whether and how they are in use: CTL##_IS, CTL##_ON. */
 #define FRED_BITS(who, WHO, MACRO, CTL, needs, name, what, FIELD_NAME, bits) \

@@ -57,6 +57,18 @@ u64 entry_reserved_debugctl(const struct entry_input *in, bool uncertain)
 	return BITS(5, 3) | BITS(63, 16) | (in->cpu->bus_lock_detect ? 0 : DEBUGCTL_BLD);
 }
 
+/*
+ * Volume 4: each bit is there by a feature flag, but that WRMSR ignores IBRS and STIBP on a
+ * processor that has the other one of them.
+ */
+u64 entry_reserved_spec_ctrl(const struct entry_input *in, bool uncertain)
+{
+	const u64 either = BITS(1, 0), known = in->cpu->spec_ctrl;
+	u64 ignored = known & either ? either & ~known : 0;
+
+	return uncertain ? ignored : ~(known | ignored);
+}
+
 /* Table 5-8, Format of a PAE Page-Directory-Pointer-Table Entry. */
 u64 entry_reserved_pdpte(const struct entry_input *in)
 {
@@ -186,12 +198,20 @@ static void add_outcome(struct entry_prediction *prediction, outcome_t outcome)
 		prediction->outcomes[prediction->outcome_count++] = outcome;
 }
 
+static void note_msr(struct entry_prediction *prediction, u32 number)
+{
+	u64 *word = &prediction->msr_may_fail[(number - 1) / 64], bit = BIT((number - 1) % 64);
+
+	if (!(*word & bit))
+		prediction->msr_failures++;
+	*word |= bit;
+}
+
 static void add_result(struct entry_prediction *prediction, const struct entry_input *in,
 		       enum entry_result result, u32 msr_number)
 {
 	if (result == RESULT_MSR) {
-		add_outcome(prediction, OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_MSR_LOADING,
-							      msr_number));
+		note_msr(prediction, msr_number);
 		return;
 	}
 	if (result == RESULT_EXIT && in->state.resume)
@@ -252,15 +272,23 @@ u64 entry_most_msrs(const struct entry_input *in)
 	return 512 * (FIELD(in->cpu->caps.misc, 27, 25) + 1);
 }
 
-/* 29.4: the list may be longer than what A.6 recommends; nobody knows what happens then. */
+/*
+ * 29.4: entry by entry, up to the first that must fail. What is in the list beyond the length that
+ * A.6 recommends is not asked, for then nobody knows what happens to the first ones either.
+ */
 static bool apply_msr_list(struct entry_prediction *prediction, const struct entry_input *in)
 {
 	u64 count = F(VM_ENTRY_MSR_LOAD_COUNT), address = F(VM_ENTRY_MSR_LOAD_ADDRESS);
-	u64 most = entry_most_msrs(in);
 	struct entry_msr msr;
 	u32 i;
 
-	for (i = 0; i < count && i < most; i++) {
+	prediction->msr_list_too_long = count > entry_most_msrs(in);
+	if (prediction->msr_list_too_long)
+		return false;
+	for (i = 0; i < count; i++) {
+		if (i % 64 == 0)
+			prediction->msr_may_fail[i / 64] = 0;
+		prediction->msr_entries = i + 1;
 		if (!in->read(in->memory, address + 16 * i, 8, &msr.index) ||
 		    !in->read(in->memory, address + 16 * i + 8, 8, &msr.value)) {
 			add_result(prediction, in, RESULT_MSR, i + 1);
@@ -272,13 +300,41 @@ static bool apply_msr_list(struct entry_prediction *prediction, const struct ent
 	return false;
 }
 
+/* The guest is not active after the entry in a state in which exits by the threshold wait. */
+static bool threshold_waits(const struct entry_input *in)
+{
+	return F(GUEST_ACTIVITY_STATE) == ACTIVITY_SHUTDOWN ||
+	       F(GUEST_ACTIVITY_STATE) == ACTIVITY_WAIT_FOR_SIPI;
+}
+
+/*
+ * 29.7.7: with "virtualize APIC accesses" a TPR threshold above VTPR exits before the guest
+ * executes an instruction, and before whatever else may be pending, MTF VM exits included. What the
+ * delivery of an event or the output of a trace (29.5) does comes first.
+ */
+static u32 first_exit(const struct entry_input *in)
+{
+	const u64 event = F(INJECTED_EVENT_IDENTIFICATION);
+
+	if (!entry_control(in, CONTROL_PROC2_VIRTUALIZE_APIC_ACCESSES) ||
+	    entry_control(in, CONTROL_PROC2_INTEL_PT_USES_GUEST_PHYSICAL_ADDRESSES) ||
+	    (event & INJECTED_VALID && event != INJECTED_EVENT(EVENT_TYPE_OTHER, 0)) ||
+	    threshold_waits(in))
+		return ENTRY_ANY_EXIT;
+	return entry_below_threshold(in) == BROKEN ? EXIT_TPR_BELOW_THRESHOLD : ENTRY_ANY_EXIT;
+}
+
 void entry_predict(const struct entry_input *in, struct entry_prediction *prediction)
 {
 	enum entry_stage stage;
 
 	prediction->may_enter = false;
+	prediction->first_exit = ENTRY_ANY_EXIT;
 	prediction->outcome_count = 0;
 	prediction->broken_count = 0;
+	prediction->msr_entries = 0;
+	prediction->msr_failures = 0;
+	prediction->msr_list_too_long = false;
 	for (stage = ENTRY_STAGE_BASIC; stage < ENTRY_STAGE_MSR_LOAD; stage++) {
 		prediction->stage = stage;
 		if (apply(prediction, in, NULL, 0))
@@ -289,6 +345,23 @@ void entry_predict(const struct entry_input *in, struct entry_prediction *predic
 		return;
 	prediction->stage = ENTRY_STAGE_DONE;
 	prediction->may_enter = true;
+	if (!prediction->msr_list_too_long)
+		prediction->first_exit = first_exit(in);
+}
+
+static bool msr_may_fail(const struct entry_prediction *prediction, u64 number)
+{
+	return number - 1 < prediction->msr_entries &&
+	       prediction->msr_may_fail[(number - 1) / 64] & BIT((number - 1) % 64);
+}
+
+#define MSR_FAILURE(n)	OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_MSR_LOADING, n)
+
+/* Of a list that is too long: any entry of it, and A.6 speaks of machine checks. */
+static bool accepts_too_long(outcome_t outcome)
+{
+	return outcome >> 32 == MSR_FAILURE(0) >> 32 ||
+	       outcome >> 32 == OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_MACHINE_CHECK, 0) >> 32;
 }
 
 bool entry_accepts(const struct entry_prediction *prediction, outcome_t outcome)
@@ -298,7 +371,31 @@ bool entry_accepts(const struct entry_prediction *prediction, outcome_t outcome)
 	for (i = 0; i < prediction->outcome_count; i++)
 		if (prediction->outcomes[i] == outcome)
 			return true;
-	return prediction->may_enter && outcome_kind(outcome) == OUTCOME_KIND_EXIT;
+	if (outcome >> 32 == MSR_FAILURE(0) >> 32 && msr_may_fail(prediction, (u32)outcome))
+		return true;
+	if (prediction->msr_list_too_long)
+		return accepts_too_long(outcome) || outcome_kind(outcome) == OUTCOME_KIND_EXIT;
+	if (!prediction->may_enter || outcome_kind(outcome) != OUTCOME_KIND_EXIT)
+		return false;
+	return prediction->first_exit == ENTRY_ANY_EXIT ||
+	       outcome == OUTCOME_EXIT(prediction->first_exit);
+}
+
+bool entry_way_to_fail(const struct entry_prediction *prediction, u32 n, outcome_t *outcome)
+{
+	u32 number, left = n - prediction->outcome_count;
+
+	if (n < prediction->outcome_count) {
+		*outcome = prediction->outcomes[n];
+		return true;
+	}
+	for (number = 1; number <= prediction->msr_entries; number++) {
+		if (!msr_may_fail(prediction, number) || left--)
+			continue;
+		*outcome = MSR_FAILURE(number);
+		return true;
+	}
+	return false;
 }
 
 bool entry_breaks(const struct entry_prediction *prediction, u32 rule)

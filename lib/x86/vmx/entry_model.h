@@ -26,6 +26,7 @@ struct entry_cpu {
 	bool tsc_aux;			/* RDTSCP or RDPID, which have IA32_TSC_AUX */
 	bool nmi_source;		/* CPUID.7.1:EAX[20]: NMI-source reporting */
 	u64 perf_global_ctrl;		/* the bits of IA32_PERF_GLOBAL_CTRL that exist */
+	u64 spec_ctrl;			/* the bits of IA32_SPEC_CTRL that CPUID enumerates */
 	u64 dropped_rights;		/* bits of access rights that VMWRITE does not keep */
 };
 
@@ -104,12 +105,26 @@ struct entry_rule {
 
 #define ENTRY_MAX_BROKEN	16
 #define ENTRY_MAX_OUTCOMES	12
+/* A.6: 512 times 8. */
+#define ENTRY_MAX_MSRS		4096
+#define ENTRY_ANY_EXIT		(~0u)
 
 struct entry_prediction {
 	enum entry_stage stage;		/* of the first rule that is broken */
-	bool may_enter;			/* the guest may start, and end in any VM exit */
-	u32 outcome_count;		/* ways to fail that are accepted */
+	bool may_enter;			/* the guest may start, and end in a VM exit: */
+	u32 first_exit;			/* ... its basic reason, where one is pending; else any */
+	u32 outcome_count;		/* ways to fail that are accepted, but those by the list */
 	outcome_t outcomes[ENTRY_MAX_OUTCOMES];
+	/*
+	 * The list of MSRs: 29.4. The entry that is reported as the one that fails may be any of
+	 * these: bit n - 1 of the set is entry n. The words behind that of the last entry are not
+	 * written.
+	 */
+	u32 msr_entries;		/* looked at */
+	u32 msr_failures;		/* of these: as many may fail */
+	u64 msr_may_fail[ENTRY_MAX_MSRS / 64];
+	/* A list longer than A.6 recommends: nobody knows what its loading ends in. */
+	bool msr_list_too_long;
 	u32 broken_count;		/* of that stage, also those beyond the array */
 	u16 broken[ENTRY_MAX_BROKEN];	/* enum entry_rule_number: vmx/entry_rules.h */
 };
@@ -118,6 +133,16 @@ struct entry_prediction {
 void entry_predict(const struct entry_input *in, struct entry_prediction *prediction);
 
 bool entry_accepts(const struct entry_prediction *prediction, outcome_t outcome);
+
+/* The entry must succeed: no way to fail is accepted. */
+static inline bool entry_must_succeed(const struct entry_prediction *prediction)
+{
+	return prediction->may_enter && !prediction->outcome_count && !prediction->msr_failures &&
+	       !prediction->msr_list_too_long;
+}
+
+/* Way number n, from 0, to fail that is accepted, those by the list of MSRs last; false: no more. */
+bool entry_way_to_fail(const struct entry_prediction *prediction, u32 n, outcome_t *outcome);
 
 /* Whether the rule is among those that the prediction names. */
 bool entry_breaks(const struct entry_prediction *prediction, u32 rule);
@@ -215,6 +240,7 @@ u64 entry_reserved_efer(const struct entry_input *in);
 u64 entry_reserved_cr3(const struct entry_input *in, bool guest);
 u64 entry_reserved_s_cet(const struct entry_input *in);
 u64 entry_reserved_debugctl(const struct entry_input *in, bool uncertain);
+u64 entry_reserved_spec_ctrl(const struct entry_input *in, bool uncertain);
 u64 entry_reserved_pdpte(const struct entry_input *in);
 
 /* Bits of access rights that VMWRITE drops, as 27.4.1 lets it. */

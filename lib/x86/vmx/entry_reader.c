@@ -103,6 +103,22 @@ static u64 find_perf_global_ctrl(void)
 	return bits;
 }
 
+/* Volume 4, IA32_SPEC_CTRL: leaf 7 of CPUID says which of its bits exist. */
+static u64 find_spec_ctrl(void)
+{
+	u64 bits = 0;
+
+	bits |= CPUID_BIT(7, 0, edx, 26) ? BIT(0) : 0;		/* IBRS */
+	bits |= CPUID_BIT(7, 0, edx, 27) ? BIT(1) : 0;		/* STIBP */
+	bits |= CPUID_BIT(7, 0, edx, 31) ? BIT(2) : 0;		/* SSBD */
+	bits |= CPUID_BIT(7, 2, edx, 1) ? BITS(4, 3) : 0;	/* IPRED_DIS */
+	bits |= CPUID_BIT(7, 2, edx, 2) ? BITS(6, 5) : 0;	/* RRSBA_DIS */
+	bits |= CPUID_BIT(7, 2, edx, 0) ? BIT(7) : 0;		/* PSFD */
+	bits |= CPUID_BIT(7, 2, edx, 3) ? BIT(8) : 0;		/* DDPD_U */
+	bits |= CPUID_BIT(7, 2, edx, 4) ? BIT(10) : 0;		/* BHI_DIS_S */
+	return bits;
+}
+
 const struct entry_cpu *entry_this_cpu(void)
 {
 	u64 address_sizes;
@@ -128,6 +144,7 @@ const struct entry_cpu *entry_this_cpu(void)
 		.tsc_aux = feature(FEATURE_RDTSCP) || CPUID_BIT(7, 0, ecx, 22),
 		.nmi_source = CPUID_BIT(7, 1, eax, 20),
 		.perf_global_ctrl = find_perf_global_ctrl(),
+		.spec_ctrl = find_spec_ctrl(),
 		.dropped_rights = find_dropped_rights(),
 	};
 	find_fields();

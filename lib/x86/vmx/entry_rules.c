@@ -2,20 +2,27 @@
 #include "vmx/entry_rules.h"
 #include "vmx/entry_words.h"
 
-/* 29.2.1.1: bits 3:0 of the threshold against bits 7:4 of VTPR, in the virtual-APIC page. */
-static enum verdict entry_threshold(const struct entry_input *in)
+/* The virtual-APIC page holds the TPR of the guest: 32.1.1 Virtualized APIC Registers. */
+enum verdict entry_below_threshold(const struct entry_input *in)
 {
 	u64 vtpr;
 
-	if (!IS(PROC1, USE_TPR_SHADOW) || IS(PROC2, VIRTUALIZE_APIC_ACCESSES) ||
-	    IS(PROC2, VIRTUAL_INTERRUPT_DELIVERY))
-		return KEPT;
-	/* An address that is wrong by itself. */
-	if (F(VIRTUAL_APIC_ADDRESS) & BITS(11, 0) || entry_too_wide(in, F(VIRTUAL_APIC_ADDRESS)))
+	if (!IS(PROC1, USE_TPR_SHADOW) || IS(PROC2, VIRTUAL_INTERRUPT_DELIVERY))
 		return KEPT;
 	if (!in->read(in->memory, F(VIRTUAL_APIC_ADDRESS) + 0x80, 4, &vtpr))
 		return UNCERTAIN;
 	return FIELD(F(TPR_THRESHOLD), 3, 0) > FIELD(vtpr, 7, 4) ? BROKEN : KEPT;
+}
+
+/* 29.2.1.1: with "virtualize APIC accesses" it exits behind the entry instead, 29.7.7. */
+static enum verdict entry_threshold(const struct entry_input *in)
+{
+	if (IS(PROC2, VIRTUALIZE_APIC_ACCESSES))
+		return KEPT;
+	/* An address that is wrong by itself. */
+	if (F(VIRTUAL_APIC_ADDRESS) & BITS(11, 0) || entry_too_wide(in, F(VIRTUAL_APIC_ADDRESS)))
+		return KEPT;
+	return entry_below_threshold(in);
 }
 
 /* 29.3.1.5: the doubleword that the link pointer leads to. */

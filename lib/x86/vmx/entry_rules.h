@@ -24,6 +24,12 @@ struct entry_notes {
 void entry_judge(enum entry_stage stage, const struct entry_input *in, const struct entry_msr *msr,
 		 struct entry_notes *notes);
 
+/*
+ * BROKEN: bits 3:0 of the TPR threshold are above bits 7:4 of VTPR, and that counts. The address of
+ * the virtual-APIC page must be a good one.
+ */
+enum verdict entry_below_threshold(const struct entry_input *in);
+
 extern const struct entry_rule entry_rules[ENTRY_RULES];
 
 #endif
