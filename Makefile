@@ -212,7 +212,7 @@ $(B)/tests/entry_test: $(addprefix $(B)/obj/host/,tests/models/entry_test.o test
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
 $(B)/tests/exit_test: $(addprefix $(B)/obj/host/,tests/models/exit_test.o \
-		$(patsubst %,lib/x86/vmx/%.o,exit_model exit_information exit_rules entry_model entry_rules))
+		$(patsubst %,lib/x86/vmx/%.o,exit_model exit_information exit_lists exit_rules entry_model entry_rules))
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
 $(B)/tests/%_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/%_fuzz.o \

@@ -50,7 +50,7 @@ link()
 {
 	case $1 in
 	entry) set -- entry entry_world.o entry_rules.o entry_model.o entry_scene.o ;;
-	exit) set -- exit exit_model.o exit_information.o exit_rules.o entry_model.o entry_rules.o ;;
+	exit) set -- exit exit_model.o exit_information.o exit_lists.o exit_rules.o entry_model.o entry_rules.o ;;
 	esac
 	link_name=$1
 	shift
@@ -155,7 +155,7 @@ cd "$tmp" || exit 2
 cp -r "$top/lib/x86/vmx" . || exit 2
 compile "$top"/tests/models/entry_test.c "$top"/tests/models/entry_world.c "$top"/tests/models/exit_test.c \
 	vmx/entry_rules.c vmx/entry_model.c vmx/entry_scene.c vmx/exit_model.c vmx/exit_information.c \
-	vmx/exit_rules.c || exit 2
+	vmx/exit_lists.c vmx/exit_rules.c || exit 2
 for model in entry exit; do
 	link "$model" || exit 2
 	passes "$model" || {

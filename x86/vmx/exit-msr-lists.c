@@ -4,8 +4,7 @@
  * A list is an array of 16-byte entries in memory: index, 32 reserved bits, value. An entry of the
  * guest's list is loaded as the last thing before the guest runs; the VM exit stores the values of
  * the guest into its store list after it has saved the guest state, and loads its load list after
- * the
- * host state. What is in a list later comes later.
+ * the host state. What is in a list later comes later.
  */
 #include "cpu/safe.h"
 #include "mmu/pages.h"
@@ -173,6 +172,9 @@ CASE(longest_lists, PROVES("host-and-exit:msrstore.order", "host-and-exit:msrloa
 	u32 count = 512 * (FIELD(capabilities()->misc, 27, 25) + 1), i;
 	struct msr_entry *lists = pages_alloc(3 * 16 * count, PAGE_SIZE);
 
+	/* The audit has no room for more, and this case looks at what counts itself. */
+	if (count > EXIT_MAX_LISTED)
+		audit_none();
 	for (i = 0; i < 3 * count; i++)
 		lists[i] = (struct msr_entry){ IA32_KERNEL_GS_BASE, i + 1 };
 	vmwrite(VM_ENTRY_MSR_LOAD_ADDRESS, physical(lists));

@@ -190,5 +190,8 @@ void audit_after_entry(struct audit *audit, outcome_t outcome, u64 rflags, u64 r
 	if (!audit->exit.host_only)
 		audit_entry_outcome(audit, outcome);
 	exit_read_after(&audit->exit, outcome, rflags, rsp);
+	if (!exit_lists_are_kept(&audit->exit))
+		case_fail(NULL, 0, "the lists of MSRs", "so short that the audit has room for them",
+			  "longer: audit_none(), or fewer than EXIT_MAX_LISTED");
 	exit_judge(&audit->exit, judge, audit);
 }

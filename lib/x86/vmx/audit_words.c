@@ -17,13 +17,14 @@ const char *audit_subject(char *to, size_t size, u16 subject)
 {
 	static const char *const lists[] = {
 		"MSR-store entry %u", "MSR-store entry %u, bits 63:0", "MSR of MSR-load entry %u",
+		"MSR-load entry %u, bits 63:0",
 	};
 
 	if (subject < VMCS_FIELDS)
 		return exit_field_name(subject);
 	if (subject < EXIT_SUBJECT_STORE)
 		return register_words[subject - EXIT_SUBJECT_REGISTER];
-	format(to, size, lists[(subject - EXIT_SUBJECT_STORE) >> 8], (subject & 0xff) + 1);
+	format(to, size, lists[(subject - EXIT_SUBJECT_STORE) >> 12], (subject & 0xfff) + 1);
 	return to;
 }
 

@@ -1,33 +1,5 @@
+#include "vmx/exit_lists.h"
 #include "vmx/exit_words.h"
-
-/* --- lists of MSRs ---------------------------------------------------------------- */
-
-/* The value that a list gives an MSR: that of its last entry for it, else `value`. */
-static u64 listed_msr(const struct entry_input *in, u64 address, u64 count, u32 msr, u64 value)
-{
-	u64 index, listed;
-	u32 i;
-
-	for (i = 0; i < count && i < 512; i++)
-		if (in->read(in->memory, address + 16 * i, 8, &index) && (u32)index == msr &&
-		    in->read(in->memory, address + 16 * i + 8, 8, &listed))
-			value = listed;
-	return value;
-}
-
-u64 exit_guest_msr(const struct exit_input *x, u32 msr, u64 value)
-{
-	const struct entry_input *in = x->entry;
-
-	return listed_msr(in, F(VM_ENTRY_MSR_LOAD_ADDRESS), F(VM_ENTRY_MSR_LOAD_COUNT), msr, value);
-}
-
-u64 exit_host_msr(const struct exit_input *x, u32 msr, u64 value)
-{
-	const struct entry_input *in = x->entry;
-
-	return listed_msr(in, F(VM_EXIT_MSR_LOAD_ADDRESS), F(VM_EXIT_MSR_LOAD_COUNT), msr, value);
-}
 
 /* --- what the entry loads --------------------------------------------------------- */
 
@@ -58,7 +30,8 @@ u64 exit_loaded_efer(const struct exit_input *x)
 		value = (value & ~(EFER_LMA | EFER_LME)) | mode;
 	else
 		value = (value & ~EFER_LMA) | (mode & EFER_LMA);
-	return exit_guest_msr(x, IA32_EFER, value);
+	/* A list does not change LMA, which software cannot write. */
+	return (exit_guest_msr(x, IA32_EFER, value) & ~EFER_LMA) | (mode & EFER_LMA);
 }
 
 /* The guest may have changed them; a late failure comes before it runs. */
@@ -72,17 +45,6 @@ bool exit_guest_uses_pae(const struct exit_input *x)
 	const struct entry_input *in = x->entry;
 
 	return !IA32E && F(GUEST_CR0) & CR0_PG && F(GUEST_CR4) & CR4_PAE;
-}
-
-/* 29.8: a late failure comes before the guest state is loaded, in the middle, or behind it. */
-u64 exit_settled_bits(const struct exit_input *x, u32 msr, u64 before, u64 field, u64 guest)
-{
-	if (exit_entered(x) || exit_host_msr(x, msr, 0) == exit_host_msr(x, msr, ~0ull))
-		return ALL_BITS;
-	/* Of a list it may have loaded any part. */
-	if (exit_guest_msr(x, msr, 0) == exit_guest_msr(x, msr, ~0ull))
-		return 0;
-	return ~((before ^ guest) | (field ^ guest));
 }
 
 /* --- exit reasons ------------------------------------------------------------------- */
@@ -485,103 +447,6 @@ static void judge_vmfail(const struct judge *judge)
 			       x->after[i], x->before[i]);
 }
 
-/* --- 30.4 Saving MSRs; 30.6 Loading MSRs --------------------------------------------------- */
-
-/* MSRs that count, or whose value after the exit is no longer that of the guest: 30.5.1. */
-static bool changes_after_storing(const struct exit_input *x, u32 msr)
-{
-	const struct exit_list *load = &x->load;
-	u32 i;
-
-	for (i = 0; i < load->count; i++)
-		if ((u32)load->msr[i].index == msr)
-			return true;
-	switch (msr) {
-	case IA32_TSC:
-	case IA32_TSC_DEADLINE:
-#define EXIT_REGISTER(name, words)
-#define EXIT_MSR(name, words, index, when) case index:
-#include "vmx/exit_registers.def"
-#undef EXIT_REGISTER
-#undef EXIT_MSR
-		return true;
-	}
-	return false;
-}
-
-/* Of MSRs that have a field, and are saved there just before. */
-static bool saved_value(const struct exit_input *x, u32 msr, u64 *value)
-{
-	const struct entry_input *in = x->entry;
-
-	switch (msr) {
-	case IA32_EFER:
-		*value = NOW(GUEST_IA32_EFER);
-		return IS(EXIT, SAVE_IA32_EFER);
-	case IA32_PAT:
-		*value = NOW(GUEST_IA32_PAT);
-		return IS(EXIT, SAVE_IA32_PAT);
-	case IA32_FS_BASE:
-		*value = NOW(GUEST_FS_BASE);
-		return true;
-	case IA32_GS_BASE:
-		*value = NOW(GUEST_GS_BASE);
-		return true;
-	case IA32_SYSENTER_CS:
-		*value = NOW(GUEST_IA32_SYSENTER_CS);
-		return true;
-	case IA32_SYSENTER_ESP:
-		*value = NOW(GUEST_IA32_SYSENTER_ESP);
-		return true;
-	case IA32_SYSENTER_EIP:
-		*value = NOW(GUEST_IA32_SYSENTER_EIP);
-		return true;
-	}
-	return false;
-}
-
-static void judge_store(const struct judge *judge)
-{
-	const struct exit_input *x = judge->x;
-	const struct exit_listed_msr *msr;
-	u64 value;
-	u32 i;
-
-	for (i = 0; i < x->store.count; i++) {
-		msr = &x->store.msr[i];
-		report(judge, EXIT_RULE_store_index, EXIT_SUBJECT_STORE_INDEX + i, msr->index,
-		       msr->index_before);
-		if (!exit_entered(x))
-			report(judge, EXIT_RULE_failure_msr_store, EXIT_SUBJECT_STORE + i,
-			       msr->value, msr->value_before);
-		else if (saved_value(x, msr->index, &value))
-			report(judge, EXIT_RULE_store_order, EXIT_SUBJECT_STORE + i, msr->value,
-			       value);
-		else if (msr->readable && !changes_after_storing(x, msr->index))
-			report(judge, EXIT_RULE_store_order, EXIT_SUBJECT_STORE + i, msr->value,
-			       msr->now);
-	}
-}
-
-/* What RDMSR gives is what WRMSR wrote; EFER.LMA is not written, and counters go on. */
-static void judge_load(const struct judge *judge)
-{
-	const struct exit_input *x = judge->x;
-	const struct entry_input *in = x->entry;
-	const struct exit_listed_msr *msr;
-	u32 i;
-
-	for (i = 0; i < x->load.count; i++) {
-		msr = &x->load.msr[i];
-		if (!msr->readable || msr->index == IA32_TSC || msr->index == IA32_TSC_DEADLINE ||
-		    msr->index == IA32_EFER)
-			continue;
-		report(judge, exit_entered(x) ? EXIT_RULE_load_order : EXIT_RULE_failure_msr_load,
-		       EXIT_SUBJECT_LOAD + i, msr->now, listed_msr(in, F(VM_EXIT_MSR_LOAD_ADDRESS),
-		       F(VM_EXIT_MSR_LOAD_COUNT), msr->index, msr->value));
-	}
-}
-
 void exit_judge(const struct exit_input *x, exit_report *report_to, void *context)
 {
 	const struct judge judge = { .x = x, .report = report_to, .context = context };
@@ -596,8 +461,7 @@ void exit_judge(const struct exit_input *x, exit_report *report_to, void *contex
 		return;
 	judge_information(&judge);
 	judge_fields(&judge);
-	judge_store(&judge);
-	judge_load(&judge);
+	exit_judge_lists(x, report_to, context);
 	if (kind == OUTCOME_KIND_EXIT)
 		judge_guest(&judge);
 }

@@ -22,28 +22,31 @@ enum exit_register {
 	EXIT_REGISTERS,
 };
 
-/* Entries of an MSR list that are judged; the rest of a longer list is not. */
-#define EXIT_MAX_LISTED		8
+/*
+ * The most entries of a list that are kept, which is what A.6 recommends at least. Whoever has a
+ * longer list must say so: exit_lists_are_kept().
+ */
+#define EXIT_MAX_LISTED		512
 
-/* One entry of the VM-exit MSR-store area or the VM-exit MSR-load area. */
 struct exit_listed_msr {
 	u64 index_before, value_before;	/* as the entry found them, both quadwords */
 	u64 index, value;		/* as the exit left them */
-	u64 now;			/* the MSR itself after the exit */
-	bool readable;
+	u64 had, now;			/* the MSR itself before the entry and after the exit */
+	bool readable;			/* both times */
 };
 
+/* A list of MSRs, as far as it lies where somebody knows what there is. */
 struct exit_list {
-	u32 count;
-	struct exit_listed_msr msr[EXIT_MAX_LISTED];
+	u32 listed;			/* entries, by the VMCS */
+	u32 count;			/* kept */
+	struct exit_listed_msr *msr;
 };
 
 #define EXIT_FIELD_WORDS	((VMCS_FIELDS + 63) / 64)
 
 struct exit_input {
 	/*
-	 * The VMCS as the entry found it, the exit-information fields, too; the processor; the
-	 * lists of MSRs in memory.
+	 * The VMCS as the entry found it, the exit-information fields, too; the processor.
 	 */
 	const struct entry_input *entry;
 	u64 before[EXIT_REGISTERS];	/* registers when VMLAUNCH or VMRESUME was executed */
@@ -55,7 +58,8 @@ struct exit_input {
 	outcome_t outcome;		/* an exit, a late entry failure, or VMfail */
 	u64 field[VMCS_FIELDS];		/* the VMCS now */
 	u64 after[EXIT_REGISTERS];	/* the registers now */
-	struct exit_list store, load;
+	/* Of `entry_load` only what it was before. */
+	struct exit_list entry_load, store, load;
 };
 
 enum exit_rule_number {
@@ -74,10 +78,11 @@ extern const struct exit_rule exit_rules[EXIT_RULES];
 
 /* What a claim is about: a field (enum vmcs_index), or one of these, plus its number. */
 enum exit_subject {
-	EXIT_SUBJECT_REGISTER	= 0x400,	/* + enum exit_register */
-	EXIT_SUBJECT_STORE	= 0x500,	/* + number of the entry: the value in memory */
-	EXIT_SUBJECT_STORE_INDEX = 0x600,	/* + number: the first quadword in memory */
-	EXIT_SUBJECT_LOAD	= 0x700,	/* + number: the MSR */
+	EXIT_SUBJECT_REGISTER	 = 0x800,	/* + enum exit_register */
+	EXIT_SUBJECT_STORE	 = 0x1000,	/* + number of the entry: the value in memory */
+	EXIT_SUBJECT_STORE_INDEX = 0x2000,	/* + number: the first quadword in memory */
+	EXIT_SUBJECT_LOAD	 = 0x3000,	/* + number: the MSR */
+	EXIT_SUBJECT_LOAD_INDEX	 = 0x4000,	/* + number: the first quadword in memory */
 };
 
 /* A subject's value must be as `value` in `bits`; a range: not below `low`, not above `high`. */
@@ -120,10 +125,16 @@ static inline bool exit_has_field(const struct exit_input *x, u32 index)
 	return x->has_field[index / 64] & BIT(index % 64);
 }
 
+/* Whether the model has the whole of each list that this outcome makes use of. */
+bool exit_lists_are_kept(const struct exit_input *x);
+
 /* The MSR's value in the guest, where the VM entry gives it `value` before it loads its list. */
 u64 exit_guest_msr(const struct exit_input *x, u32 msr, u64 value);
 /* The MSR's value in the host, where the exit gives it `value` before it loads its list. */
 u64 exit_host_msr(const struct exit_input *x, u32 msr, u64 value);
+
+/* Whether the text says what value it has there. */
+bool exit_guest_msr_is_known(const struct exit_input *x, u32 msr);
 
 /* Registers as the entry loads them: 29.3.2.1. */
 u64 exit_loaded_cr0(const struct exit_input *x);

@@ -106,6 +106,10 @@ static void read_registers(u64 *r)
 
 /* --- lists of MSRs ---------------------------------------------------------------------- */
 
+/* Of which only one VMCS is current at a time. */
+static struct exit_listed_msr entry_load[EXIT_MAX_LISTED], store[EXIT_MAX_LISTED],
+	load[EXIT_MAX_LISTED];
+
 /* One entry; false where nobody knows what is at its address. */
 static bool read_entry(const struct entry_input *in, u64 address, u64 *index, u64 *value)
 {
@@ -113,16 +117,25 @@ static bool read_entry(const struct entry_input *in, u64 address, u64 *index, u6
 	       in->read(in->memory, address + 8, 8, value);
 }
 
-static void read_list_before(const struct exit_input *x, struct exit_list *list, u64 address,
-			     u64 count)
+static bool read_listed(u64 index, u64 *value)
 {
+	return !(index >> 32) && rdmsr_safe(index, value) == OUTCOME_DONE;
+}
+
+/* What a stored MSR is before the entry counts, for some count on. */
+static void read_list_before(const struct exit_input *x, struct exit_list *list,
+			     struct exit_listed_msr *kept, u64 address, u64 listed)
+{
+	struct exit_listed_msr *msr;
 	u32 i;
 
-	list->count = 0;
-	for (i = 0; i < count && i < EXIT_MAX_LISTED; i++) {
-		if (!read_entry(x->entry, address + 16 * i, &list->msr[i].index_before,
-				&list->msr[i].value_before))
+	*list = (struct exit_list){ .listed = listed, .msr = kept };
+	for (i = 0; i < listed && i < EXIT_MAX_LISTED; i++) {
+		msr = &kept[i];
+		if (!read_entry(x->entry, address + 16 * i, &msr->index_before,
+				&msr->value_before))
 			return;
+		msr->readable = kept != store || read_listed(msr->index_before, &msr->had);
 		list->count++;
 	}
 }
@@ -135,10 +148,13 @@ static void read_list_after(const struct exit_input *x, struct exit_list *list, 
 	for (i = 0; i < list->count; i++) {
 		msr = &list->msr[i];
 		read_entry(x->entry, address + 16 * i, &msr->index, &msr->value);
-		msr->readable = !(msr->index >> 32) &&
-				rdmsr_safe(msr->index, &msr->now) == OUTCOME_DONE;
+		msr->readable = msr->readable && read_listed(msr->index, &msr->now);
 	}
 }
+
+#define LIST_BEFORE(name, FIELD)						\
+	read_list_before(x, &x->name, name, entry->field[INDEX_##FIELD##_ADDRESS],	\
+			 entry->field[INDEX_##FIELD##_COUNT])
 
 /* --- before and after ----------------------------------------------------------------------- */
 
@@ -171,16 +187,17 @@ void exit_read_before(struct exit_input *x, struct entry_input *entry)
 			entry->field[index] = read_field(index);
 	}
 	read_registers(x->before);
+	LIST_BEFORE(load, VM_EXIT_MSR_LOAD);
 	if (x->host_only)
 		return;
-	read_list_before(x, &x->store, entry->field[INDEX_VM_EXIT_MSR_STORE_ADDRESS],
-			 entry->field[INDEX_VM_EXIT_MSR_STORE_COUNT]);
-	read_list_before(x, &x->load, entry->field[INDEX_VM_EXIT_MSR_LOAD_ADDRESS],
-			 entry->field[INDEX_VM_EXIT_MSR_LOAD_COUNT]);
+	LIST_BEFORE(entry_load, VM_ENTRY_MSR_LOAD);
+	LIST_BEFORE(store, VM_EXIT_MSR_STORE);
 }
 
 void exit_read_after(struct exit_input *x, outcome_t outcome, u64 rflags, u64 rsp)
 {
+	enum outcome_kind kind = outcome_kind(outcome);
+	bool vmfail = kind != OUTCOME_KIND_EXIT && kind != OUTCOME_KIND_ENTRY_FAILURE;
 	u32 i;
 
 	x->outcome = outcome;
@@ -188,10 +205,12 @@ void exit_read_after(struct exit_input *x, outcome_t outcome, u64 rflags, u64 rs
 	x->after[EXIT_REGISTER_RFLAGS] = rflags;
 	x->after[EXIT_REGISTER_RSP] = rsp;
 	x->field[INDEX_HOST_RSP] = read_field(INDEX_HOST_RSP);
+	if (!vmfail)
+		read_list_after(x, &x->load, x->entry->field[INDEX_VM_EXIT_MSR_LOAD_ADDRESS]);
 	if (x->host_only)
 		return;
 	for (i = 0; i < cpu.field_count; i++)
 		x->field[cpu.fields[i]] = read_field(cpu.fields[i]);
-	read_list_after(x, &x->store, x->entry->field[INDEX_VM_EXIT_MSR_STORE_ADDRESS]);
-	read_list_after(x, &x->load, x->entry->field[INDEX_VM_EXIT_MSR_LOAD_ADDRESS]);
+	if (!vmfail)
+		read_list_after(x, &x->store, x->entry->field[INDEX_VM_EXIT_MSR_STORE_ADDRESS]);
 }
