@@ -97,7 +97,8 @@ $(B)/obj/lib/x86/hv/%.o $(B)/obj/x86/hv/%.o $(B)/obj/lib/x86/vmx/fields.o: IMAGE
 # But for the way of every exit.
 $(patsubst %,$(B)/obj/lib/x86/hv/%.o,run inject dispatch exits cpuid fpu lapic mp): IMAGE_CFLAGS += -O2
 # Many small rules, in every image of x86/vmx: likewise.
-$(B)/obj/lib/x86/vmx/exit_model.o: IMAGE_CFLAGS += -Os
+$(patsubst %,$(B)/obj/lib/x86/vmx/%.o,exit_model exit_lists exit_information audit audit_words): \
+	IMAGE_CFLAGS += -Os
 
 $(B)/obj/lib/%.o: $(SRC)/lib/%.c $(CONFIG)
 	@mkdir -p $(@D)

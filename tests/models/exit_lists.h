@@ -257,6 +257,7 @@ static void test_lists_in_memory(void **state)
 	make_scene(&scene, SCENE_cpuid);
 	listed_to_enter[0] = unchanged(IA32_SYSENTER_ESP, 0x1111);
 	listed_to_enter[0].value = 0x2222;
+	listed_to_enter[0].index = IA32_STAR;
 	listed_to_load[0] = unchanged(IA32_SYSENTER_EIP, 0x3333);
 	listed_to_load[0].value_before = 0x4444;
 	use_list(&scene.x.entry_load, listed_to_enter, 1);

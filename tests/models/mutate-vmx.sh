@@ -3,7 +3,9 @@
 # (copies) in one place after the other, each time builds the tests with it, and expects one to fail. The
 # paging models have mutate.sh beside this.
 #
-# usage: mutate-vmx.sh
+# usage: mutate-vmx.sh [PATTERN]
+#
+# PATTERN: only the mutations whose line matches this basic regular expression.
 #
 # Reads: CC (default: gcc).
 # Prints one line per mutation that is not noticed, or that cannot be tried, then a summary.
@@ -16,8 +18,8 @@ case $0 in
 *) here=. ;;
 esac
 top=$(CDPATH='' cd -- "$here/../.." && pwd) || exit 2
-[ $# -eq 0 ] || {
-	echo "usage: mutate-vmx.sh" >&2
+[ $# -le 1 ] || {
+	echo "usage: mutate-vmx.sh [PATTERN]" >&2
 	exit 2
 }
 cc=${CC:-gcc}
@@ -103,6 +105,20 @@ entry_model.c s/u64 reserved = BITS(9, 6);/u64 reserved = BITS(8, 6);/
 entry_model.c s/type > 7 || type == 2 || type == 3/type > 7 || type == 2/
 entry_model.c s/type > 7 || type == 2 || type == 3/type > 6 || type == 2 || type == 3/
 entry_model.c s/return value >> 32 ? BROKEN : KEPT/return BROKEN/
+entry_model.c s/return number - 1 < prediction->msr_entries/return number - 1 <= prediction->msr_entries/
+entry_model.c s/bit = BIT((number - 1) % 64)/bit = BIT((number - 1) % 32)/
+entry_model.c s/count > entry_most_msrs(in)/count >= entry_most_msrs(in)/
+entry_model.c s/count > entry_most_msrs(in)/0/
+entry_model.c s/(event & INJECTED_VALID && event != INJECTED_EVENT(EVENT_TYPE_OTHER, 0)) ||//
+entry_model.c s/event & INJECTED_VALID && event != INJECTED_EVENT(EVENT_TYPE_OTHER, 0)/event \& INJECTED_VALID/
+entry_model.c s/F(GUEST_ACTIVITY_STATE) == ACTIVITY_SHUTDOWN ||/F(GUEST_ACTIVITY_STATE) == ACTIVITY_HLT ||/
+entry_model.c s/known & either ? either & ~known : 0/0/
+entry_model.c s/uncertain ? ignored : ~(known | ignored)/uncertain ? ignored : ~known/
+entry_rules.c s/!IS(PROC1, USE_TPR_SHADOW) || IS(PROC2, VIRTUAL_INTERRUPT_DELIVERY)/!IS(PROC1, USE_TPR_SHADOW)/
+entry_rules.c s/!IS(PROC1, USE_TPR_SHADOW) || IS(PROC2/IS(PROC2/
+entry_rules_guest_registers.def s/BITS(54, 48)/BITS(54, 49)/
+entry_rules_guest_registers.def s/BITS(54, 48)/BITS(53, 48)/
+entry_rules_guest_registers.def s/& ~RTIT_DEFINED,/,/
 entry_model.h s/basic & BIT(48)/basic \& BIT(47)/
 entry_rules_msr_load.def s/MSR_INDEX >> 8 == 8/MSR_INDEX >> 9 == 4/
 entry_rules_msr_load.def s/MSR_INDEX >> 8 == 8/MSR_INDEX >> 10 == 2/
@@ -126,10 +142,19 @@ exit_model.c s/BIT(2) | (q & BIT(0) ? 0 : BIT(1))/BIT(2)/
 exit_model.c s/IS(PROC1, USE_MSR_BITMAPS) ? 0 : ALL_BITS/0/
 exit_model.c s/return BITS(63, 20);/return BITS(63, 32);/
 exit_model.c s/return BITS(11, 8) | BITS(3, 0);/return BITS(3, 0);/
-exit_model.c s/return ~((before ^ guest) | (field ^ guest));/return 0;/
+exit_lists.c s/return ~((before ^ guest) | (field ^ guest));/return 0;/
 exit_model.c s/VECTOR_OF(EXIT_EVENT) != VECTOR_DF && VECTOR_OF/VECTOR_OF/
-exit_model.c s/IN_SOFTWARE(ORIGINAL_EVENT) && exit_basic_reason(x) != EXIT_EPT_MISCONFIGURATION/IN_SOFTWARE(ORIGINAL_EVENT)/
-exit_model.c s/exit_basic_reason(x) == EXIT_EXCEPTION_OR_NMI && IN_SOFTWARE(EXIT_EVENT)/0/
+exit_model.c s/ reason != EXIT_EPT_MISCONFIGURATION &&//
+exit_model.c s/reason != EXIT_EPT_MISCONFIGURATION &&/reason != EXIT_EPT_VIOLATION \&\&/
+exit_model.c s/reason != EXIT_INSTRUCTION_TIMEOUT;/true;/
+exit_model.c s/reason == EXIT_TASK_SWITCH && !exit_by_task_gate(x)/0/
+exit_model.c s/VALID(ORIGINAL_EVENT) ? BIT(12) : 0/VALID(ORIGINAL_EVENT) ? 0 : 0/
+exit_model.c s/return exit_by_task_gate(x);/return true;/
+exit_model.c s/BLOCKING_BY_MOV_SS && !by_debug_exception(x)/BLOCKING_BY_MOV_SS/
+exit_model.c s/return !(NOW(GUEST_CR4) & CR4_UINTR) ||/return true ||/
+exit_model.c s/exit_basic_reason(x) != EXIT_EPT_MISCONFIGURATION &&/1 \&\&/
+exit_model.c s/return (exit_guest_msr(x, IA32_EFER, value) & ~EFER_LMA) | (mode & EFER_LMA);/return exit_guest_msr(x, IA32_EFER, value);/
+exit_model.c s/reason == EXIT_EXCEPTION_OR_NMI && IN_SOFTWARE(EXIT_EVENT)/0/
 exit_model.c s/(value & ~(EFER_LMA | EFER_LME)) | mode/value | mode/
 exit_model.c s/(F(GUEST_DR7) & ~(BITS(15, 14) | BIT(12))) | DR7_FIXED/F(GUEST_DR7)/
 exit_model.c s/(F(GUEST_CR0) & ~CR0_KEPT) | (HAD(CR0) & CR0_KEPT)/F(GUEST_CR0)/
@@ -148,6 +173,42 @@ exit_rules_information.def s/BITS(30, 28) | BITS(24, 16), 0/BITS(30, 28), 0/
 exit_rules_information.def s/BITS(63, in->cpu->maxphyaddr), 0/BITS(63, in->cpu->maxphyaddr + 1), 0/
 exit_rules_information.def s/exit_has_length(x) && !LENGTH_INJECTED, 1, 15/exit_has_length(x) \&\& !LENGTH_INJECTED, 0, 15/
 exit_rules_information.def s/FAILED, BITS(31, 16), BIT(31)/FAILED, BITS(31, 17), BIT(31)/
+exit_rules_guest.def s/IS(PIN, NMI_EXITING) && !IS(PIN, VIRTUAL_NMIS) &&/IS(PIN, NMI_EXITING) \&\&/
+exit_rules_information.def s/ACCESS_TYPE == 3 || ACCESS_TYPE == 10/ACCESS_TYPE == 3/
+exit_rules_information.def s/REASON == EXIT_APIC_ACCESS && WITH_EPT/REASON == EXIT_APIC_ACCESS/
+exit_rules_information.def s/EVENT_TYPE_OTHER && !(NOW(GUEST_CR4) & CR4_FRED)/EVENT_TYPE_OTHER/
+exit_rules_information.def s/exit_from_64_bit_mode(x) ? BITS(31, 0) : BITS(15, 0), 0/BITS(31, 0), 0/
+exit_rules_information.def s/EXIT_EPT_VIOLATION && !(NOW(GUEST_CR4) & CR4_CET)/EXIT_EPT_VIOLATION/
+exit_information.c s/INFORMATION) & REGISTER_FORM;/INFORMATION) \& BIT(7);/
+exit_rules_information.def s/CR4_FRED && VALID(ORIGINAL_EVENT)/CR4_FRED/
+exit_rules_information.def s/LENGTH_INJECTED && exit_has_length(x), BITS/LENGTH_INJECTED, BITS/
+exit_lists.c s/index_before == msr)$/index == msr)/
+exit_lists.c s/value = list->msr\[i\].value_before;/value = list->msr[i].value;/
+exit_lists.c s/msr\[i\].index == msr)/msr[i].index_before == msr)/
+exit_lists.c s/value = list->msr\[i\].value;/value = list->msr[i].value_before;/
+exit_lists.c s/IS(PROC3, VIRTUALIZE_IA32_SPEC_CTRL);/false;/
+exit_lists.c s/return exit_guest_msr_is_known(x, msr) ? ALL_BITS : 0;/return ALL_BITS;/
+exit_lists.c s/!is_undefined(x, msr) || !exit_lists_msr(&x->entry_load, msr)/!is_undefined(x, msr)/
+exit_lists.c s/msr <= paces\[i\].last/msr < paces[i].last/
+exit_lists.c s/msr == IA32_TSC && exit_lists_msr(list, IA32_TSC_ADJUST)/0/
+exit_lists.c s/if (low > high)/if (0)/
+exit_lists.c s/ high = msr->now;/ high = ALL_BITS;/
+exit_lists.c s/exit_guest_msr(x, msr->index, msr->had)/msr->had/
+exit_lists.c s/		low = 0;/		;/
+exit_lists.c s/low_of_guest = tsc_of_guest(x, low);/low_of_guest = 0;/
+exit_lists.c s/F(TSC_MULTIPLIER) >> 48/F(TSC_MULTIPLIER) >> 47/
+exit_lists.c s/return tsc + F(TSC_OFFSET);/return tsc;/
+exit_lists.c s/msr->index == IA32_SYSENTER_CS ? BITS(31, 0) : ALL_BITS/ALL_BITS/
+exit_lists.c s/if (msr->now && !list_moves/if (!list_moves/
+exit_lists.c s/msr->index_before, BITS(63, 32), 0/msr->index_before, BITS(62, 32), 0/
+exit_lists.c s/^			   BITS(63, 32), 0);/			   BITS(63, 33), 0);/
+exit_lists.c s/ALL_BITS, msr->index_before);/BITS(31, 0), msr->index_before);/
+exit_lists.c s/return ~EFER_LMA;/return ALL_BITS;/
+exit_lists.c s/msr->index != IA32_TSC_ADJUST || /1 || /
+exit_lists.c s/value > ~LOOKED_AT_WITHIN ? ALL_BITS :/0 ? ALL_BITS :/
+exit_lists.c s/!(value >> 31))/1)/
+exit_lists.c s/x->load.listed <= EXIT_MAX_LISTED;/true;/
+exit_lists.c s/x->entry_load.listed <= EXIT_MAX_LISTED/x->entry_load.listed < EXIT_MAX_LISTED/
 END
 }
 
@@ -166,7 +227,7 @@ done
 number=0
 survived=0
 broken=0
-mutations >list
+mutations | grep -e "${1:-.}" >list
 while read -r file mutation; do
 	number=$((number + 1))
 	model=${file%%_*}

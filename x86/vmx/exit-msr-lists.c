@@ -165,6 +165,49 @@ CASE(exit_stores_before_it_loads,
 	EXPECT_EQ(rdmsr(IA32_KERNEL_GS_BASE), 0x4444);
 }
 
+/* One area for both, as hypervisors have it: the entry loads what the exit before has stored. */
+CASE(stored_list_is_loaded_again, PROVES("host-and-exit:msrstore.order",
+     "host-and-exit:entry.msr.order"), NEEDS(BITMAPS))
+{
+	struct msr_entry *both = LIST(ENTRY_MSR_LOAD, { IA32_KERNEL_GS_BASE, 0x1111 });
+
+	vmwrite(VM_EXIT_MSR_STORE_ADDRESS, physical(both));
+	vmwrite(VM_EXIT_MSR_STORE_COUNT, 1);
+	run(&guest_write_msr, IA32_KERNEL_GS_BASE, 0x2222);
+	EXPECT_EQ(both->value, 0x2222);
+	EXPECT_EQ(both->index, IA32_KERNEL_GS_BASE);
+	wrmsr(IA32_KERNEL_GS_BASE, 0x3333);
+	run(&guest_read_msr, IA32_KERNEL_GS_BASE, 0);
+	EXPECT_EQ(guest_saw(), 0x2222);
+}
+
+/* A counter goes on in the meantime, from what the entry has loaded. */
+CASE(exit_stores_the_time, PROVES("host-and-exit:msrstore.order"), NEEDS(BITMAPS))
+{
+	struct msr_entry *stored = LIST(EXIT_MSR_STORE, { IA32_TSC, 1 });
+	u64 before = rdmsr(IA32_TSC);
+
+	run(&guest_cpuid, 0, 0);
+	EXPECT_TRUE(stored->value >= before);
+	EXPECT_TRUE(stored->value <= rdmsr(IA32_TSC));
+}
+
+/* A quarter of the range ahead, and back to where it was. */
+CASE(lists_load_the_time, PROVES("host-and-exit:msrload.order", "host-and-exit:entry.msr.order"),
+     NEEDS(BITMAPS))
+{
+	u64 before = rdmsr(IA32_TSC);
+	struct msr_entry *stored = LIST(EXIT_MSR_STORE, { IA32_TSC, 1 });
+
+	LIST(ENTRY_MSR_LOAD, { IA32_TSC, BIT(62) });
+	LIST(EXIT_MSR_LOAD, { IA32_TSC, before });
+	run(&guest_read_msr, IA32_TSC, 0);
+	EXPECT_TRUE(guest_saw() >= BIT(62));
+	EXPECT_TRUE(stored->value >= guest_saw());
+	EXPECT_TRUE(rdmsr(IA32_TSC) >= before);
+	EXPECT_TRUE(rdmsr(IA32_TSC) < BIT(62));
+}
+
 /* A.6 Miscellaneous Data, bits 27:25: so many entries are fine for every list. */
 CASE(longest_lists, PROVES("host-and-exit:msrstore.order", "host-and-exit:msrload.order"),
      NEEDS(BITMAPS))

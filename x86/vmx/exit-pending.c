@@ -301,8 +301,10 @@ static void check_iret(const struct case_def *this_case)
 #define VIRTUAL_NMIS	PIN(NMI_EXITING), PIN(VIRTUAL_NMIS)
 IRET(iret_unblocks_nmis, "nmi.iret.plain", NEEDS(VMX), false, false, false, 0);
 IRET(iret_that_faults_unblocks_nmis, "nmi.iret.plain", NEEDS(VMX), false, false, true, 0);
-IRET(iret_with_nmi_exiting, "nmi.iret.exiting", NEEDS(VMX, PIN(NMI_EXITING)), true, false, false,
-     BLOCKING_BY_NMI);
+CASE_RUN(iret_with_nmi_exiting, check_iret,
+	 PROVES("interruptibility:nmi.iret.exiting", "host-and-exit:save.intr.nmi"),
+	 NEEDS(VMX, PIN(NMI_EXITING)),
+	 ROW((&(const struct iret){ true, false, false, BLOCKING_BY_NMI })));
 IRET(iret_that_faults_with_nmi_exiting, "nmi.iret.exiting", NEEDS(VMX, PIN(NMI_EXITING)), true,
      false, true, BLOCKING_BY_NMI);
 CASE_RUN(iret_that_faults_unblocks_virtual_nmis, check_iret,

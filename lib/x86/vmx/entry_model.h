@@ -141,7 +141,7 @@ static inline bool entry_must_succeed(const struct entry_prediction *prediction)
 	       !prediction->msr_list_too_long;
 }
 
-/* Way number n, from 0, to fail that is accepted, those by the list of MSRs last; false: no more. */
+/* Way number n, from 0, to fail that is accepted, the list of MSRs last; false: no more. */
 bool entry_way_to_fail(const struct entry_prediction *prediction, u32 n, outcome_t *outcome);
 
 /* Whether the rule is among those that the prediction names. */

@@ -3,7 +3,17 @@
  * reason: 30.2.1 Basic VM-Exit Information, 30.2.5 Information for VM Exits Due to Instruction
  * Execution.
  */
+#include "vmx/entry_rules.h"
 #include "vmx/exit_words.h"
+
+/* Bits of VM-exit instruction information, Tables 30-8 to 30-15. */
+#define REG1_HIGH	BIT(6)		/* registers from R8 on */
+#define REGISTER_FORM	BIT(10)
+#define INDEX_HIGH	BIT(21)
+#define NO_INDEX	BIT(22)
+#define BASE_HIGH	BIT(26)
+#define NO_BASE		BIT(27)
+#define REG2_HIGH	BIT(31)
 
 bool exit_from_64_bit_mode(const struct exit_input *x)
 {
@@ -15,12 +25,36 @@ bool exit_from_64_bit_mode(const struct exit_input *x)
 	return ia32e && NOW(GUEST_CS_ACCESS_RIGHTS) & RIGHTS_L;
 }
 
+bool exit_of_register(const struct exit_input *x)
+{
+	switch (exit_basic_reason(x)) {
+	case EXIT_LDTR_TR_ACCESS:
+	case EXIT_VMREAD:
+	case EXIT_VMWRITE:
+		return NOW(VM_EXIT_INSTRUCTION_INFORMATION) & REGISTER_FORM;
+	}
+	return false;
+}
+
 /* An EPT violation says in bit 7 of the qualification whether there is a linear address. */
 bool exit_has_translated_address(const struct exit_input *x)
 {
 	if (exit_basic_reason(x) == EXIT_EPT_VIOLATION)
 		return NOW(EXIT_QUALIFICATION) & BIT(7);
 	return exit_basic_reason(x) == EXIT_SPP_RELATED_EVENT;
+}
+
+/* Of INS it is ES; of OUTS the information says which, on processors that report it. */
+static bool segment_is_usable(const struct exit_input *x)
+{
+	const struct entry_input *in = x->entry;
+	u64 segment = FIELD(NOW(VM_EXIT_INSTRUCTION_INFORMATION), 17, 15);
+
+	if (NOW(EXIT_QUALIFICATION) & BIT(3))
+		segment = 0;
+	else if (!BASIC(54) || segment > 5)
+		return false;
+	return !(x->field[INDEX_GUEST_ES_ACCESS_RIGHTS + segment] & RIGHTS_UNUSABLE);
 }
 
 bool exit_has_linear_address(const struct exit_input *x)
@@ -31,7 +65,7 @@ bool exit_has_linear_address(const struct exit_input *x)
 	case EXIT_CONTROL_REGISTER_ACCESS:
 		return FIELD(q, 5, 4) == 3 && q & BIT(6);	/* LMSW of memory */
 	case EXIT_IO_INSTRUCTION:
-		return q & BIT(4);				/* INS, OUTS */
+		return q & BIT(4) && segment_is_usable(x);	/* INS, OUTS */
 	}
 	return exit_has_translated_address(x);
 }
@@ -47,27 +81,19 @@ bool exit_has_physical_address(const struct exit_input *x)
 	return false;
 }
 
-/* Bits of VM-exit instruction information, Tables 30-8 to 30-15. */
-#define REG1_HIGH	BIT(6)		/* registers from R8 on */
-#define REGISTER_FORM	BIT(10)
-#define INDEX_HIGH	BIT(21)
-#define NO_INDEX	BIT(22)
-#define BASE_HIGH	BIT(26)
-#define NO_BASE		BIT(27)
-#define REG2_HIGH	BIT(31)
-
 /* What an instruction's table has. */
 enum { ADDRESS = 1, SEGMENTED = 2, INDEXED = 4, REG1 = 8, REG2 = 16, MEMORY_ONLY = 32, SIZED = 64 };
 #define OPERAND		(ADDRESS | SEGMENTED | INDEXED)
 
 static u32 information_parts(const struct exit_input *x)
 {
+	const struct entry_input *in = x->entry;
 	u64 information = NOW(VM_EXIT_INSTRUCTION_INFORMATION), q = NOW(EXIT_QUALIFICATION);
 	u32 either = information & REGISTER_FORM ? REG1 : OPERAND;
 
 	switch (exit_basic_reason(x)) {
-	case EXIT_IO_INSTRUCTION:
-		return !(q & BIT(4)) ? 0 : q & BIT(3) ? ADDRESS : ADDRESS | SEGMENTED;
+	case EXIT_IO_INSTRUCTION:	/* not on the first processors: A.1 */
+		return !(q & BIT(4)) || !BASIC(54) ? 0 : q & BIT(3) ? ADDRESS : ADDRESS | SEGMENTED;
 	case EXIT_INVEPT:
 	case EXIT_INVVPID:
 	case EXIT_INVPCID:
@@ -143,4 +169,10 @@ u64 exit_set_information(const struct exit_input *x)
 	return exit_from_64_bit_mode(x) && information_parts(x) & ADDRESS && !(information & BIT(8))
 		       ? BIT(7)
 		       : 0;
+}
+
+bool exit_not_by_threshold(const struct exit_input *x)
+{
+	return exit_basic_reason(x) == EXIT_TPR_BELOW_THRESHOLD &&
+	       entry_below_threshold(x->entry) == KEPT;
 }

@@ -8,7 +8,7 @@
 
 /* --- values ----------------------------------------------------------------------------- */
 
-static bool lists(const struct exit_list *list, u32 msr)
+bool exit_lists_msr(const struct exit_list *list, u32 msr)
 {
 	u32 i;
 
@@ -52,18 +52,18 @@ static bool is_undefined(const struct exit_input *x, u32 msr)
 
 bool exit_guest_msr_is_known(const struct exit_input *x, u32 msr)
 {
-	return !is_undefined(x, msr) || !lists(&x->entry_load, msr);
+	return !is_undefined(x, msr) || !exit_lists_msr(&x->entry_load, msr);
 }
 
 /* 29.8: a late failure comes before the guest state is loaded, in the middle, or behind it. */
 u64 exit_settled_bits(const struct exit_input *x, u32 msr, u64 before, u64 field, u64 guest)
 {
-	if (lists(&x->load, msr))
+	if (exit_lists_msr(&x->load, msr))
 		return ALL_BITS;
 	if (exit_entered(x))
 		return exit_guest_msr_is_known(x, msr) ? ALL_BITS : 0;
 	/* Of a list it may have loaded any part. */
-	if (lists(&x->entry_load, msr))
+	if (exit_lists_msr(&x->entry_load, msr))
 		return 0;
 	return ~((before ^ guest) | (field ^ guest));
 }
@@ -110,8 +110,9 @@ static enum pace pace_of(u32 msr)
 /* 20.17.3: to write IA32_TSC changes IA32_TSC_ADJUST, and the other way round. */
 static bool list_moves(const struct exit_list *list, u32 msr)
 {
-	return lists(list, msr) || (msr == IA32_TSC && lists(list, IA32_TSC_ADJUST)) ||
-	       (msr == IA32_TSC_ADJUST && lists(list, IA32_TSC));
+	return exit_lists_msr(list, msr) ||
+	       (msr == IA32_TSC && exit_lists_msr(list, IA32_TSC_ADJUST)) ||
+	       (msr == IA32_TSC_ADJUST && exit_lists_msr(list, IA32_TSC));
 }
 
 /* MSRs that the exit itself may give another value, between the store and the look at them. */
@@ -231,7 +232,7 @@ static void judge_counter(const struct judge *judge, u32 subject, const struct e
 	u64 low = exit_guest_msr(x, msr->index, msr->had), high = msr->now;
 	u64 low_of_guest, high_of_guest;
 
-	if (list_moves(&x->entry_load, msr->index) && !lists(&x->entry_load, msr->index))
+	if (list_moves(&x->entry_load, msr->index) && !exit_lists_msr(&x->entry_load, msr->index))
 		low = 0;
 	if (list_moves(&x->load, msr->index))
 		high = ALL_BITS;
@@ -330,9 +331,11 @@ static void judge_loaded_value(const struct judge *judge, u32 subject,
 	switch (pace_of(msr->index)) {
 	case COUNTER:
 		/* The TSC takes all 64 bits; how wide others are, and how signed, is open. */
-		if (msr->index == IA32_TSC ? !lists(&x->load, IA32_TSC_ADJUST) : !(value >> 31))
+		if (msr->index == IA32_TSC ? !exit_lists_msr(&x->load, IA32_TSC_ADJUST) :
+		    !(value >> 31))
 			claim_range(judge, rule, subject, msr->now, value,
-				    value > ~LOOKED_AT_WITHIN ? ALL_BITS : value + LOOKED_AT_WITHIN);
+				    value > ~LOOKED_AT_WITHIN ? ALL_BITS :
+				    value + LOOKED_AT_WITHIN);
 		return;
 	case DEADLINE:
 		if (msr->now)
@@ -341,7 +344,7 @@ static void judge_loaded_value(const struct judge *judge, u32 subject,
 	case RESTLESS:
 		return;
 	case AT_REST:
-		if (msr->index != IA32_TSC_ADJUST || !lists(&x->load, IA32_TSC))
+		if (msr->index != IA32_TSC_ADJUST || !exit_lists_msr(&x->load, IA32_TSC))
 			claim_bits(judge, rule, subject, msr->now, bits_kept(msr->index), value);
 	}
 }

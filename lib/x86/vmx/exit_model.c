@@ -100,6 +100,14 @@ static u64 zero_of_event(const struct exit_input *x)
 	return ALL_BITS;
 }
 
+/* 30.2.3: no IRET can have ended a blocking that there was not. */
+static u64 zero_of_unblocking(const struct exit_input *x)
+{
+	const struct entry_input *in = x->entry;
+
+	return NO_VIRTUAL_NMI_BLOCKING && !VALID(ORIGINAL_EVENT) ? BIT(12) : 0;
+}
+
 u64 exit_zero_qualification(const struct exit_input *x)
 {
 	const struct entry_input *in = x->entry;
@@ -134,13 +142,29 @@ u64 exit_zero_qualification(const struct exit_input *x)
 	case EXIT_APIC_WRITE:
 		return BITS(63, 12);
 	case EXIT_EPT_VIOLATION:
-		return q & BIT(7) ? 0 : BIT(8);
+		return (q & BIT(7) ? 0 : BIT(8)) |
+		       (IS(PROC3, GUEST_PAGING_VERIFICATION) ? 0 : BIT(15)) |
+		       zero_of_unblocking(x);
+	case EXIT_PAGE_MODIFICATION_LOG_FULL:
+	case EXIT_SPP_RELATED_EVENT:
+	case EXIT_INSTRUCTION_TIMEOUT:
+		return zero_of_unblocking(x);
 	}
 	return reason_qualification(exit_basic_reason(x)) == REASON_ZERO ? ALL_BITS : 0;
 }
 
+/* Also those for which 30.2.5 leaves the length open. */
 bool exit_by_instruction(const struct exit_input *x)
 {
+	switch (exit_basic_reason(x)) {
+	case EXIT_RDMSRLIST:
+	case EXIT_WRMSRLIST:
+	case EXIT_URDMSR:
+	case EXIT_UWRMSR:
+	case EXIT_RDMSR_IMMEDIATE:
+	case EXIT_WRMSRNS_IMMEDIATE:
+		return true;
+	}
 	return reason_length(exit_basic_reason(x));
 }
 
@@ -153,6 +177,12 @@ bool exit_has_event(const struct exit_input *x)
 	return exit_basic_reason(x) == EXIT_EXCEPTION_OR_NMI;
 }
 
+/* Table 30-2: the task gate in the IDT, not CALL, IRET or JMP. */
+bool exit_by_task_gate(const struct exit_input *x)
+{
+	return FIELD(NOW(EXIT_QUALIFICATION), 31, 30) == 3;
+}
+
 /* 30.2.4; not a double fault and not an NMI, which exit directly. */
 bool exit_may_have_original_event(const struct exit_input *x)
 {
@@ -160,6 +190,7 @@ bool exit_may_have_original_event(const struct exit_input *x)
 	case EXIT_EXCEPTION_OR_NMI:
 		return VECTOR_OF(EXIT_EVENT) != VECTOR_DF && VECTOR_OF(EXIT_EVENT) != VECTOR_NMI;
 	case EXIT_TASK_SWITCH:
+		return exit_by_task_gate(x);
 	case EXIT_APIC_ACCESS:
 	case EXIT_EPT_VIOLATION:
 	case EXIT_EPT_MISCONFIGURATION:
@@ -174,12 +205,17 @@ bool exit_may_have_original_event(const struct exit_input *x)
 /* 30.2.5: instructions that exit, software exceptions, and faults delivering software events. */
 bool exit_has_length(const struct exit_input *x)
 {
-	if (exit_by_instruction(x))
+	u16 reason = exit_basic_reason(x);
+
+	if (reason_length(reason))
 		return true;
-	if (exit_basic_reason(x) == EXIT_EXCEPTION_OR_NMI && IN_SOFTWARE(EXIT_EVENT))
+	if (reason == EXIT_EXCEPTION_OR_NMI && IN_SOFTWARE(EXIT_EVENT))
+		return true;
+	if (reason == EXIT_TASK_SWITCH && !exit_by_task_gate(x))
 		return true;
 	return exit_may_have_original_event(x) && VALID(ORIGINAL_EVENT) &&
-	       IN_SOFTWARE(ORIGINAL_EVENT) && exit_basic_reason(x) != EXIT_EPT_MISCONFIGURATION;
+	       IN_SOFTWARE(ORIGINAL_EVENT) && reason != EXIT_EPT_MISCONFIGURATION &&
+	       reason != EXIT_INSTRUCTION_TIMEOUT;
 }
 
 bool exit_has_error_code(u8 vector)
@@ -210,10 +246,17 @@ u64 exit_event_type(const struct exit_input *x)
 	return EVENT_TYPE_HARDWARE_EXCEPTION;
 }
 
+static bool by_debug_exception(const struct exit_input *x)
+{
+	return exit_basic_reason(x) == EXIT_EXCEPTION_OR_NMI &&
+	       TYPE_OF(EXIT_EVENT) == EVENT_TYPE_HARDWARE_EXCEPTION &&
+	       VECTOR_OF(EXIT_EVENT) == VECTOR_DB;
+}
+
 /* 30.3.4: bit 16 of some qualifications says that no instruction made the access. */
 bool exit_may_have_pending_debug(const struct exit_input *x)
 {
-	if (NOW(GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_MOV_SS)
+	if (NOW(GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_MOV_SS && !by_debug_exception(x))
 		return true;
 	switch (exit_basic_reason(x)) {
 	case EXIT_EXCEPTION_OR_NMI:
@@ -248,6 +291,21 @@ bool exit_sets_rf(const struct exit_input *x)
 		return true;
 	}
 	return false;
+}
+
+/*
+ * Only an active guest executes, and an event that is delivered makes it so: 30.1. But the output
+ * of a trace may fail in any state, and of user interrupts HLT is not woken: 9.5.2.
+ */
+bool exit_while_active(const struct exit_input *x)
+{
+	if (exit_by_instruction(x))
+		return true;
+	if (exit_may_have_original_event(x) && VALID(ORIGINAL_EVENT))
+		return !(NOW(GUEST_CR4) & CR4_UINTR) ||
+		       TYPE_OF(ORIGINAL_EVENT) != EVENT_TYPE_EXTERNAL_INTERRUPT;
+	return exit_sets_rf(x) && exit_basic_reason(x) != EXIT_EPT_MISCONFIGURATION &&
+	       !(NOW(EXIT_QUALIFICATION) & BIT(16));
 }
 
 /*
@@ -351,7 +409,7 @@ static const u8 field_types[VMCS_FIELDS] = {
 #undef VMCS_FIELD
 };
 
-/* What a guest or the processor changes in the course of the guest: 28.5.7.3, 31.3.6, 30.3.1. */
+/* What changes in the course of the guest: 28.3, 28.5.7.3, 28.5.10, 31.3.6. */
 static bool changes_by_itself(const struct exit_input *x, u32 index)
 {
 	const struct entry_input *in = x->entry;
@@ -359,13 +417,13 @@ static bool changes_by_itself(const struct exit_input *x, u32 index)
 	switch (index) {
 	case INDEX_EPT_POINTER:
 	case INDEX_EPTP_INDEX:
-		return IS(PROC2, ENABLE_VM_FUNCTIONS);
+		return IS(VMFUNC, EPTP_SWITCHING);
 	case INDEX_PML_INDEX:
 		return IS(PROC2, ENABLE_PML);
 	case INDEX_GUEST_DEADLINE_SHADOW:
+		return IS(PROC3, APIC_TIMER_VIRTUALIZATION);
 	case INDEX_IA32_SPEC_CTRL_SHADOW:
-	case INDEX_LAST_PID_POINTER_INDEX:
-		return true;
+		return IS(PROC3, VIRTUALIZE_IA32_SPEC_CTRL);
 	case INDEX_INJECTED_EVENT_IDENTIFICATION:	/* rules of their own */
 	case INDEX_VM_ENTRY_CONTROLS:
 	case INDEX_HOST_RSP:				/* the world switch writes it */

@@ -133,6 +133,9 @@ u64 exit_guest_msr(const struct exit_input *x, u32 msr, u64 value);
 /* The MSR's value in the host, where the exit gives it `value` before it loads its list. */
 u64 exit_host_msr(const struct exit_input *x, u32 msr, u64 value);
 
+/* Whether the list has an entry for the MSR. */
+bool exit_lists_msr(const struct exit_list *list, u32 msr);
+
 /* Whether the text says what value it has there. */
 bool exit_guest_msr_is_known(const struct exit_input *x, u32 msr);
 
@@ -153,9 +156,12 @@ u64 exit_zero_qualification(const struct exit_input *x);
 bool exit_reason_is_known(u16 reason);
 bool exit_by_instruction(const struct exit_input *x);
 bool exit_has_event(const struct exit_input *x);
+bool exit_by_task_gate(const struct exit_input *x);
 bool exit_may_have_original_event(const struct exit_input *x);
 bool exit_has_length(const struct exit_input *x);
 /* Guest-linear and guest-physical address; a linear address that was translated: canonical. */
+/* An instruction with a register where it could have an operand in memory. */
+bool exit_of_register(const struct exit_input *x);
 bool exit_from_64_bit_mode(const struct exit_input *x);
 bool exit_has_linear_address(const struct exit_input *x);
 bool exit_has_translated_address(const struct exit_input *x);
@@ -170,6 +176,10 @@ u64 exit_event_type(const struct exit_input *x);
 bool exit_may_have_pending_debug(const struct exit_input *x);
 /* 30.3.3: an exit that saves RF as 1, unless an event is being delivered. */
 bool exit_sets_rf(const struct exit_input *x);
+/* The guest was in the active state, whatever state the entry had put it into. */
+bool exit_while_active(const struct exit_input *x);
+/* An exit by the TPR threshold, which VTPR must be below, and there must be one: 32.1.2. */
+bool exit_not_by_threshold(const struct exit_input *x);
 /* The original event is the one that the entry injected, and the guest has done nothing since. */
 bool exit_breaks_injection(const struct exit_input *x);
 /* The guest uses PAE paging. */

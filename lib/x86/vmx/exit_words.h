@@ -14,6 +14,10 @@
 #define HAD(name)	(x->before[EXIT_REGISTER_##name])
 #define EXISTS(name)	((x->exists & BIT(EXIT_REGISTER_##name)) != 0)
 #define REASON		exit_basic_reason(x)
+/* Before the entry the guest had no blocking by NMIs of its own kind, and none began since. */
+#define NO_VIRTUAL_NMI_BLOCKING \
+	(IS(PIN, VIRTUAL_NMIS) && !(F(GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_NMI) && \
+	 !INJECTS_TYPE(NMI))
 #define HOST64		IS(EXIT, HOST_ADDRESS_SPACE_SIZE)
 #define ALL_BITS	(~0ull)
 
