@@ -9,6 +9,7 @@
  */
 #include "hv/box.h"
 #include "cpu/features.h"
+#include "string.h"
 
 #define CET_NEEDS	BOX_NEEDS, CPU(CET_SS), CPU(CET_IBT), ENTRY_CTL(LOAD_CET_STATE)
 
@@ -120,6 +121,68 @@ CASE(call_on_a_stack_of_mmio, PROVES("guest-instructions:mmio.cet"), NEEDS(CET_N
 	EXPECT_EQ(box_regs(&box).rsp, 0x10001000 - 8);
 }
 
+/*
+ * 32-bit code beyond 64 KBytes calls with an operand of 16 bits: volume 2, CALL. Both stacks have
+ * IP alone, the shadow stack with zeros above it; so RET goes to that place below 64 KBytes.
+ */
+#define FAR_CODE	0x20100
+#define CALLED		0xb000
+#define FAR_POINTER	0xa000
+
+BOX_GUEST_64(compatibility_guest, WITH_SHADOW_STACK "ljmp *0xa000");
+BOX_GUEST_32(call_16_guest, "data16 call *(%ebx)\n\t hlt");
+BOX_GUEST_32(jump_16_guest, "data16 jmp *(%ebx)\n\t hlt");
+BOX_GUEST_32(return_16_guest, "rdsspd %edx\n\t mov %esp, %edi\n\t data16 ret");
+BOX_GUEST_32(halt_guest, "hlt");
+
+static void put_code(u8 *to, const struct box_guest *guest)
+{
+	memcpy(to, guest->start, guest->end - guest->start);
+}
+
+/* Up to the branch, whose target has 16 bits; `behind` it, below 64 KBytes, is a HLT. */
+static u64 *branch_16(const struct box_guest *guest, u64 *behind)
+{
+	struct kvm_run *run;
+	u64 *token;
+
+	start(&compatibility_guest);
+	token = add_shadow_stack();
+	put_code(box_add_memory(&box, 2, FAR_CODE & PAGE_MASK, PAGE_SIZE, 0) +
+		 (FAR_CODE & ~PAGE_MASK), guest);
+	*box_at(&box, FAR_POINTER) = FAR_CODE | (u64)SELECTOR_CODE32 << 32;
+	*behind = (u16)(FAR_CODE + (guest->end - guest->start) - 1);
+	put_code(box.memory + *behind, &halt_guest);
+	run = box.vcpu.run;
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_MMIO);
+	REQUIRE_EQ(run->mmio.len, 2);
+	*(u16 *)run->mmio.data = CALLED;
+	return token;
+}
+
+CASE(call_with_an_operand_of_16_bits, PROVES("guest-instructions:mmio.cet"), NEEDS(CET_NEEDS))
+{
+	u64 behind, *token = branch_16(&call_16_guest, &behind);
+
+	put_code(box.memory + CALLED, &return_16_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rip, behind + 1);
+	EXPECT_EQ(token[-1] >> 32, behind);
+	EXPECT_EQ(box_regs(&box).rdx, SHADOW_STACK + TOKEN - 4);
+	EXPECT_EQ(box_regs(&box).rdi, BOX_STACK - 2);
+	EXPECT_EQ(*(u16 *)(box.memory + BOX_STACK - 2), behind);
+}
+
+CASE(jump_with_an_operand_of_16_bits, PROVES("guest-instructions:mmio.cet"), NEEDS(CET_NEEDS))
+{
+	u64 behind, *token = branch_16(&jump_16_guest, &behind);
+
+	put_code(box.memory + CALLED, &halt_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rip, CALLED + 1);
+	EXPECT_EQ(token[-1], 0);
+}
+
 /* --- indirect branch tracking ---------------------------------------------------------------- */
 
 BOX_GUEST_64(call_unmarked_guest, SET_UP("4") "call *(%rbx)\n 1: hlt");
@@ -163,16 +226,19 @@ BRANCH(push_from_mmio_is_no_branch, push_guest, false);
 
 BOX_GUEST_64(far_call_guest, "mov $0x10000000, %ebx\n\t lcall *(%rbx)\n\t hlt");
 BOX_GUEST_64(far_jump_guest, "mov $0x10000000, %ebx\n\t ljmp *(%rbx)\n\t hlt");
+BOX_GUEST_64(far_call_16_guest, "mov $0x10000000, %ebx\n\t data16 lcall *(%rbx)\n\t hlt");
+BOX_GUEST_64(far_jump_16_guest, "mov $0x10000000, %ebx\n\t data16 ljmp *(%rbx)\n\t hlt");
 
 static void is_refused(const struct case_def *this_case)
 {
+	const struct box_guest *guest = this_case->row;
 	const struct kvm_run *run;
 
-	box_start(&box, this_case->row);
+	box_start(&box, guest);
 	run = box.vcpu.run;
 	REQUIRE_EXIT(box_run(&box), KVM_EXIT_INTERNAL_ERROR);
 	EXPECT_EQ(run->emulation_failure.suberror, KVM_INTERNAL_ERROR_EMULATION);
-	EXPECT_EQ(run->emulation_failure.insn_bytes[0], 0xff);
+	EXPECT_EQ(memcmp(run->emulation_failure.insn_bytes, guest->start + 5, 2), 0);
 	EXPECT_EQ(box_regs(&box).rip, BOX_CODE + 5);
 }
 
@@ -180,3 +246,7 @@ CASE_RUN(far_call_through_mmio_fails, is_refused, PROVES("kvm-exits:17"), NEEDS(
 	 ROW(&far_call_guest));
 CASE_RUN(far_jump_through_mmio_fails, is_refused, PROVES("kvm-exits:17"), NEEDS(BOX_NEEDS),
 	 ROW(&far_jump_guest));
+CASE_RUN(far_call_with_an_operand_of_16_bits_fails, is_refused, PROVES("kvm-exits:17"),
+	 NEEDS(BOX_NEEDS), ROW(&far_call_16_guest));
+CASE_RUN(far_jump_with_an_operand_of_16_bits_fails, is_refused, PROVES("kvm-exits:17"),
+	 NEEDS(BOX_NEEDS), ROW(&far_jump_16_guest));

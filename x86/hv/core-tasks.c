@@ -239,6 +239,27 @@ CASE(null_ss_of_a_user_task, PROVES("guest-instructions:task.switch"), NEEDS(BOX
 	EXPECT_EQ(*(u32 *)box_at(&box, box_regs(&box).rsp + 20), 0);
 }
 
+/*
+ * 27.4.1: the DPL of SS is CPL, in the new task before SS is loaded as well. Bochs 2.7 and 3.0 do
+ * not compare it with that of CS (29.3.1.2), so it shows only when the delivery of the fault does
+ * not come to an end: the stack for level 0 is in no memory.
+ */
+CASE(level_of_a_user_task_with_a_null_ss, PROVES("guest-instructions:task.switch"),
+     NEEDS(BOX_NEEDS))
+{
+	start(&call_guest);
+	give_stack_0();
+	new_tss()[1] = BOX_MMIO;
+	set_descriptor(SELECTOR_SHORT, 0x00cffb000000ffff);
+	new_tss()[TSS_CS] = SELECTOR_USER;
+	new_tss()[TSS_SS] = 0;
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_INTERNAL_ERROR);
+	EXPECT_EQ(box.vcpu.run->internal.suberror, KVM_INTERNAL_ERROR_DELIVERY_EV);
+	EXPECT_EQ(box_sregs(&box).cs.selector, SELECTOR_USER);
+	EXPECT_EQ(box_sregs(&box).cs.dpl, 3);
+	EXPECT_EQ(box_sregs(&box).ss.dpl, 3);
+}
+
 static void start_virtual_8086(void)
 {
 	start(&call_guest);

@@ -74,8 +74,8 @@ static bool can_go_to(const struct job *job, u64 target)
 }
 
 /*
- * Volume 2, CALL: first the stack, then the shadow stack, where 2 bytes are 4. Both are looked at
- * before either is written: a fault of the second leaves no trace in the first.
+ * Volume 2, CALL: first the stack, then the shadow stack, where IP has 4 bytes with zeros. Both
+ * are looked at before either is written: a fault of the second leaves no trace in the first.
  */
 static enum step push_return_address(struct job *job, u64 value, u32 size)
 {
@@ -87,7 +87,7 @@ static enum step push_return_address(struct job *job, u64 value, u32 size)
 	ssp = vmcs_get(GUEST_SSP);
 	step = emu_check(job, on_stack(job, top, size), ACCESS_WRITE);
 	if (step == STEP_DONE)
-		step = emu_shadow_push(job, value, size == 8 ? 8 : 4);
+		step = emu_shadow_push(job, value & BITS(8 * size - 1, 0), size == 8 ? 8 : 4);
 	if (step == STEP_DONE)
 		step = push(job, value, size);
 	if (step != STEP_DONE)
