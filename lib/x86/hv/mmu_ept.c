@@ -137,7 +137,9 @@ static void free_tables(struct hv_vm *vm, u64 *table, enum paging_level level)
 	u32 i;
 
 	for (i = 0; i < ENTRIES; i++) {
-		if (!is_page(table[i], level) && table[i]) {
+		if (!table[i])
+			continue;
+		if (!is_page(table[i], level)) {
 			free_tables(vm, table_of(table[i]), level - 1);
 			hv_pool_give(&vm->pool, table_of(table[i]));
 		}

@@ -153,7 +153,8 @@ void shadow_destroy(struct hv_vm *vm)
 	struct shadow *shadow = shadow_of(vm);
 	u32 i;
 
-	for (i = 0; shadow->blocks && i < SHADOW_BLOCKS; i++)
+	/* Blocks are taken in order. */
+	for (i = 0; shadow->blocks && i < SHADOW_BLOCKS && shadow->blocks[i]; i++)
 		give(vm, shadow->blocks[i]);
 	give(vm, shadow->blocks);
 	give(vm, shadow->mapped);

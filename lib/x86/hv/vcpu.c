@@ -30,15 +30,31 @@ void hv_load(struct hv_vcpu *vcpu)
 	vmptrld(physical(vcpu->vmcs));
 }
 
+/* Each field is written once, however many of its controls are wanted. */
+static void set_wanted_controls(void)
+{
+	u64 bits[CONTROL_FIELDS] = { 0 };
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(wanted); i++)
+		if (control_allowed(wanted[i]))
+			bits[control_field(wanted[i])] |= control_bit(wanted[i]);
+	if (bits[CONTROL_FIELD_PROC2])
+		vmcs_set_control(CONTROL_PROC1_ACTIVATE_SECONDARY_CONTROLS);
+	for (i = 0; i < ARRAY_SIZE(bits); i++) {
+		u32 field = control_field_encoding(i);
+
+		if (bits[i])
+			vmcs_put(field, vmcs_get(field) | bits[i]);
+	}
+}
+
 static int fill_vmcs(struct hv_vcpu *vcpu)
 {
 	int result;
-	u32 i;
 
 	vmcs_clear_optional_controls();
-	for (i = 0; i < ARRAY_SIZE(wanted); i++)
-		if (control_allowed(wanted[i]))
-			vmcs_set_control(wanted[i]);
+	set_wanted_controls();
 	vmcs_set_host_defaults();
 	vmcs_put(VMCS_LINK_POINTER, ~0ull);
 	vmcs_put(TSC_OFFSET, 0);
