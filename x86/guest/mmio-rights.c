@@ -79,6 +79,27 @@ VECTOR_AVX(vmovdqu_16, "vmovdqu (%rdi), %xmm0; vmovdqu %xmm0, (%rsi); vmovdqu %x
 VECTOR_AVX(vmovdqu_32, "vmovdqu (%rdi), %ymm0; vmovdqu %ymm0, (%rsi); vmovdqu %ymm0, (%rdi)",
 	    32);
 
+/*
+ * Volume 2, 2.3.5.6: outside of 64-bit mode the highest bit of VEX.vvvv is ignored in the prefix of
+ * three bytes. This VMOVHPS has it as for XMM8: the lower half comes from XMM0.
+ */
+extern const u8 vmovhps_32[];
+CODE32(vmovhps_32,
+       "movl $0x50000000, %esi; movups (%esi), %xmm0; .byte 0xc4, 0xe1, 0x38, 0x16, 0x07;"
+       "movups %xmm0, 0x10(%esi)");
+
+CASE(vmovhps_32, FACT("avx"), NEEDS(CPU(AVX)))
+{
+	write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXSAVE);
+	REQUIRE(xsetbv_safe(0, XCR0_UP_TO_AVX), OUTCOME_DONE);
+	memset((void *)MMIO_RAM, 0xaa, 32);
+	asm volatile("pxor %xmm8, %xmm8");
+	EXPECT(run_in_compatibility_mode(0, vmovhps_32, MMIO_NOTHING), OUTCOME_DONE);
+	EXPECT_EQ(get(MMIO_RAM + 0x10), 0xaaaaaaaa);
+	EXPECT_EQ(get(MMIO_RAM + 0x14), 0xaaaaaaaa);
+	EXPECT_EQ(get(MMIO_RAM + 0x18), mmio_nothing() & BITS(31, 0));
+}
+
 MMIO_CODE(load_movdqa, "movdqa (%rdi), %xmm0");
 MMIO_CODE(store_movdqa, "movdqa %xmm0, (%rdi)");
 

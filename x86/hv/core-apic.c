@@ -117,6 +117,29 @@ CASE(task_priority, PROVES("apic:accept.priority"),
 	EXPECT_EQ(regs.rdi, 0x4135);
 }
 
+/*
+ * 13.5.4.1: the deadline is a value of the guest's counter, which was set back first, and then goes
+ * beyond it at once.
+ */
+BOX_GUEST_64(deadline_guest,
+	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0x40035, 0x320(%rsi)\n\t"
+	     "mov $0x10, %ecx\n\t xor %eax, %eax\n\t xor %edx, %edx\n\t wrmsr\n\t"
+	     "mov $0x6e0, %ecx\n\t mov $0x100, %edx\n\t wrmsr\n\t"
+	     "sti\n\t mov $1000, %ecx\n\t 1: loop 1b\n\t cli\n\t mov %rdi, %r8\n\t"
+	     "mov $0x10, %ecx\n\t mov $0x200, %edx\n\t wrmsr\n\t"
+	     "sti\n\t nop\n\t nop\n\t cli\n\t mov %rdi, %r9\n\t hlt");
+
+CASE(deadline_of_a_counter_that_moves, PROVES("guest-instructions:msr.tsc_deadline"),
+     NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	start_with_apic(&deadline_guest);
+	box_set_cpuid(&box, (struct kvm_cpuid_entry2){ .function = 1, .eax = 0x600,
+		.ecx = BIT(24) | BIT(31), .edx = 0x0701a3ff });
+	run_until_halted(&box.vcpu);
+	EXPECT_EQ(box_regs(&box).r8, 0);
+	EXPECT_EQ(box_regs(&box).r9, 0x35);
+}
+
 /* A one-shot timer wakes from HLT, once. */
 BOX_GUEST_64(timer_guest,
 	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0xb, 0x3e0(%rsi)\n\t movl $0x35, 0x320(%rsi)\n\t"

@@ -196,6 +196,61 @@ CASE(ins_over_the_border_of_a_missing_page, PROVES("guest-instructions:io.ins_fa
 	EXPECT_EQ(box_regs(&box).rdi, 0x3fffffff);
 }
 
+/* --- at the last address --------------------------------------------------------------------- */
+
+/* 16-bit addresses in a segment of 4 GBytes: behind FFFFH is 0, in the middle of a page. */
+BOX_GUEST_32(around_guest,
+	     "mov $0x60, %edx\n\t mov $0x1234fff8, %edi\n\t mov $16, %ecx\n\t"
+	     ".byte 0x67; rep insb\n\t hlt");
+
+#define ES_BASE		0x20u
+
+CASE(elements_behind_the_last_16_bit_address, PROVES("guest-instructions:io.addr16"),
+     NEEDS(BOX_NEEDS))
+{
+	struct kvm_run *run;
+	struct kvm_sregs sregs;
+	u32 done = 0, i;
+	u8 *above, *data;
+
+	box_start(&box, &around_guest);
+	above = box_add_memory(&box, 1, BOX_SIZE, PAGE_SIZE, 0);
+	sregs = box_sregs(&box);
+	sregs.es.base = ES_BASE;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	run = box.vcpu.run;
+	while (box_run(&box) == KVM_EXIT_IO) {
+		data = (u8 *)run + run->io.data_offset;
+		for (i = 0; i < run->io.count; i++)
+			data[i] = ++done;
+	}
+	EXPECT_EXIT(run->exit_reason, KVM_EXIT_HLT);
+	expect_left(0, 0, 0x12340008);
+	for (i = 0; i < 8; i++) {
+		EXPECT_EQ(above[ES_BASE - 8 + i], i + 1);
+		EXPECT_EQ(box.memory[ES_BASE + i], 8 + i + 1);
+		EXPECT_EQ(above[ES_BASE + i], 0);
+	}
+}
+
+/* Linear addresses of 32 bits go on at 0, whose page is missing. */
+BOX_GUEST_32(top_guest, "mov $0x60, %edx\n\t mov $0x7fffffff, %esi\n\t outsw\n\t hlt");
+
+CASE(element_at_the_last_linear_address, PROVES("guest-instructions:io.elem_cross"),
+     NEEDS(BOX_NEEDS))
+{
+	struct kvm_sregs sregs;
+
+	box_start(&box, &top_guest);
+	box_add_memory(&box, 1, BIT(32) - PAGE_SIZE, PAGE_SIZE, 0);
+	sregs = box_sregs(&box);
+	sregs.ds.base = 0x80000000;
+	box_start_paging_32(&box, &sregs);
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	EXPECT_VECTOR(&box, VECTOR_PF);
+	EXPECT_EQ(box_sregs(&box).cr2, 0);
+}
+
 /* --- between the accesses --------------------------------------------------------------------- */
 
 /* A single step ends with one element, and comes when both of its accesses are made. */

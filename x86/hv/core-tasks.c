@@ -20,7 +20,8 @@
 enum { TYPE_16_BIT = 1, TYPE_32_BIT = 9, TYPE_BUSY = 2 };
 
 /* As doublewords of a 32-bit TSS: 10.2.1, Figure 10-2. */
-enum { TSS_EIP = 8, TSS_EFLAGS, TSS_EAX, TSS_ESP = 14, TSS_ES = 18, TSS_CS, TSS_SS, TSS_DS };
+enum { TSS_CR3 = 7, TSS_EIP, TSS_EFLAGS, TSS_EAX, TSS_ESP = 14, TSS_ES = 18, TSS_CS, TSS_SS,
+       TSS_DS };
 
 static struct box box;
 
@@ -123,6 +124,26 @@ CASE(descriptor_in_no_memory, PROVES("guest-instructions:task.switch"), NEEDS(BO
 	EXPECT_EQ(box_sregs(&box).es.base, 0xffffffff);
 	EXPECT_EQ(box_sregs(&box).es.limit, 0xffffffff);
 	EXPECT_EQ(box_sregs(&box).es.type, 15);
+}
+
+/* A table of descriptors that ends at the last linear address goes on at 0: a missing page. */
+CASE(descriptor_behind_the_last_address, PROVES("guest-instructions:task.switch"),
+     NEEDS(BOX_NEEDS))
+{
+	const u64 top = BIT(32) - SELECTOR_NOWHERE;
+	struct kvm_sregs sregs;
+
+	start(&call_guest);
+	memcpy(box_add_memory(&box, 1, top & PAGE_MASK, PAGE_SIZE, 0) + (top & ~PAGE_MASK),
+	       box.memory + TASKS_GDT, SELECTOR_NOWHERE);
+	sregs = box_sregs(&box);
+	sregs.gdt.base = top;
+	box_start_paging_32(&box, &sregs);
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	new_tss()[TSS_CR3] = sregs.cr3;
+	new_tss()[TSS_ES] = SELECTOR_NOWHERE;
+	EXPECT_VECTOR(&box, VECTOR_PF);
+	EXPECT_EQ(box_sregs(&box).cr2, 0);
 }
 
 /* A TSS of 16 bits has no CR3 (10.6), and its tables are those of the task before. */

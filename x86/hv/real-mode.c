@@ -107,6 +107,22 @@ CASE(segments_are_16_times_the_selector, NEEDS(VMX))
 	run_both(&segments, check_segments);
 }
 
+/* With 67H the sum of base and index has 32 bits: volume 2, 2.1.5. */
+BOX_GUEST_16(wide_address,
+	     "movw $0xa01, 0xa000; movl $0xa010, %ebx; movl $-16, %esi;"
+	     "movw (%ebx, %esi), %es; movw %es, %dx; hlt");
+
+static void check_wide_address(void)
+{
+	EXPECT_EQ(box_regs(&box).rdx, 0xa01);
+	EXPECT_EQ(box_sregs(&box).es.base, 0xa010);
+}
+
+CASE(sum_of_32_bits, PROVES("guest-instructions:mmio.sib"), NEEDS(VMX))
+{
+	run_both(&wide_address, check_wide_address);
+}
+
 /* --- interrupts: 23.1.4 ----------------------------------------------------------------------- */
 
 BOX_GUEST_16(interrupt, "stc; int $0x40; pushfw; popw %cx; hlt");

@@ -197,6 +197,20 @@ void box_start_with_apic(struct box *box, const struct box_guest *guest)
 	start(box, &hv_mmu_ept, BOX_POOL, true, guest);
 }
 
+void box_start_paging_32(struct box *box, struct kvm_sregs *sregs)
+{
+	u32 *directory = (u32 *)(box->memory + BOX_TABLES), *table = directory + 1024, i;
+
+	memset(directory, 0, 2 * PAGE_SIZE);
+	directory[0] = (BOX_TABLES + PAGE_SIZE) | PTE_P | PTE_RW;
+	directory[1023] = 0xffc00000 | PTE_P | PTE_RW | PTE_PS;
+	for (i = 1; i < BOX_SIZE / PAGE_SIZE; i++)
+		table[i] = i * PAGE_SIZE | PTE_P | PTE_RW;
+	sregs->cr3 = BOX_TABLES;
+	sregs->cr4 |= CR4_PSE;
+	sregs->cr0 |= CR0_PG;
+}
+
 int box_enable(struct box *box, u32 cap, u64 argument)
 {
 	const struct kvm_enable_cap enable = { .cap = cap, .args = { argument } };

@@ -87,6 +87,12 @@ void box_add_vcpu(struct box *box, struct hv_vcpu *vcpu, u32 id);
 /* Another slot, of `size` bytes of new memory at `gpa`; returns the memory. */
 u8 *box_add_memory(struct box *box, u32 slot, u64 gpa, u64 size, u32 flags);
 
+/*
+ * In `sregs`, of a guest of 32 bits: 32-bit paging, with the memory from 1000H on and the last 4
+ * MBytes of linear addresses mapped to themselves.
+ */
+void box_start_paging_32(struct box *box, struct kvm_sregs *sregs);
+
 /* KVM_ENABLE_CAP with one argument: what the call returns. */
 int box_enable(struct box *box, u32 cap, u64 argument);
 

@@ -404,8 +404,7 @@ bool hv_decode_real(struct hv_vcpu *vcpu, struct hv_instruction *to)
 	decide_sizes(to, &prefixes, false);
 	if (form & MODRM)
 		take_modrm(vcpu, &reader, &prefixes, &relative);
-	if (to->address_size == 2)
-		to->offset &= BITS(15, 0);
+	to->offset &= BITS(8 * to->address_size - 1, 0);
 	if (form & POINTER)
 		to->offset = take(&reader, to->operand_size);
 	if (form & (POINTER | IMM16))

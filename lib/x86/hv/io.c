@@ -105,12 +105,16 @@ static struct hv_memory_operand elements_of(struct hv_vcpu *vcpu, const struct h
 	};
 }
 
-/* How many elements this exit is about: at least one, forwards to the end of the page. */
+/*
+ * How many elements this exit is about: at least one, forwards to the end of the page, or to the
+ * last address of that width, behind which is 0.
+ */
 static u32 elements(struct hv_vcpu *vcpu, const struct hv_instruction *insn,
-		    const struct io_exit *io, u64 linear)
+		    const struct io_exit *io, u64 offset, u64 linear)
 {
 	u64 count = cut(insn, hv_gpr(vcpu, GPR_RCX));
-	u64 fit = (PAGE_SIZE - (linear & ~PAGE_MASK)) / io->port.size;
+	u64 behind = cut(insn, ~0ull) - offset, room = PAGE_SIZE - (linear & ~PAGE_MASK);
+	u64 fit = (room <= behind ? room : behind + 1) / io->port.size;
 
 	/* 20.3.1.4: a single step ends with each of them. */
 	if (!io->rep || vmcs_get(GUEST_RFLAGS) & (RFLAGS_DF | RFLAGS_TF) || !fit)
@@ -183,7 +187,8 @@ static bool find_elements(struct hv_vcpu *vcpu, const struct hv_instruction *ins
 	u32 count;
 
 	*operand = elements_of(vcpu, insn, io, 1);
-	count = elements(vcpu, insn, io, hv_linear(vcpu, operand->segment, operand->offset));
+	count = elements(vcpu, insn, io, operand->offset,
+			 hv_linear(vcpu, operand->segment, operand->offset));
 	operand->size = count * io->port.size;
 	if (hv_operand_address(vcpu, operand, io->port.in, linear, fault))
 		return true;

@@ -222,14 +222,22 @@ u64 hv_lapic_tsc_deadline(const struct hv_vcpu *vcpu)
 	return vcpu->lapic.tsc_deadline;
 }
 
+/* When the guest's time-stamp counter will be there; at once, if it is beyond that. */
+static u64 host_time(const struct hv_vcpu *vcpu, u64 deadline)
+{
+	u64 now = rdtsc(), guest = now + vcpu->tsc_offset;
+
+	if (deadline <= guest)
+		return 1;
+	return deadline - guest > ~0ull - now ? ~0ull : now + (deadline - guest);
+}
+
 void hv_lapic_set_tsc_deadline(struct hv_vcpu *vcpu, u64 deadline)
 {
 	if (timer_mode(vcpu) != TIMER_DEADLINE)
 		return;
 	vcpu->lapic.tsc_deadline = deadline;
-	/* The deadline is in the time of the guest. One that has passed fires at once. */
-	vcpu->lapic.timer_end = !deadline ? 0 :
-		deadline > vcpu->tsc_offset ? deadline - vcpu->tsc_offset : 1;
+	vcpu->lapic.timer_end = deadline ? host_time(vcpu, deadline) : 0;
 }
 
 /* A change between the deadline mode and the others disarms the timer: 13.5.4.1. */

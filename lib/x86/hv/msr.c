@@ -164,6 +164,8 @@ static void move_tsc(struct hv_vcpu *vcpu, u64 by)
 	vcpu->tsc_offset += by;
 	vcpu->tsc_adjust += by;
 	vmcs_put(TSC_OFFSET, vcpu->tsc_offset);
+	/* 13.5.4.1: the deadline is a value of the counter, wherever that is now. */
+	hv_lapic_set_tsc_deadline(vcpu, vcpu->lapic.tsc_deadline);
 }
 
 static bool is_pat(u64 value)

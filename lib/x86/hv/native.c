@@ -191,7 +191,8 @@ static u8 *write_prefixes(u8 *at, const struct hv_instruction *insn)
 	return at;
 }
 
-static void write_code(struct native *native, const struct hv_instruction *insn)
+static void write_code(const struct hv_vcpu *vcpu, struct native *native,
+		       const struct hv_instruction *insn)
 {
 	u32 rest = insn->length - insn->immediate_size;
 	s64 distance;
@@ -203,6 +204,9 @@ static void write_code(struct native *native, const struct hv_instruction *insn)
 	/* The inverted X and B of a VEX prefix of three bytes. */
 	if (insn->vex && native->code[0] == 0xc4)
 		native->code[1] |= 0x60;
+	/* 2.3.5.6: the highest bit of vvvv, inverted as well, counts in 64-bit mode alone. */
+	if (insn->vex && native->code[0] == 0xc4 && !hv_in_64_bit_mode(vcpu))
+		native->code[2] |= 0x40;
 	*at++ = (insn->modrm & 0x38) | 5;	/* RIP and a displacement of 32 bits */
 	distance = native->operand - (at + 4 + insn->immediate_size);
 	at = put(at, &distance, 4);
@@ -311,7 +315,7 @@ bool hv_native_run(struct hv_vcpu *vcpu, const struct hv_instruction *insn, u8 *
 	if (!vcpu->running)
 		hv_fpu_load(vcpu);
 	memcpy(native.operand, operand, HV_NATIVE_SIZE);
-	write_code(&native, insn);
+	write_code(vcpu, &native, insn);
 	if (attempt(run, &native) != OUTCOME_DONE) {
 		const struct trap_frame *frame = &last_trap()->frame;
 

@@ -43,9 +43,11 @@ static bool system_access(struct hv_vcpu *vcpu, u64 linear, void *bytes, u32 siz
 	u8 *at = bytes;
 	u32 piece;
 
+	/* There are no task switches in IA-32e mode: linear addresses have 32 bits. */
 	for (; size; linear += piece, at += piece, size -= piece) {
 		const struct walk_access access = {
-			.address = linear, .kind = write ? ACCESS_WRITE : ACCESS_READ,
+			.address = linear & BITS(31, 0),
+			.kind = write ? ACCESS_WRITE : ACCESS_READ,
 			.implicit = true,
 		};
 		u32 rest = PAGE_SIZE - (linear & ~PAGE_MASK);
@@ -58,7 +60,8 @@ static bool system_access(struct hv_vcpu *vcpu, u64 linear, void *bytes, u32 siz
 		result = walk(&cpu, &access, hv_walk_read, vcpu);
 		if (result.kind != WALK_DONE) {
 			*fault = (struct hv_fault){ .vector = VECTOR_PF, .has_error = true,
-						    .error = result.error_code, .cr2 = linear };
+						    .error = result.error_code,
+						    .cr2 = access.address };
 			return false;
 		}
 		hv_set_flags(vcpu, &result);

@@ -129,6 +129,8 @@ enum hv_copy hv_copy(struct hv_vcpu *vcpu, u64 linear, void *bytes, u32 size, en
 		u8 *memory;
 		u64 gpa;
 
+		if (!hv_in_64_bit_mode(vcpu))
+			linear &= BITS(31, 0);
 		piece = piece_of(linear, size);
 		if (!hv_translate(vcpu, linear, kind, &gpa, fault))
 			return HV_COPY_FAULT;
