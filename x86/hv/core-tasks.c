@@ -3,6 +3,7 @@
  * may hold that no processor loads, tables where no memory is, what was blocked before. What a
  * guest sees of tasks otherwise is in guest/tasks.
  */
+#include "cpu/features.h"
 #include "hv/box.h"
 #include "string.h"
 
@@ -185,6 +186,47 @@ CASE(call_without_a_descriptor_of_the_old_task, PROVES("guest-instructions:task.
 	expect_new_task();
 	EXPECT_EQ(*(u16 *)new_tss(), SELECTOR_NOWHERE);
 }
+
+/* --- control-flow enforcement: not emulated --------------------------------------------------- */
+
+/* 10.2.1: the new task would have a shadow stack of its own. `s_cet`: IA32_S_CET. */
+static void check_cet(const struct case_def *this_case)
+{
+	static const struct kvm_cpuid_entry2 features = {
+		.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+		.ecx = BIT(7), .edx = BIT(20),
+	};
+	union {
+		struct kvm_msrs msrs;
+		u8 room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+	} all = { .msrs.nmsrs = 1 };
+	struct kvm_sregs sregs;
+
+	start(&call_guest);
+	box_set_cpuid(&box, features);
+	set_descriptor(SELECTOR_NEW, tss_descriptor(TSS_NEW, TYPE_32_BIT, 107));
+	sregs = box_sregs(&box);
+	sregs.cr0 |= CR0_WP;
+	sregs.cr4 |= CR4_CET;
+	sregs.tr.limit = 107;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	all.msrs.entries[0] = (struct kvm_msr_entry){
+		.index = IA32_S_CET, .data = *(const u64 *)this_case->row,
+	};
+	REQUIRE_EQ(hv_vcpu_set_msrs(&box.vcpu, &all.msrs), 1);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_INTERNAL_ERROR);
+	EXPECT_EQ(box.vcpu.run->emulation_failure.suberror, KVM_INTERNAL_ERROR_EMULATION);
+	EXPECT_EQ(box_sregs(&box).tr.selector, SELECTOR_OLD);
+	EXPECT_EQ(box_regs(&box).rip, BOX_CODE);
+}
+
+#define CET_CASE(id, s_cet)								\
+	CASE_RUN(id, check_cet, PROVES("kvm-exits:17"),					\
+		 NEEDS(BOX_NEEDS, CPU(CET_SS), CPU(CET_IBT), ENTRY_CTL(LOAD_CET_STATE)),	\
+		 ROW((&(const u64){ s_cet })))
+
+CET_CASE(switch_with_shadow_stacks_fails, CET_SH_STK_EN);
+CET_CASE(switch_with_branch_tracking_fails, CET_ENDBR_EN);
 
 /* --- the error code of what goes wrong: 7.13 -------------------------------------------------- */
 

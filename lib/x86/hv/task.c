@@ -452,6 +452,21 @@ static bool switch_task(struct hv_vcpu *vcpu, struct change *change, u64 next,
 	return false;
 }
 
+/*
+ * 10.2.1: the SSP of a 32-bit TSS, and the token where it points. They are not emulated, nor what
+ * waits for ENDBRANCH: the run ends, as on KVM.
+ */
+static bool uses_cet(struct hv_vcpu *vcpu)
+{
+	u64 user = 0, supervisor = 0;
+
+	if (!(hv_cr4() & CR4_CET))
+		return false;
+	hv_msr_get(vcpu, IA32_U_CET, &user);
+	hv_msr_get(vcpu, IA32_S_CET, &supervisor);
+	return (user | supervisor) & (CET_SH_STK_EN | CET_ENDBR_EN);
+}
+
 enum hv_next hv_exit_task_switch(struct hv_vcpu *vcpu)
 {
 	u64 qualification = vmcs_get(EXIT_QUALIFICATION), next = vmcs_get(GUEST_RIP);
@@ -460,6 +475,8 @@ enum hv_next hv_exit_task_switch(struct hv_vcpu *vcpu)
 	bool external = change.source == BY_IDT && !hv_is_software_event(&vcpu->event);
 	struct hv_fault fault;
 
+	if (uses_cet(vcpu))
+		return hv_emulation_failure(vcpu);
 	/* Of an exception that is a fault, or an interrupt, the instruction is still to come. */
 	if (!external)
 		next += vmcs_get(VM_EXIT_INSTRUCTION_LENGTH);
