@@ -196,6 +196,45 @@ CASE(ins_over_the_border_of_a_missing_page, PROVES("guest-instructions:io.ins_fa
 	EXPECT_EQ(box_regs(&box).rdi, 0x3fffffff);
 }
 
+/* 20.3.1.3: an I/O breakpoint is a trap behind the instruction, not for one that faults. */
+#define SET_BREAKPOINT								\
+	"mov %cr4, %rax\n\t or $8, %al\n\t mov %rax, %cr4\n\t"			\
+	"mov $0x60, %edx\n\t mov %rdx, %db0\n\t mov $0x20002, %eax\n\t mov %rax, %db7\n\t"
+
+BOX_GUEST_64(breakpoint_guest, SET_BREAKPOINT "mov $0x40000000, %esi\n\t outsb\n\t hlt");
+BOX_GUEST_64(breakpoint_memory_guest, SET_BREAKPOINT "mov $0xa000, %esi\n\t outsb\n\t hlt");
+BOX_GUEST_64(breakpoint_mmio_guest, SET_BREAKPOINT "mov $0x10000000, %esi\n\t outsb\n\t hlt");
+
+CASE(breakpoint_of_an_element_that_faults, PROVES("guest-instructions:io.iobp"),
+     NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &breakpoint_guest);
+	EXPECT_VECTOR(&box, VECTOR_PF);
+	EXPECT_EQ(box_sregs(&box).cr2, 0x40000000);
+}
+
+static void expect_breakpoint(void)
+{
+	EXPECT_VECTOR(&box, VECTOR_DB);
+	/* At the HLT behind it. */
+	EXPECT_EQ(*(u8 *)(box.memory + *box_at(&box, box_regs(&box).rsp)), 0xf4);
+}
+
+CASE(breakpoint_of_an_element_in_memory, PROVES("guest-instructions:io.iobp"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &breakpoint_memory_guest);
+	expect_port(KVM_EXIT_IO_OUT, 1, 0);
+	expect_breakpoint();
+}
+
+CASE(breakpoint_of_an_element_in_mmio, PROVES("guest-instructions:io.iobp"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &breakpoint_mmio_guest);
+	expect_mmio(false, BOX_MMIO, 1, 0x55);
+	expect_port(KVM_EXIT_IO_OUT, 1, 0x55);
+	expect_breakpoint();
+}
+
 /* --- at the last address --------------------------------------------------------------------- */
 
 /* 16-bit addresses in a segment of 4 GBytes: behind FFFFH is 0, in the middle of a page. */

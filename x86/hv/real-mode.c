@@ -123,6 +123,22 @@ CASE(sum_of_32_bits, PROVES("guest-instructions:mmio.sib"), NEEDS(VMX))
 	run_both(&wide_address, check_wide_address);
 }
 
+/* 20.3.1.3: an I/O breakpoint is a trap, so there is none where the limit of DS is a fault. */
+BOX_GUEST_16(io_breakpoint,
+	     "movl $8, %eax; movl %eax, %cr4; movl $0x60, %edx; movl %edx, %db0;"
+	     "movl $0x20002, %eax; movl %eax, %db7; movw $0xffff, %si; outsw; hlt");
+
+CASE(io_breakpoint_of_a_fault, PROVES("guest-instructions:io.iobp"), NEEDS(VMX))
+{
+	u32 way;
+
+	hv_start(page_alloc());
+	for (way = 0; way < ways(); way++) {
+		start(&io_breakpoint, way);
+		EXPECT_VECTOR(&box, VECTOR_GP);
+	}
+}
+
 /* --- interrupts: 23.1.4 ----------------------------------------------------------------------- */
 
 BOX_GUEST_16(interrupt, "stc; int $0x40; pushfw; popw %cx; hlt");

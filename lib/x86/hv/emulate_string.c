@@ -98,9 +98,11 @@ static enum step port_element(struct job *job)
 		step = emu_port(job, &port, &value);
 	if (step == STEP_DONE && port.in)
 		step = emu_access(job, memory, &value, ACCESS_WRITE, true);
-	if (step == STEP_DONE)
-		emu_move_register(job, port.in ? GPR_RDI : GPR_RSI, by);
-	return step;
+	if (step != STEP_DONE)
+		return step;
+	job->hits |= hv_port_breakpoints(job->vcpu, &port);
+	emu_move_register(job, port.in ? GPR_RDI : GPR_RSI, by);
+	return STEP_DONE;
 }
 
 enum step emu_port_string(struct job *job)

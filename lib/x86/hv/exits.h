@@ -71,5 +71,7 @@ enum hv_next hv_port_to_user(struct hv_vcpu *vcpu, const struct hv_port *port, u
 u8 *hv_port_data(struct hv_vcpu *vcpu);
 /* The port of INS or OUTS whose exit this is; false: it is another exit. */
 bool hv_port_of_string(struct hv_port *port);
+/* The I/O breakpoints that an access to it meets: bits 3:0 as in DR6. */
+u64 hv_port_breakpoints(const struct hv_vcpu *vcpu, const struct hv_port *port);
 
 #endif

@@ -39,6 +39,11 @@ bool hv_port_of_string(struct hv_port *port)
 	return FIELD(vmcs_get(EXIT_REASON), 15, 0) == EXIT_IO_INSTRUCTION && io.string;
 }
 
+u64 hv_port_breakpoints(const struct hv_vcpu *vcpu, const struct hv_port *port)
+{
+	return hv_breakpoints(vcpu, HV_BREAK_IO, port->number, port->size);
+}
+
 enum hv_next hv_port_to_user(struct hv_vcpu *vcpu, const struct hv_port *port, u32 count,
 			     int (*complete)(struct hv_vcpu *vcpu))
 {
@@ -223,6 +228,7 @@ static enum hv_next string_io(struct hv_vcpu *vcpu, const struct io_exit *io)
 		return hv_emulate(vcpu);
 	if (result != HV_COPIED)
 		return give_fault(vcpu, fault);
+	hv_add_pending_debug(hv_port_breakpoints(vcpu, &io->port));
 	return hv_port_to_user(vcpu, &io->port, operand.size / io->port.size, complete_string);
 }
 
@@ -230,9 +236,10 @@ enum hv_next hv_exit_io(struct hv_vcpu *vcpu)
 {
 	const struct io_exit io = read_exit();
 
-	hv_add_pending_debug(hv_breakpoints(vcpu, HV_BREAK_IO, io.port.number, io.port.size));
+	/* 20.3.1.3: a trap behind the instruction, but a string may fault. */
 	if (io.string)
 		return string_io(vcpu, &io);
+	hv_add_pending_debug(hv_port_breakpoints(vcpu, &io.port));
 	if (io.port.in)
 		return hv_port_to_user(vcpu, &io.port, 1, complete_in);
 	memcpy(hv_port_data(vcpu), &vcpu->state.regs.rax, io.port.size);

@@ -85,7 +85,11 @@ static void set_interrupt(struct hv_vcpu *vcpu, const struct kvm_sregs *sregs)
 	u32 vector;
 
 	for (vector = 0; vector < 256; vector++) {
-		if (!(sregs->interrupt_bitmap[vector / 64] >> vector % 64 & 1))
+		u64 rest = sregs->interrupt_bitmap[vector / 64] >> vector % 64;
+
+		if (!rest)
+			vector |= 63;
+		if (!(rest & 1))
 			continue;
 		vcpu->interrupt_pending = true;
 		vcpu->interrupt = vector;
