@@ -97,6 +97,8 @@ MMIO_STORE(store_byte,	"mov %al, (%rbx)",		1, 0x88, 0, 0);
 MMIO_STORE(store_high_byte, "mov %ah, (%rbx)",		1, 0x77, 0, 0);
 /* With REX number 4 is SPL, not AH. */
 MMIO_STORE(store_spl,	"mov $0x8042, %esp\n\t mov %spl, (%rbx)", 1, 0x42, 0, 0);
+/* SETNE with ModRM.reg = 4, which is not used. */
+MMIO_STORE(store_condition, "test %eax, %eax\n\t .byte 0x0f, 0x95, 0x23", 1, 1, 0, 0);
 MMIO_STORE(store_word,	"mov %ax, (%rbx)",		2, 0x7788, 0, 0);
 MMIO_STORE(store_dword,	"mov %eax, (%rbx)",		4, 0x55667788, 0, 0);
 MMIO_STORE(store_qword,	"mov %rax, (%rbx)",		8, RAX_BEFORE, 0, 0);
@@ -167,6 +169,18 @@ RMW_CASE(cmp_register, "cmp (%rbx), %eax", 6, NOT_WRITTEN,
 	 RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_SF, 5);
 RMW_CASE(add_to_register, "add (%rbx), %eax", 2, NOT_WRITTEN, 0, 7);
 RMW_CASE(test, "testl $4, (%rbx)", 4, NOT_WRITTEN, 0, 5);
+
+BOX_GUEST_64(xadd_ah_guest,
+	     "mov $0x10000000, %ebx\n\t mov $0x1205, %eax\n\t xadd %ah, (%rbx)\n\t hlt");
+
+CASE(xadd_of_a_high_byte, PROVES("guest-instructions:mmio.xadd"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &xadd_ah_guest);
+	expect_mmio(false, BOX_MMIO, 1, 0x30);
+	expect_mmio(true, BOX_MMIO, 1, 0x42);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rax, 0x3005);
+}
 
 /* --- more than one piece ----------------------------------------------------------- */
 

@@ -131,6 +131,9 @@ static enum hv_operand integer_operand(const struct hv_instruction *insn, u32 *s
  */
 static bool has_register(const struct hv_instruction *insn)
 {
+	/* SETcc does not look at it; XADD of a byte: without REX number 4 is AH. */
+	if ((insn->opcode & ~15u) == 0x0f90 || (insn->opcode == 0x0fc0 && !insn->rex))
+		return false;
 	return insn->opcode > 0xff ? insn->opcode != 0x0fba :
 				     insn->opcode == 0x69 || insn->opcode == 0x6b;
 }
