@@ -15,6 +15,7 @@
 BEFORE_EACH_CASE(vmx_start);
 
 GUEST_CODE(nops, "", "nop; nop; nop");
+GUEST_CODE(ud2, "", "ud2");
 GUEST_CODE(armed_mwait, "movl $guest_memory, %eax; xorl %ecx, %ecx; xorl %edx, %edx; monitor",
 	   "mwait");
 GUEST_CODE(mwait_breaking, "movl $guest_memory, %eax; xorl %ecx, %ecx; xorl %edx, %edx; monitor; "
@@ -111,6 +112,29 @@ CASE(sti_holds_an_interrupt, PROVES("field-formats:interruptibility.sti"), NEEDS
 	EXPECT(enter_at_instruction(&guest_nops), GUEST_DONE);
 	expect_taken_before(guest_nops.at + 1);
 	apic_eoi();
+}
+
+/*
+ * 30.1 Architectural State Before a VM Exit: an exception that exits directly changes nothing, so
+ * the guest, entered again when the hypervisor has mended what faulted, is blocked as it was.
+ */
+static void fault_keeps(u64 blocking)
+{
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+	vmwrite(GUEST_INTERRUPTIBILITY_STATE, blocking);
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_UD));
+	EXPECT(enter_at_instruction(&guest_ud2), EXCEPTION);
+	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), blocking);
+}
+
+CASE(fault_keeps_blocking_by_mov_ss, PROVES("host-and-exit:direct.blocking"), NEEDS(VMX))
+{
+	fault_keeps(BLOCKING_BY_MOV_SS);
+}
+
+CASE(fault_keeps_blocking_by_sti, PROVES("host-and-exit:direct.blocking"), NEEDS(VMX))
+{
+	fault_keeps(BLOCKING_BY_STI);
 }
 
 /* It may be held until then, or be lost: as without virtualization. */
