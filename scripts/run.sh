@@ -333,6 +333,15 @@ if [ -n "$bochs" ]; then
 	choose_bochs "$bochs"
 fi
 choose_kernel
+# Neither prove nor Bochs can take a path with a blank.
+case $EXITPATH_TOP in
+*[[:blank:]]*) die "run: the path '$EXITPATH_TOP' has a blank; put exitpath into another folder" ;;
+esac
+case $on:${TMPDIR-} in
+bochs:*[[:blank:]]* | linux:*[[:blank:]]* | core-*:*[[:blank:]]*)
+	die "run: Bochs cannot take a path with a blank; set TMPDIR to another folder than '$TMPDIR'"
+	;;
+esac
 # How long its machines may take: the platform knows, in two numbers.
 if [ -f "$platform/patience" ]; then
 	read -r silence limit <"$platform/patience"

@@ -190,6 +190,13 @@ for platform in $unready; do
 	# Its message says what to do.
 	ask_platform "$platform" --probe || {
 		printf '%s\n' "$answer" >&2
+		case $answer in
+		*"exitpath setup"*)
+			say "setup has nothing left to install: its packages are there, but PATH lacks a program, or it is gone; then:"
+			# shellcheck disable=SC2046	# a list
+			say apt-get install --reinstall $("$EXITPATH_RUNNERS/$platform/boot" --packages)
+			;;
+		esac
 		exit 2
 	}
 done

@@ -64,4 +64,8 @@ if unshare -m true 2>/dev/null; then
 else
 	skip "without pseudo-terminals: the same console" "needs root, for a mount namespace"
 fi
+mkdir "$tmp/a b" || exit 2
+run_cmd env TMPDIR="$tmp/a b" EXITPATH_BUILD="$build" "$top/exitpath" run --on bochs guest/halt
+is "a blank in TMPDIR: exit status 2" "$status" 2
+like "a blank in TMPDIR: what to do" "$err" 'set TMPDIR to another folder'
 done_testing
