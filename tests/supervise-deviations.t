@@ -67,6 +67,10 @@ is "two ways, both listed: exit status 0" "$status" 0
 like "two ways, both listed: the words" "$out" \
 	'^not ok 4 .* # TODO SDM 29\.2: is wrong \(bug#3\); SDM 29\.1: takes it$'
 parses "two ways: prove reads it" 7
+lists 'vmx/fake:delta:y.*|*|29.1|-|takes it' 'vmx/fake:delta:x.one|*|29.1|-|takes it'
+supervise 'delta:differs2' --deviations "$list" --identity 3.0/x
+like "two ways, two lines that say the same: once" "$out" '^not ok 4 .* # TODO SDM 29\.1: takes it$'
+lists 'vmx/fake:*:y.*|*|29.1|-|takes it' 'vmx/fake:delta:x.one|*|29.2|bug#3|is wrong'
 supervise 'charlie:notok' --deviations "$list" --identity 3.0/x
 is "a case that does not say in what way is not excused by ways" "$status" 1
 supervise 'charlie:differs delta:notok' --deviations "$list" --identity 3.0/x

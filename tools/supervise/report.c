@@ -89,6 +89,24 @@ static void add_deviation(struct text *t, const struct deviation *known)
 	}
 }
 
+/* Several lines of a list may say the same of several globs: adds it once. */
+static void add_deviation_once(struct text *todo, const struct deviation *known)
+{
+	struct text one = { 0 };
+	const char *at = text_string(todo);
+	size_t len;
+
+	add_deviation(&one, known);
+	len = strlen(text_string(&one));
+	while ((at = strstr(at, text_string(&one))) && at[len] && at[len] != ';')
+		at++;
+	if (!at) {
+		text_printf(todo, "%s", todo->len ? "; " : "");
+		add_deviation(todo, known);
+	}
+	text_free(&one);
+}
+
 /*
  * A case that differs in several ways is excused when each of them is listed. Adds the deviations
  * to todo, each once; and to unlisted the ways that none lists.
@@ -96,7 +114,7 @@ static void add_deviation(struct text *t, const struct deviation *known)
 static void find_ways(struct report *r, const struct result *result, struct text *todo,
 		      struct text *unlisted)
 {
-	const struct deviation *known, *last = NULL;
+	const struct deviation *known;
 	const char *way, *end;
 
 	for (way = result->differs; *way; way = end + 1) {
@@ -105,11 +123,8 @@ static void find_ways(struct report *r, const struct result *result, struct text
 					   (size_t)(end - way));
 		if (!known)
 			text_printf(unlisted, " %.*s", (int)(end - way), way);
-		if (!known || known == last)
-			continue;
-		text_printf(todo, "%s", todo->len ? "; " : "");
-		add_deviation(todo, known);
-		last = known;
+		else
+			add_deviation_once(todo, known);
 	}
 }
 
