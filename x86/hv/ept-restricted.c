@@ -49,6 +49,21 @@ CASE(writes_of_cr0_keep_memory, PROVES("paging:pdpte.load.cr0_other"), NEEDS(BOX
 	EXPECT_EQ(*(u32 *)box_at(&box, BOX_DATA), 7);
 }
 
+/* Keys are of 4-level and 5-level paging alone, so CR4.PKE may stay. Else RDPKRU is #UD. */
+BOX_GUEST_32(keys_guest,
+	     "mov %cr4, %eax\n\t bts $22, %eax\n\t mov %eax, %cr4\n\t xor %ecx, %ecx\n\t"
+	     "mov $1, %edx\n\t .byte 0x0f, 0x01, 0xee\n\t hlt");
+
+CASE(rdpkru_without_paging, PROVES("paging:acc.pku.rdpkru_edx"), NEEDS(BOX_NEEDS, CPU(PKU)))
+{
+	start(&keys_guest);
+	box_set_cpuid(&box, (struct kvm_cpuid_entry2){ .function = 7,
+		.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .ecx = BIT(3) });
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rip, BOX_CODE + (keys_guest.end - keys_guest.start));
+	EXPECT_EQ(box_regs(&box).rdx, 0);
+}
+
 /* All 4 GBytes are there, each address itself. */
 BOX_GUEST_32(devices_guest,
 	     "mov 0x3ffffffc, %eax\n\t mov 0xfffffffc, %eax\n\t mov 0x80000000, %eax\n\t hlt");

@@ -421,9 +421,8 @@ static u64 identity_at(u32 number)
 	return BIT(maxphyaddr()) - (4 - number) * PAGE_SIZE;
 }
 
-/* Bits of CR4 that would change what the core's tables mean. */
-#define CR4_OF_PAGING	(CR4_PSE | CR4_PGE | CR4_LA57 | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PKS | \
-			 CR4_PCIDE)
+/* Bits of CR4 that would change what the core's tables mean; keys are no part of PAE paging. */
+#define CR4_OF_PAGING	(CR4_PSE | CR4_PGE | CR4_LA57 | CR4_SMEP | CR4_SMAP | CR4_PCIDE)
 
 /* What is mapped at the core's directories goes when they come, and they go when paging begins. */
 static void follow_paging(struct hv_vcpu *vcpu)
