@@ -258,18 +258,21 @@ struct decoded {
 	u32 cpl;
 	u64 argument, cr0_set;
 	outcome_t outcome;
+	outcome_t other;	/* as good, where the class alone is architecture; 0: none */
 };
 
 static void check_decoded(const struct case_def *this_case)
 {
 	const struct decoded *row = this_case->row;
+	const outcome_t other = row->other ? row->other : row->outcome;
 
 	write_cr2(0x1234);
 	write_cr0(read_cr0() | row->cr0_set);
 	if (row->cpl)
-		EXPECT(run_at_cpl(row->cpl, row->code, (void *)row->argument), row->outcome);
+		EXPECT(run_at_cpl(row->cpl, row->code, (void *)row->argument), row->outcome,
+		       other);
 	else
-		EXPECT(attempt(row->code, (void *)row->argument), row->outcome);
+		EXPECT(attempt(row->code, (void *)row->argument), row->outcome, other);
 	EXPECT_EQ(last_trap()->frame.rip, (u64)row->at);
 	EXPECT_EQ(last_trap()->cr2, 0x1234);
 }
@@ -286,7 +289,9 @@ DECODED(lock_before_page_fault, ".byte 0xf0, 0x89, 0x07", OUTCOME_UD, .cpl = 0);
 DECODED(lock_before_privilege, ".byte 0xf0, 0xf4", OUTCOME_UD, .cpl = 3);
 DECODED(ts_before_page_fault, "fldl (%rdi)", OUTCOME_EXCEPTION(VECTOR_NM), .cr0_set = CR0_TS);
 DECODED(length_before_page_fault, ".fill 14, 1, 0x66; movb (%rdi), %al", OUTCOME_GP0, .cpl = 0);
-DECODED(length_before_lock, ".byte 0xf0; .fill 14, 1, 0x66; nop", OUTCOME_GP0, .cpl = 0);
+/* 7.9: which of two faults of one class comes is the implementation's affair. */
+DECODED(length_before_lock, ".byte 0xf0; .fill 14, 1, 0x66; nop", OUTCOME_GP0,
+	.other = OUTCOME_UD);
 
 /* --- an exception, then a benign one: serial ---------------------------------------- */
 
