@@ -170,6 +170,14 @@ CASE(spec_ctrl_exists_as_cpuid_says, FACT("spec_ctrl"))
 	EXPECT(rdmsr_safe(IA32_SPEC_CTRL, &value), present ? OUTCOME_DONE : OUTCOME_GP0);
 }
 
+static bool no_ddpd_u(u64 unused)
+{
+	(void)unused;
+	return !CPUID_BIT(7, 2, edx, 3);
+}
+#define NO_DDPD_U	{ .text = "no CPUID feature DDPD_U", .met = no_ddpd_u }
+
+REFUSED(spec_ctrl_ddpd_u, "spec_ctrl", IA32_SPEC_CTRL, BIT(8), NEEDS(CPU(IBRS), NO_DDPD_U));
 REFUSED(spec_ctrl_bit_9, "spec_ctrl", IA32_SPEC_CTRL, BIT(9), NEEDS(CPU(IBRS)));
 REFUSED(spec_ctrl_bit_32, "spec_ctrl", IA32_SPEC_CTRL, BIT(32), NEEDS(CPU(IBRS)));
 REFUSED(spec_ctrl_bit_63, "spec_ctrl", IA32_SPEC_CTRL, BIT(63), NEEDS(CPU(IBRS)));
