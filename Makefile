@@ -18,8 +18,9 @@ endif
 # every later make, from another folder, too.
 override SRC := $(or $(realpath $(SRC)),$(SRC))
 override B := $(or $(realpath $(B)),$(abspath $(B)))
-# A built file that is asked for by another name.
-OTHER_NAMES := $(filter-out $(B)/%,$(foreach goal,$(MAKECMDGOALS),$(if $(filter $(B)/%,$(abspath \
+# A built file that is asked for by another name: not what is a goal by itself.
+GOALS := all images tools trees models mutants install clean stale
+OTHER_NAMES := $(filter-out $(GOALS) $(B)/%,$(foreach goal,$(MAKECMDGOALS),$(if $(filter $(B)/%,$(abspath \
 	$(goal))),$(goal))))
 
 CC      = gcc
