@@ -63,12 +63,15 @@ function record(id, facts, outcome, text, platform,    fact, i, n)
 }
 
 # Reads the TAP of one image in one run.
-function load_tap(folder, image, platform,    file, line, id, list, outcome, text, status)
+function load_tap(folder, image, platform,    file, line, id, list, outcome, text, status, held)
 {
 	split("", list)
 	load_cases(folder "/" image ".tsv", image, list, 0)
 	file = folder "/" image ".tap"
 	while ((status = (getline line < file)) > 0) {
+		# Why it is not ok comes behind it: what never ran has not failed.
+		if (held != "" && line ~ /^ *message: .?not run: /)
+			held = ""
 		if (line !~ /^(not )?ok [0-9]+ - [a-z0-9_]+/)
 			continue
 		outcome = line ~ /^ok/ ? "proved" : "failed"
@@ -81,16 +84,23 @@ function load_tap(folder, image, platform,    file, line, id, list, outcome, tex
 			if (outcome == "failed")
 				outcome = "deviation"
 		}
+		if (held != "")
+			record(held, list[held], "failed", "", platform)
+		held = ""
 		id = line
 		sub(/^(not )?ok [0-9]+ - /, "", id)
 		match(id, /^[a-z0-9_]+/)
 		id = image ":" substr(id, 1, RLENGTH)
 		if (!(image in built))
 			built_from_run(folder, image)
-		if (id in list)
+		if (outcome == "failed" && id in list)
+			held = id
+		else if (id in list)
 			record(id, list[id], outcome, text, platform)
 		ran[platform]++
 	}
+	if (held != "")
+		record(held, list[held], "failed", "", platform)
 	close(file)
 	if (status < 0)
 		csv_die(file ": cannot read it")

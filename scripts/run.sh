@@ -156,6 +156,8 @@ choose_kernel()
 	if [ -n "$modules" ]; then
 		[ -n "$kernel" ] || die "--modules needs --kernel: the kernel that they are for"
 		[ -d "$modules" ] || die "--modules: there is no folder $modules"
+		[ -n "$(find "$modules" -name 'kvm*.ko*' | head -n 1)" ] ||
+			die "--modules: no kvm.ko and no kvm-intel.ko in $modules: name the folder where they are, such as a kernel tree"
 		EXITPATH_MODULES=$(absolute "$modules")
 		export EXITPATH_MODULES
 	fi
@@ -198,6 +200,18 @@ run_matrix()
 	done 3<"$EXITPATH_RUNNERS/linux/matrix"
 	printf '\n%s' "$matrix_report"
 	exit "$matrix_worst"
+}
+
+# need_parameters TEXT: dies unless each word of TEXT is NAME=VALUE.
+need_parameters()
+{
+	need_text --kvm-params "$1"
+	for need_parameters_word in $1; do
+		case $need_parameters_word in
+		?*=*) ;;
+		*) die "--kvm-params takes NAME=VALUE, as in 'nested=1 ept=0', not '$need_parameters_word'" ;;
+		esac
+	done
 }
 
 # shuffled SEED: its input lines in an order that depends on nothing but SEED.
@@ -314,7 +328,7 @@ while [ $# -gt 0 ]; do
 	--shuffle) need_number --shuffle "$value" && EXITPATH_SHUFFLE=$value ;;
 	--kernel) need_text --kernel "$value" && kernel=$value ;;
 	--modules) need_text --modules "$value" && modules=$value ;;
-	--kvm-params) need_text --kvm-params "$value" && kvm_params=$value ;;
+	--kvm-params) need_parameters "$value" && kvm_params=$value ;;
 	--kernel-from) need_text --kernel-from "$value" && kernel_from=$value ;;
 	--append) need_text --append "$value" && append=$value ;;
 	esac

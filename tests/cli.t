@@ -105,10 +105,13 @@ like "behind --, --dry: says what to do" "$err" "exitpath list"
 run_cmd "$exitpath" run --on fake --bochs trixie
 is "--bochs for another platform: exit status 2" "$status" 2
 for option in --kernel --modules --kernel-from --kvm-params --append; do
-	run_cmd "$exitpath" run --on fake "$option" x vmx/good
+	run_cmd "$exitpath" run --on fake "$option" x=y vmx/good
 	is "$option for another platform: exit status 2, nothing printed" "$status:$out" "2:"
 	like "$option for another platform: says so" "$err" "^exitpath: $option is for the platform linux, not for fake"
 done
+run_cmd "$exitpath" run --on linux --kvm-params vmx/exit-basic
+is "--kvm-params without a value: exit status 2, nothing printed" "$status:$out" "2:"
+like "--kvm-params without a value: says so" "$err" "takes NAME=VALUE, .*not .vmx/exit-basic."
 run_cmd "$exitpath" run --on fake --kernel
 is "--kernel without a file: exit status 2" "$status" 2
 for options in '--kernel-from jessie' '--kernel-from sid --kernel /bin/sh' '--kernel tiny --modules /' \

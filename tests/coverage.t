@@ -124,6 +124,22 @@ for name in spec/colors.csv colors.csv; do
 	like "a table named '$name'" "$status $(counts colors)" '^0 colors 6'
 done
 
+# --- what never ran has not failed ---
+
+run_of 20260101-000000-bochs-7 "bochs 2.7/skylake" <<'END'
+not ok 1 - one
+  ---
+  message: 'not run: supervise was ended by SIGTERM'
+  ...
+not ok 2 - two
+  ---
+  message: 'hang'
+  ...
+END
+coverage colors
+unlike "not run: not failed" "$out" 'failed     vmx/demo:one'
+like "not run: the one behind it" "$out" 'failed     vmx/demo:two'
+
 # --- named is not proved; deviations are ---
 
 run_of 20260101-000000-bochs-7 "bochs 2.7/skylake" <<'END'

@@ -311,6 +311,24 @@ static void test_listed_lma(void **state)
 	assert_true(search.found && search.claim.value == (EFER_LME | EFER_LMA));
 }
 
+/* 29.4, 30.6: the lists come behind UINV of the fields. */
+static void test_listed_uinv(void **state)
+{
+	static struct scene scene;
+	struct search search;
+
+	(void)state;
+	make_scene(&scene, SCENE_all_on);
+	assert_true(search_rule(&scene, EXIT_RULE_host_uinv).found);
+	listed_to_enter[0] = unchanged(IA32_UINTR_MISC, 0x3300000000);
+	listed_to_load[0] = unchanged(IA32_UINTR_MISC, 0x4400000000);
+	use_list(&scene.x.entry_load, listed_to_enter, 1);
+	use_list(&scene.x.load, listed_to_load, 1);
+	search = search_rule(&scene, EXIT_RULE_save_uinv);
+	assert_true(search.found && search.claim.value == 0x33);
+	assert_false(search_rule(&scene, EXIT_RULE_host_uinv).found);
+}
+
 /* Of a longer list the model would know only a part. */
 static void test_long_lists(void **state)
 {

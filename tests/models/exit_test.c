@@ -468,6 +468,7 @@ static const struct CMUnitTest others[] = {
 	{ "lists in memory", test_lists_in_memory, NULL, NULL, NULL },
 	{ "IA32_SPEC_CTRL in lists", test_undefined_spec_ctrl, NULL, NULL, NULL },
 	{ "IA32_EFER.LMA in lists", test_listed_lma, NULL, NULL, NULL },
+	{ "IA32_UINTR_MISC in lists", test_listed_uinv, NULL, NULL, NULL },
 	{ "long lists", test_long_lists, NULL, NULL, NULL },
 	{ "what the guest changes", test_guest_changes, NULL, NULL, NULL },
 	{ "the host state alone", test_host_only, NULL, NULL, NULL },
