@@ -239,7 +239,8 @@ static u64 take_sib(struct hv_vcpu *vcpu, struct reader *reader, const struct pr
 		offset = hv_gpr(vcpu, index) << (sib >> 6);
 	if (base == GPR_RBP && to->modrm >> 6 == 0)
 		return offset + take_signed(reader, 4);
-	if (base == GPR_RSP || base == GPR_RBP)
+	/* R12 and R13 are neither RSP nor RBP. */
+	if ((base == GPR_RSP || base == GPR_RBP) && !(to->rex & 1))
 		use_segment(to, prefixes, SEGMENT_SS);
 	to->by_stack_pointer = base == GPR_RSP && !(to->rex & 1);
 	return offset + hv_gpr(vcpu, base | (to->rex & 1) << 3);
@@ -261,7 +262,7 @@ static void take_address_32(struct hv_vcpu *vcpu, struct reader *reader,
 		to->offset = take_sib(vcpu, reader, prefixes);
 	} else {
 		to->offset = hv_gpr(vcpu, rm | (to->rex & 1) << 3);
-		if (rm == GPR_RBP)
+		if (rm == GPR_RBP && !(to->rex & 1))
 			use_segment(to, prefixes, SEGMENT_SS);
 	}
 	if (mod)

@@ -32,6 +32,7 @@ static enum class class_of(u8 vector)
 {
 	switch (vector) {
 	case VECTOR_DE: case VECTOR_TS: case VECTOR_NP: case VECTOR_SS: case VECTOR_GP:
+	case VECTOR_CP:
 		return CONTRIBUTORY;
 	case VECTOR_PF:
 		return PAGE_FAULT;
@@ -287,7 +288,9 @@ int hv_vcpu_set_events(struct hv_vcpu *vcpu, const struct kvm_vcpu_events *event
 	} else if (events->interrupt.injected && events->interrupt.soft) {
 		vcpu->event.id = HV_EVENT(HV_EVENT_SOFTWARE_INTERRUPT, events->interrupt.nr);
 		vcpu->event.length = 2;
-	} else if (events->interrupt.injected) {
+	}
+	/* It waits behind the others. */
+	if (events->interrupt.injected && !events->interrupt.soft) {
 		vcpu->interrupt = events->interrupt.nr;
 		vcpu->interrupt_pending = true;
 	}

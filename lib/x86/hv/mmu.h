@@ -67,7 +67,8 @@ struct hv_mmu {
 	void (*resumed)(struct hv_vcpu *vcpu);
 	/*
 	 * The run is at its end, or exit 62 says that there is no more room: the pages that the
-	 * processor has noted go to the dirty logs. NULL: it notes none.
+	 * processor has noted go to the dirty logs. And what one
+	 * instruction was lent is taken back. NULL: there is neither.
 	 */
 	void (*drain)(struct hv_vcpu *vcpu);
 	/* An exit by the monitor trap flag, which the MMU has set. NULL: it never does. */

@@ -87,15 +87,20 @@ static int create_vcpu(struct hv_vcpu *vcpu)
 	return 0;
 }
 
+/* A right that one instruction was lent is not for the other vCPUs. */
+static void take_back(struct hv_vcpu *vcpu)
+{
+	if (((struct shadow_vcpu *)vcpu->mmu_data)->steps)
+		shadow_step_over(vcpu);
+}
+
 /* The last one takes its place. */
 static void destroy_vcpu(struct hv_vcpu *vcpu)
 {
 	struct shadow *shadow = shadow_of(vcpu->vm);
 	struct shadow_vcpu *own = vcpu->mmu_data, *last = &shadow->vcpus[shadow->vcpu_count - 1];
 
-	/* A right that one instruction was lent is not for the others. */
-	if (own->steps)
-		shadow_step_over(vcpu);
+	take_back(vcpu);
 	if (own->root)
 		shadow_at(shadow, own->root)->roots--;
 	hv_pool_give(&vcpu->vm->pool, own->nothing);
@@ -224,8 +229,7 @@ static void set_registers(struct hv_vcpu *vcpu)
 	u64 cr4 = hv_cr4() & ~(u64)CR4_PCIDE, efer = hv_efer(vcpu);
 
 	/* Without a monitor trap flag a step has not ended yet. */
-	if (((struct shadow_vcpu *)vcpu->mmu_data)->steps)
-		shadow_step_over(vcpu);
+	take_back(vcpu);
 	if (!(hv_cr0() & CR0_PG))
 		cr4 &= ~(u64)CR4_OF_PAGING;
 	vmcs_put(GUEST_CR4, cr4 | capabilities()->cr4_fixed0);
@@ -303,6 +307,7 @@ const struct hv_mmu hv_mmu_shadow = {
 	.registers = registers,
 	.invlpg = invalidate,
 	.resumed = resumed,
+	.drain = take_back,
 	.stepped = shadow_step_over,
 	.written = written,
 	.zap = zap,

@@ -80,6 +80,7 @@ static bool is_consistent(const struct hv_vcpu *vcpu, const struct kvm_sregs *sr
 	return !(sregs->efer & EFER_LMA) && !sregs->cs.l;
 }
 
+/* One at most: of several the lowest. */
 static void set_interrupt(struct hv_vcpu *vcpu, const struct kvm_sregs *sregs)
 {
 	u32 vector;
@@ -93,6 +94,7 @@ static void set_interrupt(struct hv_vcpu *vcpu, const struct kvm_sregs *sregs)
 			continue;
 		vcpu->interrupt_pending = true;
 		vcpu->interrupt = vector;
+		return;
 	}
 }
 
