@@ -293,6 +293,16 @@ static void test_undefined_spec_ctrl(void **state)
 	assert_true(search_rule(&scene, EXIT_RULE_store_order).found);
 }
 
+/* All controls on; one MSR is in the list of the entry and in that of the exit. */
+static void list_in_both(struct scene *scene, u32 msr, u64 entered, u64 loaded)
+{
+	make_scene(scene, SCENE_all_on);
+	listed_to_enter[0] = unchanged(msr, entered);
+	listed_to_load[0] = unchanged(msr, loaded);
+	use_list(&scene->x.entry_load, listed_to_enter, 1);
+	use_list(&scene->x.load, listed_to_load, 1);
+}
+
 /* Software cannot write LMA, by a list either. */
 static void test_listed_lma(void **state)
 {
@@ -300,11 +310,7 @@ static void test_listed_lma(void **state)
 	struct search search;
 
 	(void)state;
-	make_scene(&scene, SCENE_all_on);
-	listed_to_enter[0] = unchanged(IA32_EFER, EFER_LME | EFER_NXE);
-	listed_to_load[0] = unchanged(IA32_EFER, EFER_NXE);
-	use_list(&scene.x.entry_load, listed_to_enter, 1);
-	use_list(&scene.x.load, listed_to_load, 1);
+	list_in_both(&scene, IA32_EFER, EFER_LME | EFER_NXE, EFER_NXE);
 	search = search_rule(&scene, EXIT_RULE_save_efer);
 	assert_true(search.found && search.claim.value == (EFER_LME | EFER_LMA | EFER_NXE));
 	search = search_rule(&scene, EXIT_RULE_host_efer_mode);
@@ -320,10 +326,7 @@ static void test_listed_uinv(void **state)
 	(void)state;
 	make_scene(&scene, SCENE_all_on);
 	assert_true(search_rule(&scene, EXIT_RULE_host_uinv).found);
-	listed_to_enter[0] = unchanged(IA32_UINTR_MISC, 0x3300000000);
-	listed_to_load[0] = unchanged(IA32_UINTR_MISC, 0x4400000000);
-	use_list(&scene.x.entry_load, listed_to_enter, 1);
-	use_list(&scene.x.load, listed_to_load, 1);
+	list_in_both(&scene, IA32_UINTR_MISC, 0x3300000000, 0x4400000000);
 	search = search_rule(&scene, EXIT_RULE_save_uinv);
 	assert_true(search.found && search.claim.value == 0x33);
 	assert_false(search_rule(&scene, EXIT_RULE_host_uinv).found);
