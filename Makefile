@@ -98,7 +98,7 @@ $(B)/obj/lib/x86/hv/%.o $(B)/obj/x86/hv/%.o $(B)/obj/lib/x86/vmx/fields.o: IMAGE
 # But for the way of every exit.
 $(patsubst %,$(B)/obj/lib/x86/hv/%.o,run inject dispatch exits cpuid fpu lapic mp): IMAGE_CFLAGS += -O2
 # Many small rules, in every image of x86/vmx: likewise.
-$(patsubst %,$(B)/obj/lib/x86/vmx/%.o,exit_model exit_lists exit_information audit audit_words): \
+$(patsubst %,$(B)/obj/lib/x86/vmx/%.o,exit_model exit_lists exit_information exit_code audit audit_words): \
 	IMAGE_CFLAGS += -Os
 
 $(B)/obj/lib/%.o: $(SRC)/lib/%.c $(CONFIG)
@@ -214,7 +214,7 @@ $(B)/tests/entry_test: $(addprefix $(B)/obj/host/,tests/models/entry_test.o test
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
 $(B)/tests/exit_test: $(addprefix $(B)/obj/host/,tests/models/exit_test.o \
-		$(patsubst %,lib/x86/vmx/%.o,exit_model exit_information exit_lists exit_rules entry_model entry_rules))
+		$(patsubst %,lib/x86/vmx/%.o,exit_model exit_information exit_lists exit_code exit_rules entry_model entry_rules))
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
 $(B)/tests/%_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/%_fuzz.o \

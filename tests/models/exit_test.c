@@ -124,7 +124,7 @@ struct settling {
 static bool forbids(u32 rule)
 {
 	return rule == EXIT_RULE_reason_basic || rule == EXIT_RULE_reason_threshold ||
-	       rule == EXIT_RULE_original_type;
+	       rule == EXIT_RULE_original_type || rule == EXIT_RULE_save_rip;
 }
 
 static void settle_claim(void *context, const struct exit_claim *claim)
@@ -353,6 +353,7 @@ static void test_vmfail(void **state)
 }
 
 #include "exit_lists.h"
+#include "exit_code.h"
 
 /* A field that the guest changes is not predicted; what holds for every guest still is. */
 static void test_guest_changes(void **state)
@@ -470,6 +471,8 @@ static const struct CMUnitTest others[] = {
 	{ "IA32_EFER.LMA in lists", test_listed_lma, NULL, NULL, NULL },
 	{ "IA32_UINTR_MISC in lists", test_listed_uinv, NULL, NULL, NULL },
 	{ "long lists", test_long_lists, NULL, NULL, NULL },
+	{ "the instruction at RIP", test_code, NULL, NULL, NULL },
+	{ "where there is an instruction at RIP", test_code_matters, NULL, NULL, NULL },
 	{ "what the guest changes", test_guest_changes, NULL, NULL, NULL },
 	{ "the host state alone", test_host_only, NULL, NULL, NULL },
 #define CLAIM(scene, rule, ...) { #scene ": " #rule, test_##scene##_##rule, NULL, NULL, NULL },

@@ -52,7 +52,7 @@ link()
 {
 	case $1 in
 	entry) set -- entry entry_world.o entry_rules.o entry_model.o entry_scene.o ;;
-	exit) set -- exit exit_model.o exit_information.o exit_lists.o exit_rules.o entry_model.o entry_rules.o ;;
+	exit) set -- exit exit_model.o exit_information.o exit_lists.o exit_code.o exit_rules.o entry_model.o entry_rules.o ;;
 	esac
 	link_name=$1
 	shift
@@ -209,6 +209,22 @@ exit_lists.c s/value > ~LOOKED_AT_WITHIN ? ALL_BITS :/0 ? ALL_BITS :/
 exit_lists.c s/!(value >> 31))/1)/
 exit_lists.c s/x->load.listed <= EXIT_MAX_LISTED;/true;/
 exit_lists.c s/x->entry_load.listed <= EXIT_MAX_LISTED/x->entry_load.listed < EXIT_MAX_LISTED/
+exit_rules_guest.def s/x->has_code && !exit_code_length(x)/!exit_code_length(x)/
+exit_rules_guest.def s/x->has_code && !exit_code_length(x)/0/
+exit_rules_guest.def s/exit_by_fault(x), RFLAGS_RF/exit_has_event(x), RFLAGS_RF/
+exit_model.c s/^	case VECTOR_DF:$/	case 99:/
+exit_rules_information.def s/x->has_code && exit_code_length(x), BITS/x->has_code, BITS/
+exit_code.c s/ && !IN_SOFTWARE(EXIT_EVENT)/ \&\& 0/
+exit_code.c s/!exit_entered(x) || !exit_from_64_bit_mode(x)/!exit_entered(x)/
+exit_code.c s/if (\*own == PREFIX_NONE)/if (1)/
+exit_code.c s/base == 5/base == 6/
+exit_code.c s/1 + sib + (/1 + (/
+exit_code.c s/encoding->form != FORM_CONTROL && !of_register/!of_register/
+exit_code.c s/encoding->form == FORM_MEMORY && of_register/0/
+exit_code.c s/encoding->form == FORM_REGISTER && !of_register/0/
+exit_code.c s/encoding->digit != (code\[0\] >> 3 & 7)/0/
+exit_code.c s/encoding->prefix != own/0/
+exit_code.c s/(encoding->form != FORM_ALONE) > INSTRUCTION/1 > INSTRUCTION/
 END
 }
 
@@ -216,7 +232,7 @@ cd "$tmp" || exit 2
 cp -r "$top/lib/x86/vmx" . || exit 2
 compile "$top"/tests/models/entry_test.c "$top"/tests/models/entry_world.c "$top"/tests/models/exit_test.c \
 	vmx/entry_rules.c vmx/entry_model.c vmx/entry_scene.c vmx/exit_model.c vmx/exit_information.c \
-	vmx/exit_lists.c vmx/exit_rules.c || exit 2
+	vmx/exit_lists.c vmx/exit_code.c vmx/exit_rules.c || exit 2
 for model in entry exit; do
 	link "$model" || exit 2
 	passes "$model" || {

@@ -82,6 +82,7 @@ static const struct {
 } paces[] = {
 	{ IA32_TSC, IA32_TSC, COUNTER },
 	{ 0x34, 0x34, COUNTER },		/* MSR_SMI_COUNT */
+	{ 0x8b, 0x8b, RESTLESS },		/* IA32_BIOS_SIGN_ID: CPUID writes it */
 	{ 0xc1, 0xc8, COUNTER },		/* IA32_PMC0 ... */
 	{ 0xe7, 0xe8, COUNTER },		/* IA32_MPERF, IA32_APERF */
 	{ 0x198, 0x198, RESTLESS },		/* IA32_PERF_STATUS */
@@ -89,6 +90,7 @@ static const struct {
 	{ 0x1b1, 0x1b1, RESTLESS },		/* IA32_PACKAGE_THERM_STATUS */
 	{ 0x309, 0x30f, COUNTER },		/* IA32_FIXED_CTR0 ... */
 	{ 0x38e, 0x38e, RESTLESS },		/* IA32_PERF_GLOBAL_STATUS */
+	{ 0x390, 0x391, RESTLESS },		/* IA32_PERF_GLOBAL_STATUS_RESET, _SET */
 	{ 0x3f8, 0x3ff, COUNTER },		/* time in states of sleep */
 	{ 0x4c1, 0x4c8, COUNTER },		/* IA32_A_PMC0 ... */
 	{ 0x60d, 0x60d, COUNTER },

@@ -293,6 +293,21 @@ bool exit_sets_rf(const struct exit_input *x)
 	return false;
 }
 
+/* Not #DB, which may be a trap, and for a code breakpoint keeps RF: 20.3.1.1. */
+bool exit_by_fault(const struct exit_input *x)
+{
+	if (exit_basic_reason(x) != EXIT_EXCEPTION_OR_NMI ||
+	    TYPE_OF(EXIT_EVENT) != EVENT_TYPE_HARDWARE_EXCEPTION)
+		return false;
+	switch (VECTOR_OF(EXIT_EVENT)) {
+	case VECTOR_DB:
+	case VECTOR_DF:
+	case VECTOR_MC:
+		return false;
+	}
+	return true;
+}
+
 /*
  * Only an active guest executes, and an event that is delivered makes it so: 30.1. But the output
  * of a trace may fail in any state, and of user interrupts HLT is not woken: 9.5.2.

@@ -42,6 +42,9 @@ struct exit_list {
 	struct exit_listed_msr *msr;
 };
 
+/* The longest instruction. */
+#define INSTRUCTION_BYTES	15
+
 #define EXIT_FIELD_WORDS	((VMCS_FIELDS + 63) / 64)
 
 struct exit_input {
@@ -60,6 +63,9 @@ struct exit_input {
 	u64 after[EXIT_REGISTERS];	/* the registers now */
 	/* Of `entry_load` only what it was before. */
 	struct exit_list entry_load, store, load;
+	/* At the saved RIP, and one byte more; not where that could not be read. */
+	u8 code[INSTRUCTION_BYTES + 1];
+	bool has_code;
 };
 
 enum exit_rule_number {
@@ -151,6 +157,10 @@ u64 exit_settled_bits(const struct exit_input *x, u32 msr, u64 before, u64 field
 /* The bits of CR0 that an exit leaves alone, as the guest had them. */
 u64 exit_kept_cr0(const struct exit_input *x);
 
+/* Whether the saved RIP must reference one of the instructions of sdm/exiting_code.def. */
+bool exit_code_matters(const struct exit_input *x);
+/* The length of the instruction there; 0: none that exits for this reason. */
+u32 exit_code_length(const struct exit_input *x);
 /* By exit reason: bits of the exit qualification that are 0; what is saved: 30.2.1 to 30.2.5. */
 u64 exit_zero_qualification(const struct exit_input *x);
 bool exit_reason_is_known(u16 reason);
@@ -159,10 +169,10 @@ bool exit_has_event(const struct exit_input *x);
 bool exit_by_task_gate(const struct exit_input *x);
 bool exit_may_have_original_event(const struct exit_input *x);
 bool exit_has_length(const struct exit_input *x);
-/* Guest-linear and guest-physical address; a linear address that was translated: canonical. */
 /* An instruction with a register where it could have an operand in memory. */
 bool exit_of_register(const struct exit_input *x);
 bool exit_from_64_bit_mode(const struct exit_input *x);
+/* Guest-linear and guest-physical address; a linear address that was translated: canonical. */
 bool exit_has_linear_address(const struct exit_input *x);
 bool exit_has_translated_address(const struct exit_input *x);
 bool exit_has_physical_address(const struct exit_input *x);
@@ -174,6 +184,8 @@ bool exit_has_error_code(u8 vector);
 /* The type that 30.2.2 gives the event that exits. */
 u64 exit_event_type(const struct exit_input *x);
 bool exit_may_have_pending_debug(const struct exit_input *x);
+/* The exit is one by a fault, whose saved image of RFLAGS has RF set: 20.3.1.1. */
+bool exit_by_fault(const struct exit_input *x);
 /* 30.3.3: an exit that saves RF as 1, unless an event is being delivered. */
 bool exit_sets_rf(const struct exit_input *x);
 /* The guest was in the active state, whatever state the entry had put it into. */

@@ -2,6 +2,7 @@
 #include "cpu/safe.h"
 #include "string.h"
 #include "vmx/exit_reader.h"
+#include "vmx/exit_words.h"
 #include "vmx/vmcs.h"
 
 #define ALWAYS			true
@@ -194,6 +195,24 @@ void exit_read_before(struct exit_input *x, struct entry_input *entry)
 	LIST_BEFORE(store, VM_EXIT_MSR_STORE);
 }
 
+/*
+ * Where the guest has the paging structures that the host has, and no EPT, the host reads what the
+ * guest has executed.
+ */
+static void read_code(struct exit_input *x)
+{
+	u64 rip = x->field[INDEX_GUEST_RIP], low = 0, high = 0;
+	const struct entry_input *in = x->entry;
+
+	x->has_code = exit_code_matters(x) && !IS(PROC2, ENABLE_EPT) &&
+		      !((NOW(GUEST_CR3) ^ x->after[EXIT_REGISTER_CR3]) & BITS(51, 12)) &&
+		      !((NOW(GUEST_CR4) ^ x->after[EXIT_REGISTER_CR4]) & CR4_LA57) &&
+		      ATTEMPT("mov (%1), %0", "+r" (low) : "r" (rip)) == OUTCOME_DONE &&
+		      ATTEMPT("mov (%1), %0", "+r" (high) : "r" (rip + 7)) == OUTCOME_DONE;
+	memcpy(x->code, &low, 8);
+	memcpy(x->code + 7, &high, 8);
+}
+
 void exit_read_after(struct exit_input *x, outcome_t outcome, u64 rflags, u64 rsp)
 {
 	enum outcome_kind kind = outcome_kind(outcome);
@@ -211,6 +230,7 @@ void exit_read_after(struct exit_input *x, outcome_t outcome, u64 rflags, u64 rs
 		return;
 	for (i = 0; i < cpu.field_count; i++)
 		x->field[cpu.fields[i]] = read_field(cpu.fields[i]);
+	read_code(x);
 	if (!vmfail)
 		read_list_after(x, &x->store, x->entry->field[INDEX_VM_EXIT_MSR_STORE_ADDRESS]);
 }
