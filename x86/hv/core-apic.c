@@ -323,6 +323,125 @@ CASE(init_of_the_boot_processor, PROVES("apic:init.state", "apic:base.bsp"),
 	EXPECT_EQ(box_sregs(&box).cs.base, 0xffff0000);
 }
 
+/* --- where the registers are: 13.4.5 Relocating the Local APIC Registers ---------------------- */
+
+#define MOVED_NEEDS	PIN(ACTIVATE_VMX_PREEMPTION_TIMER), ENTRY_CTL(LOAD_IA32_EFER),		\
+			ENTRY_CTL(LOAD_IA32_PAT)
+#define MOVED_POOL	400		/* pages, enough for shadow paging */
+#define FAR_SLOT	0x400000	/* 2 MBytes, which one EPT entry can map */
+#define FAR_PAGE	(FAR_SLOT + 0x5000)
+#define APIC_VERSION_HERE	0x50014
+#define IN_MEMORY	0x12345678
+
+/* To where EDI says, and back; then switched off there. Each time what can be read there. */
+BOX_GUEST_64(mover_guest,
+	     "mov 0x30(%rdi), %r8d\n\t"
+	     "mov $0x1b, %ecx\n\t xor %edx, %edx\n\t lea 0x900(%rdi), %eax\n\t wrmsr\n\t"
+	     "mov 0x30(%rdi), %r9d\n\t mov 0x1000(%rdi), %ebx\n\t"
+	     "movl $0x20, 0x80(%rdi)\n\t mov 0x80(%rdi), %r10d\n\t"
+	     "mov $0xfee00900, %eax\n\t wrmsr\n\t"
+	     "mov 0x30(%rdi), %r11d\n\t mov 0x80(%rdi), %r12d\n\t"
+	     "lea 0x900(%rdi), %eax\n\t wrmsr\n\t mov 0x30(%rdi), %r13d\n\t"
+	     "lea 0x100(%rdi), %eax\n\t wrmsr\n\t mov 0x30(%rdi), %r14d\n\t cli\n\t hlt");
+
+struct moved {
+	const struct hv_mmu *mmu;
+	u64 page;
+	u32 flags;		/* of the second slot */
+};
+
+static void start_moved(const struct moved *row, const struct box_guest *guest)
+{
+	const u64 size = MOVED_POOL * PAGE_SIZE;
+	struct kvm_userspace_memory_region region = {
+		.slot = 1, .guest_phys_addr = FAR_SLOT, .memory_size = level_size(LEVEL_PDE),
+		.flags = row->flags,
+	};
+	struct kvm_regs regs;
+	u8 *memory;
+
+	hv_start(page_alloc());
+	hv_pool_init(&box.pool, pages_alloc(size, PAGE_SIZE), size);
+	box.memory = pages_alloc(BOX_SIZE, PAGE_SIZE);
+	box_make(&box, row->mmu, true, guest);
+	memory = pages_alloc(level_size(LEVEL_PDE), level_size(LEVEL_PDE));
+	region.userspace_addr = physical(memory);
+	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+	memory = row->page < BOX_SIZE ? box.memory + row->page : memory + (row->page - FAR_SLOT);
+	*(u32 *)(memory + 0x30) = *(u32 *)(memory + 0x80) = IN_MEMORY;
+	regs = box_regs(&box);
+	regs.rdi = row->page;
+	hv_vcpu_set_regs(&box.vcpu, &regs);
+}
+
+static void check_moved(const struct case_def *this_case)
+{
+	struct kvm_regs regs;
+
+	start_moved(this_case->row, &mover_guest);
+	run_until_halted(&box.vcpu);
+	regs = box_regs(&box);
+	EXPECT_EQ(regs.r8, IN_MEMORY);
+	EXPECT_EQ(regs.r9, APIC_VERSION_HERE);
+	EXPECT_EQ(regs.r10, 0x20);
+	EXPECT_EQ(regs.r11, IN_MEMORY);
+	EXPECT_EQ(regs.r12, IN_MEMORY);
+	EXPECT_EQ(regs.r13, APIC_VERSION_HERE);
+	EXPECT_EQ(regs.r14, IN_MEMORY);
+}
+
+#define MOVED(id, needs, ...)								\
+	CASE_RUN(id, check_moved, PROVES("apic:base.page"), NEEDS(needs, MOVED_NEEDS),	\
+		 ROW((&(const struct moved){ __VA_ARGS__ })))
+
+MOVED(registers_over_memory, EPT, &hv_mmu_ept, 0xd000, 0);
+MOVED(registers_over_memory_with_shadow_paging, VMX, &hv_mmu_shadow, 0xd000, 0);
+MOVED(registers_over_a_large_page, EPT_CAP(2M), &hv_mmu_ept, FAR_PAGE, 0);
+MOVED(registers_over_read_only_memory, EPT, &hv_mmu_ept, FAR_PAGE, KVM_MEM_READONLY);
+MOVED(registers_over_read_only_memory_with_shadow_paging, VMX, &hv_mmu_shadow, FAR_PAGE,
+      KVM_MEM_READONLY);
+
+/* Whose registers are there sees them, the other one the memory; each twice, in turns. */
+BOX_GUEST_64(looker_guest,
+	     "cli\n\t1: mov 0x30(%rdi), %r8d\n\t hlt\n\t jmp 1b");
+
+static u32 look(struct hv_vcpu *vcpu)
+{
+	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };
+	struct kvm_regs regs;
+
+	REQUIRE_EQ(hv_vcpu_set_mp_state(vcpu, &runnable), 0);
+	run_until_halted(vcpu);
+	hv_vcpu_get_regs(vcpu, &regs);
+	return regs.r8;
+}
+
+static void check_two_apics(const struct case_def *this_case)
+{
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	u32 i;
+
+	start_moved(this_case->row, &looker_guest);
+	box_add_vcpu(&box, &second, 1);
+	regs = box_regs(&box);
+	REQUIRE_EQ(hv_vcpu_set_regs(&second, &regs), 0);
+	sregs = box_sregs(&box);
+	sregs.apic_base = regs.rdi | 0x900;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(look(&box.vcpu), APIC_VERSION_HERE);
+		EXPECT_EQ(look(&second), IN_MEMORY);
+	}
+}
+
+#define TWO_APICS(id, needs, ...)								\
+	CASE_RUN(id, check_two_apics, PROVES("apic:base.page"), NEEDS(needs, MOVED_NEEDS),	\
+		 ROW((&(const struct moved){ __VA_ARGS__ })))
+
+TWO_APICS(registers_in_places_of_their_own, EPT, &hv_mmu_ept, FAR_PAGE, 0);
+TWO_APICS(registers_in_places_of_their_own_with_shadow_paging, VMX, &hv_mmu_shadow, FAR_PAGE, 0);
+
 /* --- tasks ------------------------------------------------------------------------------------ */
 
 #define TSS_OLD		0xc000

@@ -280,6 +280,82 @@ CASE(page_table_outside_of_memory, PROVES("ept:violation.paging_read"), NEEDS(BO
 	EXPECT_EQ(*box_at(&box, BOX_STACK - STACK_FRAME - 8), PF_P | PF_RSVD);
 }
 
+/*
+ * The same for accesses that are not emulated: the error code tells what each was (5.7), those of
+ * a system structure and of the stack of another level in supervisor mode at CPL 3, too (5.6.1).
+ * The handler has a stack of its own. BOX_MMIO, where the table is said to be, is a device for all
+ * else.
+ */
+#define AT_DEVICE	16		/* in each guest: reads BOX_MMIO */
+#define BAD_ACCESS(name, text)									\
+	BOX_GUEST_64(name, text "\n\t .org box_" #name " + 16\n\t mov 0x10000000, %eax\n\t hlt")
+
+BAD_ACCESS(push_guest, "push %rax");
+BAD_ACCESS(pop_guest, "pop %rax");
+BAD_ACCESS(fxsave_guest, "fxsave (%rsp)");
+BAD_ACCESS(bad_int_guest, "int $0x45");
+BAD_ACCESS(load_segment_guest, "mov $0xf, %eax\n\t mov %eax, %ds");
+
+struct bad_access {
+	const struct box_guest *guest;
+	u32 cpl, error;
+	u64 address;		/* in the page whose table is nowhere */
+	bool own_stack;		/* of the guest is there */
+};
+
+static void set_user_mode(void)
+{
+	struct kvm_sregs sregs = box_sregs(&box);
+
+	sregs.cs.selector = SELECTOR_USER_CODE64;
+	sregs.ss.selector = SELECTOR_USER_DATA;
+	sregs.cs.dpl = sregs.ss.dpl = 3;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+}
+
+static void check_bad_access(const struct case_def *this_case)
+{
+	const struct bad_access *row = this_case->row;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+
+	box_start(&box, row->guest);
+	set_bad_page_table();
+	*(u64 *)(box.memory + 4) = NO_TABLE + 0x800;	/* TSS at 0: RSP0 */
+	*(u64 *)(box.memory + 36) = BOX_STACK;		/* IST1 */
+	*box_at(&box, BOX_IDT + 16 * VECTOR_PF) |= BIT(32);
+	*box_at(&box, BOX_IDT + 16 * 0x45) |= 3ull << 45;
+	sregs = box_sregs(&box);
+	sregs.ldt = (struct kvm_segment){ .base = NO_TABLE, .limit = 0xfff, .type = 2,
+					  .present = 1, .selector = SELECTOR_SPARE };
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	if (row->cpl == 3)
+		set_user_mode();
+	if (row->own_stack)
+		set_stack(NO_TABLE + 0x800);
+	EXPECT_VECTOR(&box, VECTOR_PF);
+	EXPECT_EQ(box_sregs(&box).cr2, NO_TABLE + row->address);
+	EXPECT_EQ(*box_at(&box, BOX_STACK - STACK_FRAME - 8), PF_P | PF_RSVD | row->error);
+	regs = box_regs(&box);
+	regs.rip = BOX_CODE + AT_DEVICE;
+	regs.rsp = BOX_STACK;
+	REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_MMIO);
+	EXPECT_EQ(box.vcpu.run->mmio.phys_addr, BOX_MMIO);
+}
+
+#define BAD_CASE(id, fact, ...)								\
+	CASE_RUN(id, check_bad_access, PROVES("paging:" fact, "ept:violation.paging_read"),	\
+		 NEEDS(BOX_NEEDS), ROW((&(const struct bad_access){ __VA_ARGS__ })))
+
+BAD_CASE(push_by_no_table, "pfec.w", &push_guest, 0, PF_WR, 0x7f8, true);
+BAD_CASE(push_of_user_mode_by_no_table, "pfec.u", &push_guest, 3, PF_WR | PF_US, 0x7f8, true);
+BAD_CASE(pop_of_user_mode_by_no_table, "pfec.u", &pop_guest, 3, PF_US, 0x800, true);
+BAD_CASE(fxsave_by_no_table, "pfec.w", &fxsave_guest, 0, PF_WR, 0x800, true);
+BAD_CASE(event_by_no_table, "pfec.w", &bad_int_guest, 0, PF_WR, 0x7f8, true);
+BAD_CASE(event_of_user_mode_by_no_table, "pfec.u", &bad_int_guest, 3, PF_WR, 0x7f8, false);
+BAD_CASE(descriptor_by_no_table, "pfec.u", &load_segment_guest, 3, 0, 8, false);
+
 /* #GP, and a #PF while it is delivered: Table 7-5. The handler of #DF has a stack of its own. */
 CASE(fault_during_delivery_is_a_double_fault, PROVES("event-injection:inject.double_fault"),
      NEEDS(BOX_NEEDS))

@@ -223,3 +223,52 @@ CASE_RUN(x87_pointers_are_the_guests, x87_pointers, PROVES("kvm-exits:6"), NEEDS
 	 ROW(&pointers_guest_64));
 CASE_RUN(x87_pointers_are_the_guests_in_protected_mode, x87_pointers, PROVES("kvm-exits:6"),
 	 NEEDS(BOX_NEEDS), ROW(&pointers_guest_32));
+
+/* --- an exception that is not masked: volume 1, 8.5 and 8.7 ----------------------------------- */
+
+/*
+ * Ten bytes are two accesses; between them user space takes the number away, so that the stack is
+ * empty when the core executes the instruction once more. Bochs looks for that before it looks at
+ * the memory, so otherwise the instruction would not get as far as the core.
+ */
+BOX_GUEST_64(store_guest, "fninit\n\t fld1\n\t mov $0x10000000, %ebx\n\t fstpt (%rbx)\n\t hlt");
+
+enum { MASKS = 0x37f, NO_MASK_INVALID = 0x37e, INVALID_AND_STACK = 0x41, SUMMARY = 0x80 };
+
+static void start_store(u16 control)
+{
+	struct kvm_fpu fpu;
+
+	box_start(&boxes[0], &store_guest);
+	change_registers(&boxes[0], CR4_OSFXSR, 0, 0);
+	REQUIRE_EXIT(box_run(&boxes[0]), KVM_EXIT_MMIO);
+	EXPECT_EQ(boxes[0].vcpu.run->mmio.len, 8);
+	REQUIRE_EQ(hv_vcpu_get_fpu(&boxes[0].vcpu, &fpu), 0);
+	fpu.ftwx = 0;
+	fpu.fcw = control;
+	REQUIRE_EQ(hv_vcpu_set_fpu(&boxes[0].vcpu, &fpu), 0);
+}
+
+static u16 status(void)
+{
+	struct kvm_fpu fpu;
+
+	REQUIRE_EQ(hv_vcpu_get_fpu(&boxes[0].vcpu, &fpu), 0);
+	return fpu.fsw & 0xff;
+}
+
+CASE(x87_exception_stores_nothing, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS))
+{
+	start_store(NO_MASK_INVALID);
+	run_to_hlt(&boxes[0]);
+	EXPECT_EQ(status(), SUMMARY | INVALID_AND_STACK);
+}
+
+CASE(masked_x87_exception_stores_the_indefinite, PROVES("kvm-exits:6"), NEEDS(BOX_NEEDS))
+{
+	start_store(MASKS);
+	REQUIRE_EXIT(box_run(&boxes[0]), KVM_EXIT_MMIO);
+	EXPECT_EQ(*(u16 *)boxes[0].vcpu.run->mmio.data, 0xffff);
+	run_to_hlt(&boxes[0]);
+	EXPECT_EQ(status(), INVALID_AND_STACK);
+}

@@ -17,6 +17,7 @@
 #define NEW_CODE	0x8100
 #define NEW_STACK	0xb800
 #define GATE_VECTOR	0x20
+#define SHADOW_POOL	300		/* pages */
 
 enum { TYPE_16_BIT = 1, TYPE_32_BIT = 9, TYPE_BUSY = 2 };
 
@@ -42,12 +43,12 @@ static void set_descriptor(u16 selector, u64 descriptor)
 }
 
 /* A 32-bit guest in the old task; the new one begins at NEW_CODE. */
-static void start(const struct box_guest *guest)
+static void start_on(const struct hv_mmu *mmu, u32 pages, const struct box_guest *guest)
 {
 	struct kvm_sregs sregs;
 	u32 *tss, i;
 
-	box_start(&box, guest);
+	box_start_on(&box, mmu, pages, guest);
 	tss = new_tss();
 	tss[TSS_EIP] = NEW_CODE;
 	tss[TSS_EFLAGS] = RFLAGS_FIXED;
@@ -64,6 +65,12 @@ static void start(const struct box_guest *guest)
 	sregs.tr = (struct kvm_segment){ .base = TSS_OLD, .limit = 103, .selector = SELECTOR_OLD,
 					 .type = TYPE_32_BIT | TYPE_BUSY, .present = 1 };
 	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+}
+
+static void start(const struct box_guest *guest)
+{
+	hv_start(page_alloc());
+	start_on(&hv_mmu_ept, BOX_POOL, guest);
 }
 
 /* A task gate (10.2.5) for an event. */
@@ -355,6 +362,41 @@ CASE(virtual_8086_task_with_bad_pdptes, PROVES("guest-instructions:task.cr3"), N
 	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
 	expect_error(VECTOR_GP, 0);
 	EXPECT_EQ(*(u32 *)box_at(&box, box_regs(&box).rsp + 12) & RFLAGS_VM, RFLAGS_VM);
+}
+
+/*
+ * CR3 is the new one, what translates are the PDPTEs of before. The handler is in a page of user
+ * mode, which a supervisor may execute but not read (CR4.SMAP): with shadow paging only
+ * IA32_EFER.NXE, which is the core's own there, tells the one from the other.
+ */
+CASE(bad_pdptes_with_shadow_paging, PROVES("guest-instructions:task.cr3"), NEEDS(VMX, CPU(SMAP)))
+{
+	static const struct kvm_cpuid_entry2 features = {
+		.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .ebx = BIT(20),
+	};
+	struct kvm_sregs sregs;
+	u64 i;
+
+	hv_start(page_alloc());
+	start_on(&hv_mmu_shadow, SHADOW_POOL, &call_guest);
+	box_set_cpuid(&box, features);
+	*box_at(&box, PDPT) = (BOX_TABLES + PAGE_SIZE) | PTE_P;
+	*box_at(&box, PDPT + 32) = (BOX_TABLES + PAGE_SIZE) | PTE_P | PTE_RW;
+	memset(box.memory + BOX_TABLES + PAGE_SIZE, 0, 2 * PAGE_SIZE);
+	*box_at(&box, BOX_TABLES + PAGE_SIZE) =
+		(BOX_TABLES + 2 * PAGE_SIZE) | PTE_P | PTE_RW | PTE_US;
+	for (i = 0; i < BOX_SIZE / PAGE_SIZE; i++)
+		box_at(&box, BOX_TABLES + 2 * PAGE_SIZE)[i] =
+			i * PAGE_SIZE | PTE_P | PTE_RW |
+			(i == BOX_HANDLERS / PAGE_SIZE ? PTE_US : 0);
+	new_tss()[TSS_CR3] = PDPT + 32;
+	sregs = box_sregs(&box);
+	sregs.cr3 = PDPT;
+	sregs.cr4 |= CR4_PAE | CR4_SMAP;
+	sregs.cr0 |= CR0_PG;
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	expect_error(VECTOR_GP, 0);
+	EXPECT_EQ(box_sregs(&box).cr3, PDPT + 32);
 }
 
 /* --- NMIs: 7.7.1 Handling Multiple NMIs ------------------------------------------------------- */

@@ -184,8 +184,12 @@ static enum step native(struct job *job)
 		done = hv_native_run(job->vcpu, insn, operand, &job->flags, &job->fault);
 		if (by_bit_number)
 			hv_set_gpr(job->vcpu, reg, number);
-		step = done ? emu_access_bytes(job, at, operand, ACCESS_WRITE, true)
-			    : STEP_FAULT;
+		if (!done)
+			step = STEP_FAULT;
+		else if (hv_is_x87(insn) && !hv_x87_has_stored(&x87))
+			step = emu_check(job, at, ACCESS_WRITE);
+		else
+			step = emu_access_bytes(job, at, operand, ACCESS_WRITE, true);
 		if (step != STEP_DONE) {
 			job->vcpu->state.regs = before;
 			job->flags = flags;

@@ -78,6 +78,8 @@ struct hv_vm {
 	struct hv_vcpu *vcpus[HV_MAX_VCPUS];
 	u32 vcpu_count;
 	bool irqchip;			/* KVM_CREATE_IRQCHIP: vCPUs have local APICs */
+	/* Where the registers of the APIC of who runs are, not memory; plus 1; 0: nowhere. */
+	u64 apic_page;
 	u8 timer_shift;			/* ticks of the VMX-preemption timer: A.6 */
 };
 
@@ -130,6 +132,15 @@ struct hv_guest_debug {
 	u64 dr[4], dr7;
 };
 
+/*
+ * The processor is asked what an access is that exited, by one entry in which that faults instead:
+ * mmu_ept.c.
+ */
+struct hv_question {
+	u64 gpa;		/* of the page that reads as all ones for it, plus 1; 0: none */
+	u32 event;		/* what is being delivered meanwhile, as in struct hv_event */
+};
+
 struct hv_vcpu {
 	struct hv_vm *vm;
 	u32 id;
@@ -143,6 +154,7 @@ struct hv_vcpu {
 	u64 mtrr[HV_MTRRS];
 	u64 cr3, pdpte[4];		/* where the MMU owns them: hv_cr3() */
 	void *mmu_data;			/* of the MMU */
+	struct hv_question question;
 	u64 msr[HV_SWITCHED_MSRS];
 	u8 *fpu;			/* XSAVE area, HV_XSAVE_SIZE; FXSAVE area without XSAVE */
 	u64 xcr0;

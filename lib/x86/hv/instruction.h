@@ -90,6 +90,8 @@ struct hv_x87 {
 } __attribute__((aligned(16)));
 
 bool hv_is_x87(const struct hv_instruction *instruction);
+/* Whether an x87 instruction that was executed has stored its result; `before`: saved before it. */
+bool hv_x87_has_stored(const struct hv_x87 *before);
 void hv_x87_save(struct hv_x87 *x87);
 void hv_x87_restore(const struct hv_x87 *x87);
 

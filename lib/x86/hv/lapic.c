@@ -327,6 +327,29 @@ bool hv_lapic_at(const struct hv_vcpu *vcpu, u64 gpa)
 	       APIC_PAGE(gpa) == APIC_PAGE(vcpu->apic_base);
 }
 
+/*
+ * 13.4.5 Relocating the Local APIC Registers: the page is wherever IA32_APIC_BASE says, memory or
+ * not. Each vCPU has its own, the MMU's tables are those of all; so they follow who runs.
+ */
+void hv_lapic_place(struct hv_vcpu *vcpu)
+{
+	struct hv_vm *vm = vcpu->vm;
+	u64 gpa = APIC_PAGE(vcpu->apic_base), page = hv_lapic_at(vcpu, gpa) ? gpa + 1 : 0;
+
+	if (page == vm->apic_page)
+		return;
+	vm->apic_page = page;
+	if (!page || !hv_slot_at(vm, gpa))
+		return;
+	vm->mmu->zap(vm, gpa, PAGE_SIZE, false);
+	vm->mmu->flush(vm);
+}
+
+bool hv_lapic_within(const struct hv_vm *vm, u64 gpa, u64 size)
+{
+	return vm->apic_page && vm->apic_page - gpa < size;
+}
+
 void hv_lapic_read(struct hv_vcpu *vcpu, u64 gpa, u8 *bytes, u32 size)
 {
 	u32 offset = gpa & ~PAGE_MASK, i;
@@ -439,6 +462,8 @@ bool hv_lapic_set_base(struct hv_vcpu *vcpu, u64 base, bool by_user_space)
 	vcpu->apic_base = base;
 	if (!vcpu->vm->irqchip)
 		return true;
+	if (vcpu->running)
+		hv_lapic_place(vcpu);
 	if (before != after && after == APIC_DISABLED)
 		hv_lapic_reset(vcpu);
 	else if (before != after)

@@ -8,6 +8,7 @@
 #include "types.h"
 
 struct hv_vcpu;
+struct hv_vm;
 
 #define HV_LAPIC_REGISTERS	64	/* 13.4.1, Table 13-1: one each 16 bytes */
 
@@ -32,6 +33,12 @@ bool hv_lapic_is_base(const struct hv_vcpu *vcpu, u64 base);
 
 /* Whether `gpa` is in the page of this vCPU's registers, in xAPIC mode. */
 bool hv_lapic_at(const struct hv_vcpu *vcpu, u64 gpa);
+/*
+ * This vCPU runs from here on, or its IA32_APIC_BASE is another one: what is mapped in the place of
+ * its registers goes. hv_lapic_within(): none of it must be mapped there.
+ */
+void hv_lapic_place(struct hv_vcpu *vcpu);
+bool hv_lapic_within(const struct hv_vm *vm, u64 gpa, u64 size);
 /* An access to it, `size` 1 to 8 bytes within the page. */
 void hv_lapic_read(struct hv_vcpu *vcpu, u64 gpa, u8 *bytes, u32 size);
 void hv_lapic_write(struct hv_vcpu *vcpu, u64 gpa, const u8 *bytes, u32 size);

@@ -71,6 +71,11 @@ struct hv_mmu {
 	 * instruction was lent is taken back. NULL: there is neither.
 	 */
 	void (*drain)(struct hv_vcpu *vcpu);
+	/*
+	 * The entry for which fault() has set vcpu->question is over, or will be another one: what
+	 * was mapped for it goes. NULL: it never does.
+	 */
+	void (*answered)(struct hv_vcpu *vcpu);
 	/* An exit by the monitor trap flag, which the MMU has set. NULL: it never does. */
 	void (*stepped)(struct hv_vcpu *vcpu);
 	/*

@@ -173,30 +173,39 @@ static void destroy_vcpu(struct hv_vcpu *vcpu)
 		hv_pool_give(&vcpu->vm->pool, vcpu->mmu_data);
 }
 
-/* Whether a page of `level` can map `gpa` as the slot has it: both sides must fit. */
-static bool fits(const struct hv_slot *slot, u64 gpa, enum paging_level level)
+/*
+ * Whether a page of `level` can map `gpa` as the slot has it: both sides must fit, and all of it be
+ * memory.
+ */
+static bool fits(const struct hv_vm *vm, const struct hv_slot *slot, u64 gpa,
+		 enum paging_level level)
 {
 	const u64 size = level_size(level);
 	u64 start = gpa & ~(size - 1), offset = start - slot->region.guest_phys_addr;
 
 	/* A page that begins before the slot has an offset beyond all sizes. */
 	return !((slot->region.userspace_addr + offset) % size) &&
-	       slot->region.memory_size >= size && offset <= slot->region.memory_size - size;
+	       slot->region.memory_size >= size && offset <= slot->region.memory_size - size &&
+	       !hv_lapic_within(vm, start, size);
 }
 
 /* The largest page for `gpa`: 1 GByte, 2 MBytes; 4 KBytes while writes are logged. */
-static enum paging_level page_level(const struct hv_slot *slot, u64 gpa)
+static enum paging_level page_level(const struct hv_vm *vm, const struct hv_slot *slot, u64 gpa)
 {
 	const u64 cap = capabilities()->ept_vpid_cap;
 
 	if (slot->dirty)
 		return LEVEL_PTE;
-	if (cap & EPT_CAP_1G && fits(slot, gpa, LEVEL_PDPTE))
+	if (cap & EPT_CAP_1G && fits(vm, slot, gpa, LEVEL_PDPTE))
 		return LEVEL_PDPTE;
-	return cap & EPT_CAP_2M && fits(slot, gpa, LEVEL_PDE) ? LEVEL_PDE : LEVEL_PTE;
+	return cap & EPT_CAP_2M && fits(vm, slot, gpa, LEVEL_PDE) ? LEVEL_PDE : LEVEL_PTE;
 }
 
-/* The entry for `gpa` at `level`, with the tables above it; NULL when the pool is empty. */
+/*
+ * The entry for `gpa` at `level`, with the tables above it; NULL when the pool is empty. No large
+ * page is in the way: it would lie in one slot with `gpa`, and zap() has taken those of a slot when
+ * that, its log or the page of an APIC changes, so that smaller ones are needed.
+ */
 static u64 *make_entry(struct hv_vm *vm, u64 gpa, enum paging_level level)
 {
 	enum paging_level at = LEVEL_PML4E;
@@ -211,6 +220,17 @@ static u64 *make_entry(struct hv_vm *vm, u64 gpa, enum paging_level level)
 		*entry = physical(table) | EPT_RWX | EPT_ACCESSED;
 	}
 	return entry;
+}
+
+/* The same; the other tables make room for it. */
+static u64 *need_entry(struct hv_vm *vm, u64 gpa, enum paging_level level)
+{
+	u64 *entry = make_entry(vm, gpa, level);
+
+	if (entry)
+		return entry;
+	forget_all(vm);
+	return make_entry(vm, gpa, level);
 }
 
 /*
@@ -246,17 +266,14 @@ static bool fill(struct hv_vm *vm, u64 gpa, bool write)
 	enum paging_level level;
 	u64 *entry, host, bits = EPT_READ | EPT_EXECUTE | EPT_ACCESSED;
 
-	if (!slot || gpa >= GPA_END || (write && slot->region.flags & KVM_MEM_READONLY))
+	if (!slot || gpa >= GPA_END || (write && slot->region.flags & KVM_MEM_READONLY) ||
+	    hv_lapic_within(vm, gpa & PAGE_MASK, PAGE_SIZE))
 		return false;
 	bits |= log_bits(vm, slot, write);
 	if (write && !vm->ept.pml)
 		hv_mark_dirty(slot, gpa);
-	level = page_level(slot, gpa);
-	entry = make_entry(vm, gpa, level);
-	if (!entry) {
-		forget_all(vm);
-		entry = make_entry(vm, gpa, level);
-	}
+	level = page_level(vm, slot, gpa);
+	entry = need_entry(vm, gpa, level);
 	if (!entry)
 		return false;
 	if (*entry && !is_page(*entry, level))
@@ -361,11 +378,56 @@ static bool stop_pml(struct hv_vcpu *vcpu)
 #define VIOLATION_LINEAR	BIT(7)	/* GUEST_LINEAR_ADDRESS is valid */
 #define VIOLATION_FINAL		BIT(8)	/* of the access itself, not of a paging structure */
 
+/* What a paging structure holds where no memory is: hv_walk_read(). Mapped to be read only. */
+static const u8 all_ones[PAGE_SIZE] __attribute__((aligned(PAGE_SIZE))) = {
+	[0 ... PAGE_SIZE - 1] = 0xff
+};
+
 /*
- * A paging structure where no memory is, or none that can be written: the processor cannot use it,
- * nor does it tell what the access was. What hv_walk_read() gives for its entries decides, and the
- * emulator makes the access. Where it cannot, for it is a fetch or the delivery of an event, the
- * guest at least has the fault that those entries make; if they make none, the run ends.
+ * The exit does not tell what the access was: a read or a write, of the shadow stack, in supervisor
+ * mode at any CPL (5.6.1). The processor knows: it makes the access once more, with all ones to
+ * read as a paging structure, so that it finds the same reserved bits, and its page fault exits.
+ * Nothing but that access sees them: it comes first in the next entry, which is the only one. Any
+ * other exit, or event, and the access will exit anew.
+ */
+static bool ask(struct hv_vcpu *vcpu, u64 gpa)
+{
+	u64 *entry;
+
+	if (gpa >= GPA_END || hv_slot_at(vcpu->vm, gpa))
+		return false;
+	entry = need_entry(vcpu->vm, gpa, LEVEL_PTE);
+	if (!entry)
+		return false;
+	*(volatile u64 *)entry = physical(all_ones) | EPT_READ | EPT_MEMORY_TYPE(EPT_WB) |
+				 EPT_ACCESSED | EPT_DIRTY;
+	vmcs_put(EXCEPTION_BITMAP, vmcs_get(EXCEPTION_BITMAP) | BIT(VECTOR_PF));
+	vcpu->question = (struct hv_question){ (gpa & PAGE_MASK) + 1, vcpu->event.id };
+	return true;
+}
+
+static void answered(struct hv_vcpu *vcpu)
+{
+	vmcs_put(EXCEPTION_BITMAP, vmcs_get(EXCEPTION_BITMAP) & ~BIT(VECTOR_PF));
+	zap(vcpu->vm, vcpu->question.gpa - 1, PAGE_SIZE, false);
+	flush(vcpu->vm);
+	vcpu->question.gpa = 0;
+}
+
+static enum hv_mmu_fault answer(struct hv_vcpu *vcpu)
+{
+	hv_inject(vcpu, (struct hv_fault){ .vector = VECTOR_PF, .has_error = true,
+					   .error = vmcs_get(EXITING_EVENT_ERROR_CODE),
+					   .cr2 = vmcs_get(EXIT_QUALIFICATION) });
+	return HV_MMU_AGAIN;
+}
+
+/*
+ * A paging structure where no memory is, or none that can be written: the processor cannot use it.
+ * What hv_walk_read() gives for its entries decides, and the emulator makes the access. Where it
+ * cannot, for it is a fetch or the delivery of an event, the guest at least has the fault that
+ * those entries make; if they make none, the run ends. What the access was is a guess only where a
+ * structure that cannot be written stands above the entry that makes the fault.
  */
 static enum hv_mmu_fault table_without_memory(struct hv_vcpu *vcpu)
 {
@@ -379,7 +441,8 @@ static enum hv_mmu_fault table_without_memory(struct hv_vcpu *vcpu)
 	fetch = !vcpu->event.id && hv_is_on_instruction(vcpu, linear);
 	if (hv_translate(vcpu, linear, fetch ? ACCESS_FETCH : ACCESS_READ, &gpa, &fault))
 		return fetch ? HV_MMU_DEVICE_CODE : HV_MMU_DEVICE;
-	hv_inject(vcpu, fault);
+	if (!(fault.error & PF_RSVD) || !ask(vcpu, vmcs_get(GUEST_PHYSICAL_ADDRESS)))
+		hv_inject(vcpu, fault);
 	return HV_MMU_AGAIN;
 }
 
@@ -397,6 +460,8 @@ static enum hv_mmu_fault fault(struct hv_vcpu *vcpu)
 {
 	u64 qualification = vmcs_get(EXIT_QUALIFICATION), gpa = vmcs_get(GUEST_PHYSICAL_ADDRESS);
 
+	if (vmcs_get(EXIT_REASON) == EXIT_EXCEPTION_OR_NMI)
+		return answer(vcpu);
 	if (fill(vcpu->vm, gpa, qualification & VIOLATION_WRITE))
 		return HV_MMU_AGAIN;
 	if (!(qualification & VIOLATION_LINEAR))
@@ -485,15 +550,11 @@ static enum hv_mmu_fault restricted_fault(struct hv_vcpu *vcpu)
 	 * If it has not, it is an access to a shadow stack (5.6.1), which has no pages here:
 	 * without paging there are no dirty flags and read-only pages to make one of.
 	 */
-	if (vmcs_get(EXIT_REASON) == EXIT_EXCEPTION_OR_NMI)
+	if (vmcs_get(EXIT_REASON) == EXIT_EXCEPTION_OR_NMI && vm->ept.has_identity)
 		return put_identity_pdptes() ? HV_MMU_AGAIN : HV_MMU_REFUSED;
 	if (!vm->ept.has_identity || gpa < identity_at(0) || gpa >= BIT(maxphyaddr()))
 		return fault(vcpu);
-	entry = make_entry(vm, gpa, LEVEL_PTE);
-	if (!entry) {
-		forget_all(vm);
-		entry = make_entry(vm, gpa, LEVEL_PTE);
-	}
+	entry = need_entry(vm, gpa, LEVEL_PTE);
 	if (!entry)
 		return HV_MMU_REFUSED;
 	*(volatile u64 *)entry = physical(vm->ept.identity[(gpa - identity_at(0)) / PAGE_SIZE]) |
@@ -513,6 +574,7 @@ static enum hv_mmu_fault restricted_fault(struct hv_vcpu *vcpu)
 	.fault = fault,									\
 	.resumed = resumed,								\
 	.drain = drain,									\
+	.answered = answered,								\
 	.zap = zap,									\
 	.flush = flush,									\
 	.reclaim = forget_all,								\
@@ -535,6 +597,7 @@ const struct hv_mmu hv_mmu_ept_restricted = {
 	.fault = restricted_fault,
 	.registers = restricted_registers,
 	.resumed = restricted_resumed,
+	.answered = answered,
 	.zap = zap,
 	.flush = flush,
 	.reclaim = forget_all,

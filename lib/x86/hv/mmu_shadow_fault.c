@@ -133,7 +133,8 @@ static enum hv_mmu_fault allow(struct hv_vcpu *vcpu, struct shadow_vcpu *own,
 	enum shadow_filled filled;
 	bool lift, stand_in;
 
-	if (!slot || (access->kind == ACCESS_WRITE && slot->region.flags & KVM_MEM_READONLY))
+	if (!slot || (access->kind == ACCESS_WRITE && slot->region.flags & KVM_MEM_READONLY) ||
+	    hv_lapic_within(vcpu->vm, result->physical & PAGE_MASK, PAGE_SIZE))
 		return access->kind == ACCESS_FETCH ? HV_MMU_DEVICE_CODE : HV_MMU_DEVICE;
 	/*
 	 * CR3 leads to no memory, whose all ones are entries that allow it; only the core can use

@@ -18,6 +18,9 @@
 #define W	HV_OPERAND_WRITE
 #define M	HV_OPERAND_MODIFY
 
+#define X87_SUMMARY	BIT(7)		/* of the status word: an exception that is not masked */
+#define X87_KEEPS_MEMORY	BITS(4, 0)	/* all of them but the inexact result */
+
 /* --- operands --------------------------------------------------------------------------- */
 
 /* Opcodes with vector registers: bytes for each mandatory prefix; 0: there is no such form. */
@@ -267,6 +270,21 @@ void hv_x87_restore(const struct hv_x87 *x87)
 bool hv_is_x87(const struct hv_instruction *insn)
 {
 	return !insn->vex && insn->opcode >= 0xd8 && insn->opcode <= 0xdf;
+}
+
+/*
+ * Volume 1, 8.5 Floating-Point Exception Conditions: an exception that is not masked keeps the
+ * result out of memory and waits for the next instruction that looks for it (8.7), but for the
+ * inexact result, which comes behind the store. Stores of the control and the status word signal
+ * none.
+ */
+bool hv_x87_has_stored(const struct hv_x87 *before)
+{
+	struct hv_x87 after;
+
+	hv_x87_save(&after);
+	return before->status & X87_SUMMARY || !(after.status & X87_SUMMARY) ||
+	       !(after.status & ~after.control & X87_KEEPS_MEMORY);
 }
 
 static bool is_in(u64 pointer, const void *start, u32 size)

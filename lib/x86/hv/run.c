@@ -52,8 +52,13 @@ static enum hv_next enter_once(struct hv_vcpu *vcpu)
 	/* Elsewhere real-address mode runs by itself. */
 	if (by_hand && !enter_real(vcpu, &next))
 		return next;
+	/* Another event comes first. */
+	if (vcpu->question.gpa && vcpu->question.event != vcpu->event.id)
+		vcpu->vm->mmu->answered(vcpu);
 	/* Not zero: VMLAUNCH or VMRESUME itself failed, and no guest ran. */
 	failed = vmx_switch(&vcpu->state, vcpu->launched);
+	if (vcpu->question.gpa)
+		vcpu->vm->mmu->answered(vcpu);
 	if (by_hand)
 		hv_real_leave(vcpu);
 	if (failed)
@@ -133,6 +138,8 @@ static void loop(struct hv_vcpu *vcpu)
 	swap_registers(vcpu);
 	while (next == HV_GUEST && !vcpu->shutdown && !vcpu->init_pending)
 		next = enter_once(vcpu);
+	if (vcpu->question.gpa)
+		vcpu->vm->mmu->answered(vcpu);
 	if (vcpu->vm->mmu->drain)
 		vcpu->vm->mmu->drain(vcpu);
 	swap_registers(vcpu);
@@ -177,6 +184,7 @@ static int run(struct hv_vcpu *vcpu)
 		vcpu->cr8 = vcpu->run->cr8;
 	if (vcpu->vm->mmu->resumed)
 		vcpu->vm->mmu->resumed(vcpu);
+	hv_lapic_place(vcpu);
 	if (complete(vcpu)) {
 		if (vcpu->run->immediate_exit) {
 			vcpu->run->exit_reason = reason_before;

@@ -305,6 +305,7 @@ static bool load_segments(struct hv_vcpu *vcpu, const struct task *task, struct 
 
 static bool load_registers(struct hv_vcpu *vcpu, const struct task *task, struct hv_fault *fault)
 {
+	bool legal;
 	u32 i;
 
 	vmcs_put(GUEST_DR7, vmcs_get(GUEST_DR7) & ~DR7_LOCAL);
@@ -316,11 +317,14 @@ static bool load_registers(struct hv_vcpu *vcpu, const struct task *task, struct
 	for (i = 0; i < 8; i++)
 		hv_set_gpr(vcpu, i, task->gpr[i]);
 	load_selectors(vcpu, task);
-	if (task->has_cr3 && !hv_load_pdptes(vcpu, hv_cr0(), hv_cr4())) {
+	/* 5.4.1: illegal ones are not loaded; those of before translate on. */
+	legal = !task->has_cr3 || hv_load_pdptes(vcpu, hv_cr0(), hv_cr4());
+	/* In either case: CR0 and what goes with it have been written. */
+	hv_registers_changed(vcpu);
+	if (!legal) {
 		*fault = HV_FAULT_GP;
 		return false;
 	}
-	hv_registers_changed(vcpu);
 	return load_segments(vcpu, task, fault);
 }
 
