@@ -226,6 +226,33 @@ CASE(msr_that_the_processor_refuses, PROVES("kvm-ioctls:msrs.partial"), NEEDS(BO
 	EXPECT_EQ(rdmsr(IA32_LSTAR), host);
 }
 
+/*
+ * The guest gives it a good value then: that is the guest's, and the host has its own again, which
+ * the guest has not seen, neither by RDMSR nor where SWAPGS and SYSCALL look.
+ */
+BOX_GUEST_64(replace_msr_guest,
+	     "swapgs\n\t mov $0xc0000101, %ecx\n\t rdmsr\n\t mov %eax, %edi\n\t swapgs\n\t"
+	     "mov $0xc0000102, %ecx\n\t rdmsr\n\t mov %eax, %ebx\n\t mov %edx, %esi\n\t"
+	     "mov $0x1234000, %eax\n\t xor %edx, %edx\n\t wrmsr\n\t rdmsr\n\t hlt");
+
+CASE(refused_msr_that_the_guest_replaces, PROVES("kvm-ioctls:msrs.partial"), NEEDS(BOX_NEEDS))
+{
+	const u64 refused = BIT(63) | 0x56, before = rdmsr(IA32_KERNEL_GS_BASE), host = 0x7654000;
+	struct kvm_regs regs;
+
+	box_start(&box, &replace_msr_guest);
+	wrmsr(IA32_KERNEL_GS_BASE, host);
+	box.vcpu.msr[HV_MSR_KERNEL_GS_BASE] = refused;
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
+	regs = box_regs(&box);
+	EXPECT_EQ(regs.rdi, 0);
+	EXPECT_EQ(regs.rsi << 32 | regs.rbx, refused);
+	EXPECT_EQ(regs.rax, 0x1234000);
+	EXPECT_EQ(get_msr(IA32_KERNEL_GS_BASE), 0x1234000);
+	EXPECT_EQ(rdmsr(IA32_KERNEL_GS_BASE), host);
+	wrmsr(IA32_KERNEL_GS_BASE, before);
+}
+
 /* --- events and the state of a processor that waits ------------------------------------------- */
 
 /* A vCPU that has its start-up IPI goes from one VM to another, and starts there. */

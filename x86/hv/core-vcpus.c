@@ -4,9 +4,10 @@
  * Two vCPUs of a VM share the shadow tables of one CR3, so what one of them may do for a moment
  * must be over when the other runs. User space saves a vCPU with KVM_GET_VCPU_EVENTS and
  * KVM_GET_SREGS, and expects the same vCPU back from what it sets: an exception that was on its way
- * and the interrupt that waits behind it.
+ * and the interrupt that waits behind it, each delivered once, however far its delivery was.
  */
 #include "hv/box.h"
+#include "string.h"
 
 static struct box box;
 static struct hv_vcpu other;
@@ -122,4 +123,220 @@ CASE(lent_right_is_taken_back, PROVES("paging:acc.s.write_ro_wp1"), NEEDS(BOX_NE
 	EXPECT_EQ(*byte, 0);
 	hv_vcpu_get_sregs(&other, &sregs);
 	EXPECT_EQ(sregs.cr2, READ_ONLY + PLACE);
+}
+
+/* --- a delivery that was broken off ----------------------------------------------------------- */
+
+#define STACK_FRAME	40			/* bytes that an interrupt pushes in 64-bit mode */
+
+enum event { INTERRUPT = 0x46, NMI = VECTOR_NMI, EXCEPTION = VECTOR_NP };
+
+BOX_GUEST_64(waiting_guest, "sti\n\t hlt\n\t mov $7, %ebx\n\t hlt");
+/* INT 45H with a prefix that does nothing: three bytes. */
+BOX_GUEST_64(int_guest, "sti\n\t hlt\n\t .byte 0x48, 0xcd, 0x45\n\t mov $7, %ebx\n\t hlt");
+
+static void set_stack(u64 rsp)
+{
+	struct kvm_regs regs = box_regs(&box);
+
+	regs.rsp = rsp;
+	REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+}
+
+static void queue(enum event event)
+{
+	const struct kvm_interrupt interrupt = { .irq = event };
+	const struct kvm_vcpu_events exception = {
+		.exception = { .injected = 1, .nr = EXCEPTION, .has_error_code = 1 } };
+
+	if (event == INTERRUPT)
+		REQUIRE_EQ(hv_vcpu_interrupt(&box.vcpu, &interrupt), 0);
+	else if (event == NMI)
+		REQUIRE_EQ(hv_vcpu_nmi(&box.vcpu), 0);
+	else
+		REQUIRE_EQ(hv_vcpu_set_events(&box.vcpu, &exception), 0);
+}
+
+/* The stack is a device: the run ends in the middle. */
+static void break_off(void)
+{
+	set_stack(BOX_MMIO + 0x100);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_INTERNAL_ERROR);
+	REQUIRE_EQ(box.vcpu.run->internal.suberror, KVM_INTERNAL_ERROR_DELIVERY_EV);
+	EXPECT_EQ(box.vcpu.run->ready_for_interrupt_injection, 0);
+	set_stack(BOX_STACK);
+}
+
+static void start_and_break_off(enum event event)
+{
+	box_start(&box, &waiting_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	queue(event);
+	break_off();
+}
+
+static struct kvm_vcpu_events get_events(void)
+{
+	struct kvm_vcpu_events events;
+
+	hv_vcpu_get_events(&box.vcpu, &events);
+	return events;
+}
+
+/* The vCPU is saved, and another one becomes what it was, in the order in which VMMs do that. */
+static void move_vcpu(void)
+{
+	const struct kvm_regs regs = box_regs(&box);
+	const struct kvm_sregs sregs = box_sregs(&box);
+	const struct kvm_vcpu_events events = get_events();
+	static const u32 indices[] = { IA32_STAR, IA32_PAT, IA32_MISC_ENABLE, IA32_EFER };
+	union {
+		struct kvm_msrs list;
+		u8 room[sizeof(struct kvm_msrs) +
+			ARRAY_SIZE(indices) * sizeof(struct kvm_msr_entry)];
+	} msrs = { .list.nmsrs = ARRAY_SIZE(indices) };
+	static union {
+		struct kvm_cpuid2 table;
+		u8 room[sizeof(struct kvm_cpuid2) +
+			HV_MAX_CPUID * sizeof(struct kvm_cpuid_entry2)];
+	} cpuid;
+	struct kvm_mp_state state;
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(indices); i++)
+		msrs.list.entries[i].index = indices[i];
+	EXPECT_EQ(hv_vcpu_get_msrs(&box.vcpu, &msrs.list), ARRAY_SIZE(indices));
+	hv_vcpu_get_mp_state(&box.vcpu, &state);
+	cpuid.table.nent = box.vcpu.cpuid_count;
+	memcpy(cpuid.table.entries, box.vcpu.cpuid, sizeof(box.vcpu.cpuid));
+	hv_vcpu_destroy(&box.vcpu);
+	REQUIRE_EQ(hv_vcpu_create(&box.vm, &box.vcpu, 0), 0);
+	REQUIRE_EQ(hv_vcpu_set_cpuid(&box.vcpu, &cpuid.table), 0);
+	EXPECT_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+	EXPECT_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	EXPECT_EQ(hv_vcpu_set_msrs(&box.vcpu, &msrs.list), ARRAY_SIZE(indices));
+	EXPECT_EQ(hv_vcpu_set_events(&box.vcpu, &events), 0);
+	EXPECT_EQ(hv_vcpu_set_mp_state(&box.vcpu, &state), 0);
+}
+
+/* Once, before the next instruction, and then the guest goes on to its end. */
+static void expect_once(enum event event)
+{
+	EXPECT_VECTOR(&box, event);
+	if (event == EXCEPTION) {
+		set_stack(box_regs(&box).rsp + 8);
+		EXPECT_EQ(*box_at(&box, BOX_STACK - STACK_FRAME - 8), 0);
+	}
+	EXPECT_EQ(*box_at(&box, BOX_STACK - STACK_FRAME), BOX_CODE + 2);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rbx, 7);
+	EXPECT_EQ(box_regs(&box).rsp, BOX_STACK);
+	EXPECT_EQ(get_events().interrupt.injected, 0);
+}
+
+CASE(interrupt_in_delivery_is_shown, PROVES("kvm-ioctls:sregs.bitmap"), NEEDS(BOX_NEEDS))
+{
+	struct kvm_sregs sregs;
+
+	start_and_break_off(INTERRUPT);
+	EXPECT_EQ(get_events().interrupt.injected, 1);
+	EXPECT_EQ(get_events().interrupt.nr, INTERRUPT);
+	sregs = box_sregs(&box);
+	EXPECT_EQ(sregs.interrupt_bitmap[INTERRUPT / 64], BIT(INTERRUPT % 64));
+	sregs.interrupt_bitmap[INTERRUPT / 64] = 0;
+	EXPECT_EQ(sregs.interrupt_bitmap[0] | sregs.interrupt_bitmap[1] |
+		  sregs.interrupt_bitmap[2] | sregs.interrupt_bitmap[3], 0);
+}
+
+static void moved(const struct case_def *this_case)
+{
+	enum event event = *(const enum event *)this_case->row;
+
+	start_and_break_off(event);
+	move_vcpu();
+	expect_once(event);
+}
+
+static void set_back(const struct case_def *this_case)
+{
+	enum event event = *(const enum event *)this_case->row;
+	struct kvm_vcpu_events events;
+	struct kvm_sregs sregs;
+
+	start_and_break_off(event);
+	sregs = box_sregs(&box);
+	events = get_events();
+	EXPECT_EQ(hv_vcpu_set_events(&box.vcpu, &events), 0);
+	EXPECT_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	expect_once(event);
+}
+
+#define BOTH_WAYS(name, what, ...)							\
+	CASE_RUN(name##_in_delivery_goes_along, moved, PROVES("ept:violation.during_delivery"), \
+		 NEEDS(BOX_NEEDS, ##__VA_ARGS__), ROW(&(const enum event){ what }));	\
+	CASE_RUN(name##_in_delivery_set_back, set_back, PROVES("ept:violation.during_delivery"), \
+		 NEEDS(BOX_NEEDS, ##__VA_ARGS__), ROW(&(const enum event){ what }))
+
+BOTH_WAYS(interrupt, INTERRUPT);
+BOTH_WAYS(nmi, NMI, PIN(VIRTUAL_NMIS), PROC1(NMI_WINDOW_EXITING));
+BOTH_WAYS(exception, EXCEPTION);
+
+/* INT n is executed again; a length that nobody has kept would lead into its middle. */
+CASE(software_interrupt_in_delivery_goes_along, PROVES("event-injection:inject.type.swint"),
+     NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &int_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	break_off();
+	EXPECT_EQ(get_events().interrupt.injected, 0);
+	move_vcpu();
+	EXPECT_VECTOR(&box, 0x45);
+	EXPECT_EQ(*box_at(&box, BOX_STACK - STACK_FRAME), BOX_CODE + 5);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rbx, 7);
+	EXPECT_EQ(box_regs(&box).rsp, BOX_STACK);
+}
+
+/* Where the local APIC is the core's, one that waits is not replaced, nor one in delivery. */
+CASE(second_interrupt_is_refused, PROVES("kvm-ioctls:irq.eexist"),
+     NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	const struct kvm_interrupt second = { .irq = 0x47 };
+
+	box_start_with_apic(&box, &waiting_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_INTR);
+	queue(INTERRUPT);
+	EXPECT_EQ(hv_vcpu_interrupt(&box.vcpu, &second), -EEXIST);
+	break_off();
+	EXPECT_EQ(hv_vcpu_interrupt(&box.vcpu, &second), -EEXIST);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_INTR);
+	EXPECT_EQ(*box_at(&box, BOX_STACK - STACK_FRAME), BOX_CODE + 2);
+	EXPECT_EQ(hv_vcpu_interrupt(&box.vcpu, &second), 0);
+}
+
+/* An NMI and an exception at once: both are on their way, and the NMI interrupts the handler. */
+CASE(nmi_waits_behind_an_exception, PROVES("kvm-ioctls:events.interrupt"),
+     NEEDS(BOX_NEEDS, PIN(VIRTUAL_NMIS), PROC1(NMI_WINDOW_EXITING)))
+{
+	const struct kvm_vcpu_events events = {
+		.exception = { .injected = 1, .nr = EXCEPTION, .has_error_code = 1 },
+		.nmi.injected = 1 };
+
+	box_start(&box, &waiting_guest);
+	EXPECT_EQ(hv_vcpu_set_events(&box.vcpu, &events), 0);
+	EXPECT_VECTOR(&box, NMI);
+	EXPECT_VECTOR(&box, EXCEPTION);
+	EXPECT_EQ(*box_at(&box, BOX_STACK - STACK_FRAME), BOX_CODE);
+}
+
+/* Without one, user space that queues another where none is free has given the first one up. */
+CASE(second_interrupt_takes_the_place, PROVES("kvm-ioctls:irq.eexist"), NEEDS(BOX_NEEDS))
+{
+	const struct kvm_interrupt second = { .irq = 0x47 };
+
+	start_and_break_off(INTERRUPT);
+	EXPECT_EQ(hv_vcpu_interrupt(&box.vcpu, &second), 0);
+	EXPECT_EQ(get_events().interrupt.nr, second.irq);
+	EXPECT_EQ(box_sregs(&box).interrupt_bitmap[1], BIT(second.irq % 64));
+	expect_once(second.irq);
 }

@@ -266,6 +266,7 @@ static void set_what_waits(void)
 {
 	const struct kvm_interrupt interrupt = { .irq = any(300) };
 	struct kvm_mp_state state = { .mp_state = any(8) };
+	const bool is_taken = box.vm.irqchip && box.vcpu.interrupt_pending;
 
 	box.vcpu.run->request_interrupt_window = any(2);
 	box.vcpu.run->cr8 = any_value();
@@ -273,7 +274,7 @@ static void set_what_waits(void)
 		REQUIRE_EQ(hv_vcpu_nmi(&box.vcpu), 0);
 	if (!any(3))
 		REQUIRE_EQ(hv_vcpu_interrupt(&box.vcpu, &interrupt),
-			   interrupt.irq > 255 ? -EINVAL : 0);
+			   interrupt.irq > 255 ? -EINVAL : is_taken ? -EEXIST : 0);
 	if (!any(8))
 		hv_vcpu_set_mp_state(&box.vcpu, &state);
 }

@@ -21,6 +21,8 @@ void hv_inject(struct hv_vcpu *vcpu, struct hv_fault fault);
 /* Before an entry: the event to deliver, the windows to watch. After an exit: what it broke off. */
 void hv_events_before_entry(struct hv_vcpu *vcpu);
 void hv_events_after_exit(struct hv_vcpu *vcpu);
+/* After a run: an interrupt whose delivery was broken off waits like any other. */
+void hv_events_after_run(struct hv_vcpu *vcpu);
 
 /* INT n, INT3, INTO, INT1: the instruction that raised it is over. */
 bool hv_is_software_event(const struct hv_event *event);

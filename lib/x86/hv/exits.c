@@ -1,6 +1,7 @@
 /* The exits that need few words, and those to user space. */
 #include "hv/internal.h"
 #include "string.h"
+#include "vmx/guest.h"
 
 #define NMI_UNBLOCKED	BIT(12)		/* Tables 27-20 and 30-7 */
 
@@ -8,6 +9,8 @@ enum hv_next hv_user(struct hv_vcpu *vcpu, u32 reason, int (*complete)(struct hv
 {
 	vcpu->run->exit_reason = reason;
 	vcpu->complete = complete;
+	if (complete)
+		vcpu->complete_at = hv_linear(vcpu, SEGMENT_CS, vmcs_get(GUEST_RIP));
 	return HV_USER;
 }
 

@@ -38,6 +38,7 @@
 #define HV_MAX_VCPUS	8
 #define HV_MAX_VCPU_ID	255	/* KVM_CAP_MAX_VCPU_ID: all are below, for FFH means all APICs */
 #define HV_MAX_CPUID	128	/* entries of a vCPU's CPUID table */
+#define HV_MAX_MSRS	256	/* a list is shorter */
 #define HV_CPUID_LISTS	128
 #define HV_NO_LEAF	BIT(32)
 #define HV_SLICE	10000	/* cycles of the time-stamp counter */
@@ -87,6 +88,7 @@ struct hv_vm {
 struct hv_event {
 	u32 id, error;
 	u32 length;			/* of INT n, INT3 ..., for software events */
+	bool raised;			/* by the core, and nothing of it delivered yet */
 };
 
 /* One access of the instruction that is being emulated, within a page; or to a port. */
@@ -155,7 +157,9 @@ struct hv_vcpu {
 	u64 cr3, pdpte[4];		/* where the MMU owns them: hv_cr3() */
 	void *mmu_data;			/* of the MMU */
 	struct hv_question question;
-	u64 msr[HV_SWITCHED_MSRS];
+	u64 msr[HV_SWITCHED_MSRS];	/* between runs; those of msrs_refused always */
+	u64 host_msr[HV_SWITCHED_MSRS];	/* during a run */
+	u32 msrs_refused;		/* bits: the processor does not take them */
 	u8 *fpu;			/* XSAVE area, HV_XSAVE_SIZE; FXSAVE area without XSAVE */
 	u64 xcr0;
 	u64 tsc_offset, tsc_adjust;
@@ -167,11 +171,12 @@ struct hv_vcpu {
 	struct hv_event event;
 	bool nmi_pending;
 	bool interrupt_pending;
-	u8 interrupt;			/* vector, by KVM_INTERRUPT */
+	u8 interrupt;			/* the vector that waits: KVM_INTERRUPT, broken off */
 	bool shutdown;			/* an exception while a double fault was delivered */
 	u64 proc1;			/* primary controls as in the VMCS */
 	/* What is left of the last exit to user space when the vCPU runs again; NULL: nothing. */
 	int (*complete)(struct hv_vcpu *vcpu);
+	u64 complete_at;		/* linear address of the instruction that it is about */
 	u32 io_count;			/* elements of the last exit for I/O */
 	struct hv_emulation emulation;
 	struct hv_real real;
@@ -245,6 +250,7 @@ int hv_vcpu_create(struct hv_vm *vm, struct hv_vcpu *vcpu, u32 id);
 void hv_vcpu_destroy(struct hv_vcpu *vcpu);
 
 int hv_vcpu_get_regs(struct hv_vcpu *vcpu, struct kvm_regs *regs);
+/* An exception that the core has raised at the old ones is dropped, as on KVM. */
 int hv_vcpu_set_regs(struct hv_vcpu *vcpu, const struct kvm_regs *regs);
 int hv_vcpu_get_sregs(struct hv_vcpu *vcpu, struct kvm_sregs *sregs);
 /* -EINVAL for control registers that contradict each other or have unknown bits. */
@@ -254,7 +260,7 @@ int hv_vcpu_set_debugregs(struct hv_vcpu *vcpu, const struct kvm_debugregs *regs
 /* What is in the processor is saved first. As on KVM, MXCSR of the structure is not used. */
 int hv_vcpu_get_fpu(struct hv_vcpu *vcpu, struct kvm_fpu *fpu);
 int hv_vcpu_set_fpu(struct hv_vcpu *vcpu, const struct kvm_fpu *fpu);
-/* -EINVAL for a state that there is not without a local APIC. */
+/* -EINVAL for a state that there is not; without a local APIC there is but RUNNABLE. */
 int hv_vcpu_get_mp_state(struct hv_vcpu *vcpu, struct kvm_mp_state *state);
 int hv_vcpu_set_mp_state(struct hv_vcpu *vcpu, const struct kvm_mp_state *state);
 /*
@@ -262,7 +268,7 @@ int hv_vcpu_set_mp_state(struct hv_vcpu *vcpu, const struct kvm_mp_state *state)
  * -EOPNOTSUPP where the processor cannot.
  */
 int hv_vcpu_set_guest_debug(struct hv_vcpu *vcpu, const struct kvm_guest_debug *debug);
-/* The number of entries done: fewer than asked for where one is refused. */
+/* The number of entries done: fewer than asked for where one is refused. -E2BIG: HV_MAX_MSRS. */
 int hv_vcpu_get_msrs(struct hv_vcpu *vcpu, struct kvm_msrs *msrs);
 int hv_vcpu_set_msrs(struct hv_vcpu *vcpu, const struct kvm_msrs *msrs);
 /* KVM_GET_SUPPORTED_CPUID: what the processor says, less what the core cannot do. -E2BIG. */
@@ -273,7 +279,11 @@ bool hv_has_tsc_deadline(void);
 int hv_vcpu_set_cpuid(struct hv_vcpu *vcpu, const struct kvm_cpuid2 *table);
 int hv_vcpu_get_events(struct hv_vcpu *vcpu, struct kvm_vcpu_events *events);
 int hv_vcpu_set_events(struct hv_vcpu *vcpu, const struct kvm_vcpu_events *events);
-/* KVM_INTERRUPT: -EINVAL above 255. Replaces one that waits. KVM_NMI. KVM_TRANSLATE. */
+/*
+ * KVM_INTERRUPT: -EINVAL above 255. There is one place for an interrupt that waits, or whose
+ * delivery was broken off; run->ready_for_interrupt_injection says when it is free. A second one
+ * takes the first one's place; with a local APIC it is refused, -EEXIST. KVM_NMI. KVM_TRANSLATE.
+ */
 int hv_vcpu_interrupt(struct hv_vcpu *vcpu, const struct kvm_interrupt *interrupt);
 int hv_vcpu_nmi(struct hv_vcpu *vcpu);
 int hv_vcpu_translate(struct hv_vcpu *vcpu, struct kvm_translation *translation);

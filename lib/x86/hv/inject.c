@@ -82,7 +82,7 @@ void hv_inject(struct hv_vcpu *vcpu, struct hv_fault fault)
 	vcpu->event = (struct hv_event){
 		.id = HV_EVENT(HV_EVENT_HARDWARE_EXCEPTION, fault.vector) |
 		      (fault.has_error ? HV_EVENT_ERROR_CODE : 0),
-		.error = fault.error,
+		.error = fault.error, .raised = true,
 	};
 	/* 19.3.1.1: the RFLAGS that a fault pushes have RF = 1. Injection does not see to it. */
 	vmcs_put(GUEST_RFLAGS, vmcs_get(GUEST_RFLAGS) | RFLAGS_RF);
@@ -183,6 +183,19 @@ void hv_events_after_exit(struct hv_vcpu *vcpu)
 		vcpu->event.length = vmcs_get(VM_EXIT_INSTRUCTION_LENGTH);
 }
 
+/*
+ * For user space there is one place for an interrupt, as on KVM: what it may queue, read and write
+ * back is the same, whether a delivery of it has begun or not. Nothing waits there now: what is
+ * being delivered has come from there, or from the local APIC while it was free.
+ */
+void hv_events_after_run(struct hv_vcpu *vcpu)
+{
+	if (!vcpu->event.id || type_of(&vcpu->event) != HV_EVENT_EXTERNAL_INTERRUPT)
+		return;
+	put_back(vcpu);
+	vcpu->event = (struct hv_event){ 0 };
+}
+
 enum hv_next hv_exit_nmi_window(struct hv_vcpu *vcpu __maybe_unused)
 {
 	return HV_GUEST;
@@ -201,6 +214,8 @@ int hv_vcpu_interrupt(struct hv_vcpu *vcpu, const struct kvm_interrupt *interrup
 {
 	if (interrupt->irq > 255)
 		return -EINVAL;
+	if (vcpu->vm->irqchip && vcpu->interrupt_pending)
+		return -EEXIST;
 	vcpu->interrupt = interrupt->irq;
 	vcpu->interrupt_pending = true;
 	return 0;
@@ -212,6 +227,10 @@ int hv_vcpu_nmi(struct hv_vcpu *vcpu)
 	return 0;
 }
 
+/*
+ * Not the events of INT n, INT3, INTO and INT1: the structure has no place for the length of the
+ * instruction, at which the vCPU still is, and which it will execute again.
+ */
 int hv_vcpu_get_events(struct hv_vcpu *vcpu, struct kvm_vcpu_events *events)
 {
 	const struct hv_event *event = &vcpu->event;
@@ -235,16 +254,9 @@ int hv_vcpu_get_events(struct hv_vcpu *vcpu, struct kvm_vcpu_events *events)
 	}
 	if (!event->id)
 		return 0;
-	switch (type_of(event)) {
-	case HV_EVENT_NMI:
+	if (type_of(event) == HV_EVENT_NMI) {
 		events->nmi.injected = 1;
-		break;
-	case HV_EVENT_EXTERNAL_INTERRUPT: case HV_EVENT_SOFTWARE_INTERRUPT:
-		events->interrupt.injected = 1;
-		events->interrupt.nr = FIELD(event->id, 7, 0);
-		events->interrupt.soft = is_software(type_of(event));
-		break;
-	default:
+	} else if (!is_software(type_of(event))) {
 		events->exception.injected = 1;
 		events->exception.nr = FIELD(event->id, 7, 0);
 		events->exception.has_error_code = !!(event->id & HV_EVENT_ERROR_CODE);
@@ -266,9 +278,16 @@ static void set_exception(struct hv_vcpu *vcpu, u8 vector, bool has_error, u32 e
 	vcpu->event.error = error;
 }
 
+/* 29.3.1.5: never both. */
+static u64 blocking_by(u8 shadow)
+{
+	if (shadow & KVM_X86_SHADOW_INT_MOV_SS)
+		return BLOCKING_BY_MOV_SS;
+	return shadow & KVM_X86_SHADOW_INT_STI ? BLOCKING_BY_STI : 0;
+}
+
 int hv_vcpu_set_events(struct hv_vcpu *vcpu, const struct kvm_vcpu_events *events)
 {
-	u8 shadow = events->interrupt.shadow;
 	u64 state;
 
 	if (events->flags & ~(u64)(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW |
@@ -289,20 +308,20 @@ int hv_vcpu_set_events(struct hv_vcpu *vcpu, const struct kvm_vcpu_events *event
 		vcpu->event.id = HV_EVENT(HV_EVENT_SOFTWARE_INTERRUPT, events->interrupt.nr);
 		vcpu->event.length = 2;
 	}
-	/* It waits behind the others. */
+	/* It waits behind the others; so does an NMI behind an exception. */
 	if (events->interrupt.injected && !events->interrupt.soft) {
 		vcpu->interrupt = events->interrupt.nr;
 		vcpu->interrupt_pending = true;
 	}
 	if (events->flags & KVM_VCPUEVENT_VALID_NMI_PENDING)
 		vcpu->nmi_pending = events->nmi.pending;
+	if (events->exception.injected && events->nmi.injected)
+		vcpu->nmi_pending = true;
 	if (events->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR && vcpu->vm->irqchip)
 		vcpu->start_vector = events->sipi_vector;
-	if (events->flags & KVM_VCPUEVENT_VALID_SHADOW)
-		state = (shadow & KVM_X86_SHADOW_INT_MOV_SS ? BLOCKING_BY_MOV_SS : 0) |
-			(shadow & KVM_X86_SHADOW_INT_STI ? BLOCKING_BY_STI : 0);
-	else
-		state = vmcs_get(GUEST_INTERRUPTIBILITY_STATE) & SHADOW;
+	state = events->flags & KVM_VCPUEVENT_VALID_SHADOW ?
+		blocking_by(events->interrupt.shadow) :
+		vmcs_get(GUEST_INTERRUPTIBILITY_STATE) & SHADOW;
 	vmcs_put(GUEST_INTERRUPTIBILITY_STATE, state | (events->nmi.masked ? BLOCKING_BY_NMI : 0));
 	return 0;
 }

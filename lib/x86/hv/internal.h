@@ -91,7 +91,7 @@ bool hv_pdptes_are_legal(const struct hv_vcpu *vcpu, const struct kvm_sregs *sre
 enum hv_msr_result { HV_MSR_DONE, HV_MSR_UNKNOWN, HV_MSR_INVALID };
 enum hv_msr_result hv_msr_get(struct hv_vcpu *vcpu, u32 index, u64 *value);
 enum hv_msr_result hv_msr_set(struct hv_vcpu *vcpu, u32 index, u64 value, bool by_user_space);
-/* At the start and end of a run: swaps the guest's with the host's. */
+/* The guest's for the host's at the start of a run; while vcpu->running, back at its end. */
 void hv_msrs_swap(struct hv_vcpu *vcpu);
 
 /* Whether the guest's CPUID reports a feature. */

@@ -68,8 +68,8 @@ int hv_vcpu_set_mp_state(struct hv_vcpu *vcpu, const struct kvm_mp_state *state)
 {
 	switch (state->mp_state) {
 	case KVM_MP_STATE_RUNNABLE:
-	case KVM_MP_STATE_HALTED:
 		break;
+	case KVM_MP_STATE_HALTED:
 	case KVM_MP_STATE_UNINITIALIZED:
 	case KVM_MP_STATE_INIT_RECEIVED:
 	case KVM_MP_STATE_SIPI_RECEIVED:

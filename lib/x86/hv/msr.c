@@ -110,29 +110,58 @@ static bool is_x2apic(u32 index)
 	return index - X2APIC_MSR_BASE < 0x100;
 }
 
+static bool is_refused(const struct hv_vcpu *vcpu, u32 number)
+{
+	return vcpu->msrs_refused >> number & 1;
+}
+
 static u64 *in_vcpu(struct hv_vcpu *vcpu, const struct msr_row *row)
 {
 	return (u64 *)((u8 *)vcpu + row->where);
 }
 
 /*
- * Between runs the guest's values are in vcpu->msr, and while it runs in the MSRs, where SYSCALL
- * and SWAPGS find them; vcpu->msr then has the host's. So one loop does both changes.
+ * While the guest runs its values are in the MSRs, where SYSCALL and SWAPGS find them. One that
+ * this processor refuses, which user space may have given, stays in vcpu->msr: RDMSR says it, and
+ * the processor has 0 in its place, never the value of the host.
  */
-void hv_msrs_swap(struct hv_vcpu *vcpu)
+static void load_msrs(struct hv_vcpu *vcpu)
+{
+	u64 *host = vcpu->host_msr;
+	u32 i;
+
+	vcpu->msrs_refused = 0;
+	for (i = 0; i < HV_SWITCHED_MSRS; i++) {
+		/* IA32_TSC_AUX does not exist everywhere. */
+		if (rdmsr_safe(switched[i], &host[i]) != OUTCOME_DONE || vcpu->msr[i] == host[i] ||
+		    wrmsr_safe(switched[i], vcpu->msr[i]) == OUTCOME_DONE)
+			continue;
+		wrmsr(switched[i], 0);
+		vcpu->msrs_refused |= BIT(i);
+	}
+}
+
+static void save_msrs(struct hv_vcpu *vcpu)
 {
 	u64 value;
 	u32 i;
 
 	for (i = 0; i < HV_SWITCHED_MSRS; i++) {
-		/* IA32_TSC_AUX does not exist everywhere. */
 		if (rdmsr_safe(switched[i], &value) != OUTCOME_DONE)
 			continue;
-		/* User space may have given it what this processor refuses: there it stays. */
-		if (value != vcpu->msr[i] && wrmsr_safe(switched[i], vcpu->msr[i]) != OUTCOME_DONE)
-			continue;
-		vcpu->msr[i] = value;
+		if (!is_refused(vcpu, i))
+			vcpu->msr[i] = value;
+		if (value != vcpu->host_msr[i])
+			wrmsr(switched[i], vcpu->host_msr[i]);
 	}
+}
+
+void hv_msrs_swap(struct hv_vcpu *vcpu)
+{
+	if (vcpu->running)
+		save_msrs(vcpu);
+	else
+		load_msrs(vcpu);
 }
 
 /* --- values ---------------------------------------------------------------------- */
@@ -241,7 +270,7 @@ enum hv_msr_result hv_msr_get(struct hv_vcpu *vcpu, u32 index, u64 *value)
 		*value = vmcs_get(row->where);
 		break;
 	case IN_SWITCHED:
-		if (!vcpu->running)
+		if (!vcpu->running || is_refused(vcpu, row->where))
 			*value = vcpu->msr[row->where];
 		else if (rdmsr_safe(index, value) != OUTCOME_DONE)
 			return HV_MSR_UNKNOWN;
@@ -296,6 +325,8 @@ enum hv_msr_result hv_msr_set(struct hv_vcpu *vcpu, u32 index, u64 value, bool b
 			vcpu->msr[row->where] = value;
 		else if (wrmsr_safe(index, value) != OUTCOME_DONE)
 			return HV_MSR_INVALID;
+		else
+			vcpu->msrs_refused &= ~BIT(row->where);
 		break;
 	case IN_VCPU:
 		*in_vcpu(vcpu, row) = value;
@@ -406,6 +437,8 @@ int hv_vcpu_get_msrs(struct hv_vcpu *vcpu, struct kvm_msrs *msrs)
 	u64 value;
 	u32 i;
 
+	if (msrs->nmsrs >= HV_MAX_MSRS)
+		return -E2BIG;
 	hv_load(vcpu);
 	for (i = 0; i < msrs->nmsrs; i++) {
 		if (hv_msr_get(vcpu, msrs->entries[i].index, &value) != HV_MSR_DONE)
@@ -419,6 +452,8 @@ int hv_vcpu_set_msrs(struct hv_vcpu *vcpu, const struct kvm_msrs *msrs)
 {
 	u32 i;
 
+	if (msrs->nmsrs >= HV_MAX_MSRS)
+		return -E2BIG;
 	hv_load(vcpu);
 	for (i = 0; i < msrs->nmsrs; i++)
 		if (hv_msr_set(vcpu, msrs->entries[i].index, msrs->entries[i].data, true) !=

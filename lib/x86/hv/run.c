@@ -1,6 +1,7 @@
 /* The loop: enter the guest, dispatch its exit, until something is left for user space. */
 #include "cpu/safe.h"
 #include "hv/internal.h"
+#include "vmx/guest.h"
 
 static enum hv_next fail_entry(struct hv_vcpu *vcpu, u64 reason)
 {
@@ -134,8 +135,8 @@ static void loop(struct hv_vcpu *vcpu)
 	const struct host host = leave_host();
 	enum hv_next next = HV_GUEST;
 
-	vcpu->running = true;
 	swap_registers(vcpu);
+	vcpu->running = true;
 	while (next == HV_GUEST && !vcpu->shutdown && !vcpu->init_pending)
 		next = enter_once(vcpu);
 	if (vcpu->question.gpa)
@@ -144,18 +145,27 @@ static void loop(struct hv_vcpu *vcpu)
 		vcpu->vm->mmu->drain(vcpu);
 	swap_registers(vcpu);
 	vcpu->running = false;
+	hv_events_after_run(vcpu);
 	return_to_host(&host);
 	if (next == HV_GUEST)
 		hv_user(vcpu, vcpu->shutdown ? KVM_EXIT_SHUTDOWN : KVM_EXIT_INTR, NULL);
 	vcpu->shutdown = false;
 }
 
-/* The last exit's rest. Returns false when that led to user space once more. */
+/*
+ * The last exit's rest. Returns false when that led to user space once more. Nothing is left of
+ * an instruction from which user space has taken the vCPU away: a reset, say, that a port has
+ * asked for.
+ */
 static bool complete(struct hv_vcpu *vcpu)
 {
 	int (*rest)(struct hv_vcpu *vcpu) = vcpu->complete;
 	u64 rip = vmcs_get(GUEST_RIP);
 
+	if (rest && hv_linear(vcpu, SEGMENT_CS, rip) != vcpu->complete_at) {
+		vcpu->emulation.count = 0;
+		rest = NULL;
+	}
 	vcpu->complete = NULL;
 	vcpu->run->exit_reason = KVM_EXIT_UNKNOWN;
 	if (rest)
@@ -185,17 +195,16 @@ static int run(struct hv_vcpu *vcpu)
 	if (vcpu->vm->mmu->resumed)
 		vcpu->vm->mmu->resumed(vcpu);
 	hv_lapic_place(vcpu);
-	if (complete(vcpu)) {
-		if (vcpu->run->immediate_exit) {
-			vcpu->run->exit_reason = reason_before;
-			return -EINTR;
-		}
-		if (!hv_ready(vcpu))
-			return -EAGAIN;
-		vcpu->slice_end = rdtsc() + (vcpu->vm->irqchip ? HV_SLICE : HV_LONG_SLICE);
-		loop(vcpu);
+	if (!complete(vcpu))
+		return 0;
+	if (vcpu->run->immediate_exit) {
+		vcpu->run->exit_reason = reason_before;
+		return -EINTR;
 	}
-	tell_state(vcpu);
+	if (!hv_ready(vcpu))
+		return -EAGAIN;
+	vcpu->slice_end = rdtsc() + (vcpu->vm->irqchip ? HV_SLICE : HV_LONG_SLICE);
+	loop(vcpu);
 	return 0;
 }
 
@@ -206,10 +215,15 @@ int hv_vcpu_run(struct hv_vcpu *vcpu)
 
 	if (!vcpu->vm->irqchip && vcpu->run->cr8 > 15)
 		return -EINVAL;
+	/* KVM_CAP_SYNC_REGS: there are none. */
+	if (vcpu->run->kvm_valid_regs || vcpu->run->kvm_dirty_regs)
+		return -EINVAL;
 	hv_load(vcpu);
 	/* Before an emulation goes on: it may use them, and PKRU. */
 	host_xcr0 = hv_fpu_load(vcpu);
 	result = run(vcpu);
+	/* It may have gone on without an exit. */
+	tell_state(vcpu);
 	hv_fpu_leave(host_xcr0);
 	return result;
 }
