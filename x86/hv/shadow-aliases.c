@@ -3,7 +3,7 @@
  * the rights of all entries of a translation together, so the same page may be written by one
  * linear address and not by another. A shadow table stands for the table and for the rights above
  * it, hence there must be two. The guest uses both addresses in turn, so that a shadow that was
- * made for one is there when the other is used.
+ * made for one is there when the other is used. And one table that two vCPUs read differently.
  */
 #include "hv/box.h"
 #include "hv/mmu_shadow.h"
@@ -15,6 +15,7 @@
 #define SECOND		4u
 
 static struct box box;
+static struct hv_vcpu other;
 
 static void start(const struct box_guest *guest, u64 cr0, u64 efer, u64 second)
 {
@@ -165,3 +166,56 @@ LARGE_PAGES(read_only, "rw_and", PTE_RW, .cr0 = CR0_WP);
 LARGE_PAGES(read_only_without_wp, "rw_and", PTE_RW);
 SHARED_XD(execute_disable_page_pae, PAGING_PAE, LEVEL_PDE, .flags = PTE_PS);
 SHARED_XD(execute_disable_page_level_4, PAGING_4_LEVEL, LEVEL_PDE, .flags = PTE_PS);
+
+/* --- physical addresses of different widths: bits from MAXPHYADDR on are reserved, 5.5.4 ------ */
+
+#define HIGH_PAGE	BIT(34)		/* guest-physical */
+
+BOX_GUEST_64(high_guest, "1: mov 0x200000, %eax\n\t hlt\n\t jmp 1b");
+
+static void set_width(struct hv_vcpu *vcpu, u32 bits)
+{
+	union {
+		struct kvm_cpuid2 table;
+		u8 room[sizeof(struct kvm_cpuid2) + HV_MAX_CPUID * sizeof(vcpu->cpuid[0])];
+	} own = { .table.nent = vcpu->cpuid_count };
+	u32 i;
+
+	for (i = 0; i < vcpu->cpuid_count; i++) {
+		own.table.entries[i] = vcpu->cpuid[i];
+		if (vcpu->cpuid[i].function == 0x80000008)
+			own.table.entries[i].eax = 48 << 8 | bits;
+	}
+	REQUIRE_EQ(hv_vcpu_set_cpuid(vcpu, &own.table), 0);
+}
+
+static u64 rip_after_run(struct hv_vcpu *vcpu)
+{
+	struct kvm_regs regs;
+
+	REQUIRE_EQ(hv_vcpu_run(vcpu), 0);
+	REQUIRE_EXIT(vcpu->run->exit_reason, KVM_EXIT_HLT);
+	hv_vcpu_get_regs(vcpu, &regs);
+	return regs.rip;
+}
+
+CASE(each_has_its_own_physical_width, PROVES("paging:rsvd.4l.high"), NEEDS(VMX))
+{
+	const u64 behind_read = BOX_CODE + 8, in_handler = BOX_HANDLERS + 8 * VECTOR_PF + 3;
+	struct kvm_regs regs;
+
+	hv_start(page_alloc());
+	box_start_on(&box, &hv_mmu_shadow, 300, &high_guest);
+	box_add_memory(&box, 1, HIGH_PAGE, PAGE_SIZE, 0);
+	box_at(&box, BOX_TABLES + 2 * PAGE_SIZE)[1] = HIGH_PAGE | PTE_P | PTE_PS;
+	box_add_vcpu(&box, &other, 1);
+	regs = box_regs(&box);
+	REQUIRE_EQ(hv_vcpu_set_regs(&other, &regs), 0);
+	set_width(&box.vcpu, 36);
+	set_width(&other, 34);
+	EXPECT_EQ(rip_after_run(&box.vcpu), behind_read);
+	EXPECT_EQ(rip_after_run(&other), in_handler);
+	EXPECT_EQ(rip_after_run(&box.vcpu), behind_read);
+	set_width(&box.vcpu, 34);
+	EXPECT_EQ(rip_after_run(&box.vcpu), in_handler);
+}

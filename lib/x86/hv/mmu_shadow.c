@@ -11,6 +11,7 @@
 #include "cpu/features.h"
 #include "hv/mmu_shadow.h"
 #include "mmu/pages.h"
+#include "string.h"
 
 #define VPID	1	/* of all vCPUs: each run begins with nothing cached */
 
@@ -228,7 +229,7 @@ static void set_registers(struct hv_vcpu *vcpu)
 {
 	u64 cr4 = hv_cr4() & ~(u64)CR4_PCIDE, efer = hv_efer(vcpu);
 
-	/* Without a monitor trap flag a step has not ended yet. */
+	/* Where the monitor trap flag does not exit, a step has not ended yet. */
 	take_back(vcpu);
 	if (!(hv_cr0() & CR0_PG))
 		cr4 &= ~(u64)CR4_OF_PAGING;
@@ -257,10 +258,30 @@ static void invalidate(struct hv_vcpu *vcpu, u64 linear __maybe_unused)
 	shadow_settle(vcpu->vm);
 }
 
+/*
+ * 5.4.2, 5.5.4: MAXPHYADDR and the like decide which bits are reserved, and CPUID may tell each
+ * vCPU otherwise. No role tells apart what the same table of the guest comes to then.
+ */
+static void follow_widths(struct hv_vcpu *vcpu)
+{
+	struct shadow *shadow = shadow_of(vcpu->vm);
+	u32 number, older;
+
+	if (!memcmp(&shadow->widths, &vcpu->widths, sizeof(shadow->widths)))
+		return;
+	for (number = shadow->newest; number; number = older) {
+		older = shadow_at(shadow, number)->older;
+		if (!(shadow_at(shadow, number)->key & SHADOW_KEY_DIRECT))
+			shadow_free(vcpu->vm, number);
+	}
+	shadow->widths = vcpu->widths;
+}
+
 static void resumed(struct hv_vcpu *vcpu)
 {
 	struct shadow *shadow = shadow_of(vcpu->vm);
 
+	follow_widths(vcpu);
 	shadow->written_unseen = true;
 	shadow->stale = true;
 	shadow_settle(vcpu->vm);

@@ -114,6 +114,7 @@ struct shadow {
 	bool stale;		/* the processor may have cached what is gone */
 	bool uses_vpids;
 	bool written_unseen;	/* user space has run: it writes to guest memory unseen */
+	struct hv_widths widths;	/* by which the guest's tables were read */
 	u64 reclaimed;		/* tables so far */
 	u32 *buckets;		/* tables by frame */
 	struct shadow_lists *mapped;	/* entries of the last level by host frame */

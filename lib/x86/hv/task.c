@@ -458,7 +458,7 @@ static bool switch_task(struct hv_vcpu *vcpu, struct change *change, u64 next,
 
 /*
  * 10.2.1: the SSP of a 32-bit TSS, and the token where it points. They are not emulated, nor what
- * waits for ENDBRANCH: the run ends, as on KVM.
+ * waits for ENDBRANCH: the run ends, as on KVM of Linux 6.18, the first one with CET.
  */
 static bool uses_cet(struct hv_vcpu *vcpu)
 {
