@@ -124,7 +124,8 @@ struct settling {
 static bool forbids(u32 rule)
 {
 	return rule == EXIT_RULE_reason_basic || rule == EXIT_RULE_reason_threshold ||
-	       rule == EXIT_RULE_original_type || rule == EXIT_RULE_save_rip;
+	       rule == EXIT_RULE_original_type || rule == EXIT_RULE_save_rip ||
+	       rule == EXIT_RULE_access_type;
 }
 
 static void settle_claim(void *context, const struct exit_claim *claim)

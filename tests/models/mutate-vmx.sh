@@ -225,6 +225,8 @@ exit_code.c s/encoding->form == FORM_REGISTER && !of_register/0/
 exit_code.c s/encoding->digit != (code\[0\] >> 3 & 7)/0/
 exit_code.c s/encoding->prefix != own/0/
 exit_code.c s/(encoding->form != FORM_ALONE) > INSTRUCTION/1 > INSTRUCTION/
+exit_rules_information.def s/(BITS(4, 0) | BITS(11, 10)/(BITS(4, 0) | BITS(11, 9)/
+exit_rules_information.def s/(BITS(4, 0) | BITS(11, 10)/(BITS(4, 0) | BIT(11)/
 END
 }
 
