@@ -253,6 +253,21 @@ CASE(refused_msr_that_the_guest_replaces, PROVES("kvm-ioctls:msrs.partial"), NEE
 	wrmsr(IA32_KERNEL_GS_BASE, before);
 }
 
+/* As it comes from Linux, which shows counters, or with a switch of a feature that is not there. */
+CASE(misc_enable_by_user_space, PROVES("kvm-ioctls:msrs.partial"), NEEDS(BOX_NEEDS))
+{
+	const u64 read_only = BITS(12, 11), counters = BIT(7), monitor = BIT(18);
+
+	box_start(&box, &hlt_guest);
+	EXPECT_EQ(set_msr(IA32_MISC_ENABLE, read_only | counters | monitor), 1);
+	EXPECT_EQ(get_msr(IA32_MISC_ENABLE), read_only);
+	EXPECT_EQ(set_msr(IA32_MISC_ENABLE, 1), 1);
+	EXPECT_EQ(get_msr(IA32_MISC_ENABLE), read_only | 1);
+	EXPECT_EQ(set_msr(IA32_MISC_ENABLE, BIT(22)), 0);
+	EXPECT_EQ(set_msr(IA32_MISC_ENABLE, BIT(63) | 1), 0);
+	EXPECT_EQ(get_msr(IA32_MISC_ENABLE), read_only | 1);
+}
+
 /* --- events and the state of a processor that waits ------------------------------------------- */
 
 /* A vCPU that has its start-up IPI goes from one VM to another, and starts there. */

@@ -438,3 +438,100 @@ CASE_RUN(imul_of_a_device_into_esp, device_into_rsp, PROVES("kvm-exits:17"), NEE
 	 ROW(&imul_byte_guest));
 CASE_RUN(imul_of_a_device_into_rsp, device_into_rsp, PROVES("kvm-exits:17"), NEEDS(BOX_NEEDS),
 	 ROW(&imul_dword_guest));
+
+/* --- IA32_MISC_ENABLE: volume 4 --------------------------------------------------------------- */
+
+#define NO_BTS_NO_PEBS	BITS(12, 11)
+#define MONITOR_ENABLED	BIT(18)
+
+BOX_GUEST_64(rdmsr_misc_guest, "mov $0x1a0, %ecx\n\t rdmsr\n\t hlt");
+BOX_GUEST_64(wrmsr_misc_guest, "mov $0x1a0, %ecx\n\t wrmsr\n\t rdmsr\n\t hlt");
+BOX_GUEST_64(monitor_guest, "mov $0xa000, %eax\n\t monitor\n\t hlt");
+BOX_GUEST_64(monitor_off_guest,
+	     "mov $0x1a0, %ecx\n\t rdmsr\n\t btr $18, %eax\n\t wrmsr\n\t mov $1, %eax\n\t cpuid\n\t"
+	     "mov %ecx, %edi\n\t mov $0xa000, %eax\n\t xor %ecx, %ecx\n\t xor %edx, %edx\n\t"
+	     "monitor\n\t hlt");
+
+static void give_monitor(void)
+{
+	box_set_cpuid(&box, (struct kvm_cpuid_entry2){
+		.function = 1, .eax = 0x600, .ecx = BIT(31) | BIT(3), .edx = 0x0701a1ff });
+}
+
+static void begin_again(void)
+{
+	struct kvm_regs regs = box_regs(&box);
+
+	regs.rip = BOX_CODE;
+	REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+}
+
+CASE(misc_enable_as_cpuid_has_monitor, PROVES("guest-instructions:msr.misc_enable"),
+     NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &rdmsr_misc_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rax, NO_BTS_NO_PEBS | BIT(0));
+	give_monitor();
+	begin_again();
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rax, NO_BTS_NO_PEBS | MONITOR_ENABLED | BIT(0));
+}
+
+CASE(monitor_that_is_switched_off, PROVES("guest-instructions:cpuid.mwait_flag"),
+     NEEDS(BOX_NEEDS, PROC1(MONITOR_EXITING)))
+{
+	box_start(&box, &monitor_off_guest);
+	give_monitor();
+	EXPECT_VECTOR(&box, VECTOR_UD);
+	EXPECT_EQ(box_regs(&box).rdi & BIT(3), 0);
+}
+
+/* And one that is not there: until CPUID has it. */
+CASE(monitor_that_is_absent, PROVES("guest-instructions:cpuid.mwait_flag"),
+     NEEDS(BOX_NEEDS, PROC1(MONITOR_EXITING), CPU(MONITOR)))
+{
+	box_start(&box, &monitor_guest);
+	EXPECT_VECTOR(&box, VECTOR_UD);
+	give_monitor();
+	begin_again();
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rip, BOX_CODE + 9);
+}
+
+struct misc_row {
+	u64 value;
+	bool monitor, legal;
+};
+
+static void write_misc_enable(const struct case_def *this_case)
+{
+	const struct misc_row *row = this_case->row;
+	struct kvm_regs regs;
+
+	box_start(&box, &wrmsr_misc_guest);
+	if (row->monitor)
+		give_monitor();
+	regs = box_regs(&box);
+	regs.rax = row->value;
+	hv_vcpu_set_regs(&box.vcpu, &regs);
+	if (!row->legal) {
+		EXPECT_VECTOR(&box, VECTOR_GP);
+		return;
+	}
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rax, row->value);
+}
+
+#define WRITE_MISC(id, ...)								\
+	CASE_RUN(misc_enable_##id, write_misc_enable,					\
+		 PROVES("guest-instructions:msr.misc_enable"), NEEDS(BOX_NEEDS),	\
+		 ROW((&(const struct misc_row){ __VA_ARGS__ })))
+
+WRITE_MISC(without_fast_strings, NO_BTS_NO_PEBS, false, true);
+WRITE_MISC(without_monitor, NO_BTS_NO_PEBS, true, true);
+WRITE_MISC(monitor_without_the_feature, NO_BTS_NO_PEBS | MONITOR_ENABLED, false, false);
+WRITE_MISC(with_bts, BIT(12), false, false);
+WRITE_MISC(with_pebs, BIT(11), false, false);
+WRITE_MISC(with_performance_counters, NO_BTS_NO_PEBS | BIT(7), false, false);
+WRITE_MISC(limit_of_cpuid, NO_BTS_NO_PEBS | BIT(22), false, false);

@@ -137,6 +137,8 @@ int hv_vcpu_set_cpuid(struct hv_vcpu *vcpu, const struct kvm_cpuid2 *table)
 	vcpu->cpuid_highest = basic ? basic->eax : HV_NO_LEAF;
 	hv_xsave_sizes_changed(vcpu);
 	hv_cpuid_widths(vcpu);
+	hv_load(vcpu);
+	hv_monitor_changed(vcpu);
 	return 0;
 }
 
@@ -198,6 +200,8 @@ static void mirror_state(struct hv_vcpu *vcpu, const struct kvm_cpuid_entry2 *en
 
 	switch (entry->function) {
 	case 0x1:
+		set_flag(&regs->rcx, 3, entry->ecx & BIT(3) &&
+					vcpu->misc_enable & HV_MONITOR_ENABLED);
 		set_flag(&regs->rcx, 27, entry->ecx & BIT(26) && hv_cr4() & CR4_OSXSAVE);
 		if (vcpu->vm->irqchip)
 			set_flag(&regs->rdx, 9, vcpu->apic_base & APIC_BASE_ENABLE);

@@ -170,9 +170,14 @@ enum hv_next hv_exit_nothing(struct hv_vcpu *vcpu)
 
 static bool has_monitor(const struct hv_vcpu *vcpu)
 {
-	const struct kvm_cpuid_entry2 *entry = hv_cpuid_entry(vcpu, 1, 0);
+	return hv_guest_has(vcpu, FEATURE_MONITOR) && vcpu->misc_enable & HV_MONITOR_ENABLED;
+}
 
-	return entry && entry->ecx & BIT(3);
+/* What the processor has by itself it would do; MWAIT exits in any case. */
+void hv_monitor_changed(struct hv_vcpu *vcpu)
+{
+	if (control_allowed(CONTROL_PROC1_MONITOR_EXITING))
+		hv_set_proc1(vcpu, CONTROL_PROC1_MONITOR_EXITING, !has_monitor(vcpu));
 }
 
 enum hv_next hv_exit_monitor(struct hv_vcpu *vcpu)

@@ -44,6 +44,8 @@ void hv_debug_reset(struct hv_vcpu *vcpu);
 /* Exits by the monitor trap flag, for one or both of them. */
 enum hv_steps { HV_STEPS_FOR_DEBUGGER = 1, HV_STEPS_FOR_MMU = 2 };
 void hv_want_steps(struct hv_vcpu *vcpu, enum hv_steps who, bool on);
+/* A primary processor-based control that is the core's to choose. */
+void hv_set_proc1(struct hv_vcpu *vcpu, enum control control, bool on);
 bool hv_debug_wants(const struct hv_vcpu *vcpu, u8 vector);
 enum hv_next hv_debug_exception(struct hv_vcpu *vcpu, u8 vector);
 

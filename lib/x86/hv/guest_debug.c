@@ -14,7 +14,7 @@
 #define DR6_BD	BIT(13)
 #define DR6_BS	BIT(14)
 
-static void set_control(struct hv_vcpu *vcpu, enum control control, bool on)
+void hv_set_proc1(struct hv_vcpu *vcpu, enum control control, bool on)
 {
 	vcpu->proc1 = on ? vcpu->proc1 | control_bit(control) : vcpu->proc1 & ~control_bit(control);
 	vmcs_put(PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS, vcpu->proc1);
@@ -60,7 +60,7 @@ void hv_debug_reset(struct hv_vcpu *vcpu)
 void hv_want_steps(struct hv_vcpu *vcpu, enum hv_steps who, bool on)
 {
 	vcpu->steps = on ? vcpu->steps | who : vcpu->steps & ~who;
-	set_control(vcpu, CONTROL_PROC1_MONITOR_TRAP_FLAG, vcpu->steps);
+	hv_set_proc1(vcpu, CONTROL_PROC1_MONITOR_TRAP_FLAG, vcpu->steps);
 }
 
 int hv_vcpu_set_guest_debug(struct hv_vcpu *vcpu, const struct kvm_guest_debug *debug)
@@ -78,7 +78,7 @@ int hv_vcpu_set_guest_debug(struct hv_vcpu *vcpu, const struct kvm_guest_debug *
 	use_breakpoints(vcpu, hardware ? debug->arch.debugreg : NULL);
 	vcpu->guest_debug.control = control;
 	hv_want_steps(vcpu, HV_STEPS_FOR_DEBUGGER, step);
-	set_control(vcpu, CONTROL_PROC1_MOV_DR_EXITING, hardware);
+	hv_set_proc1(vcpu, CONTROL_PROC1_MOV_DR_EXITING, hardware);
 	intercept(VECTOR_BP, control & KVM_GUESTDBG_USE_SW_BP);
 	return 0;
 }

@@ -97,6 +97,11 @@ void hv_msrs_swap(struct hv_vcpu *vcpu);
 /* Whether the guest's CPUID reports a feature. */
 bool hv_guest_has(const struct hv_vcpu *vcpu, enum feature feature);
 
+/* In vcpu->misc_enable as in the MSR: without it the guest has no MONITOR and MWAIT. */
+#define HV_MONITOR_ENABLED	BIT(18)
+/* The guest's CPUID or IA32_MISC_ENABLE is another one: MONITOR exits where it is #UD. */
+void hv_monitor_changed(struct hv_vcpu *vcpu);
+
 /* Memory-type range registers; false from hv_mtrr_set(): #GP(0). */
 bool hv_is_mtrr(const struct hv_vcpu *vcpu, u32 msr);
 u64 hv_mtrr_get(const struct hv_vcpu *vcpu, u32 msr);

@@ -3,11 +3,14 @@
 #include "hv/internal.h"
 #include "vmx/guest.h"
 
-#define FAST_STRINGS		BIT(0)		/* of IA32_MISC_ENABLE */
+/* Of IA32_MISC_ENABLE, beside HV_MONITOR_ENABLED. */
+#define FAST_STRINGS		BIT(0)
+#define PERFORMANCE_COUNTERS	BIT(7)
+#define BTS_PEBS_UNAVAILABLE	BITS(12, 11)
 
 /* Where the value is. */
 enum place { IN_VMCS, IN_SWITCHED, IN_VCPU, IS_EFER, IS_TSC, IS_TSC_ADJUST, IS_TSC_DEADLINE,
-	     IS_APIC_BASE, IS_CONSTANT, IS_COMMAND, OF_HOST };
+	     IS_APIC_BASE, IS_MISC_ENABLE, IS_CONSTANT, IS_COMMAND, OF_HOST };
 /* What may be written. */
 enum check { ANY, CANONICAL, PAT_TYPES, BITS_OF_MASK, READ_ONLY, XSS_BITS, CET_BITS,
 	     STACK_POINTER };
@@ -45,7 +48,7 @@ static const struct msr_row rows[] = {
 	{ IA32_SYSENTER_CS,	VMCS(SYSENTER_CS),	BITS_OF_MASK, BITS(31, 0), 0 },
 	{ IA32_SYSENTER_ESP,	VMCS(SYSENTER_ESP),	CANONICAL, 0, 0 },
 	{ IA32_SYSENTER_EIP,	VMCS(SYSENTER_EIP),	CANONICAL, 0, 0 },
-	{ IA32_MISC_ENABLE,	VCPU(misc_enable),	BITS_OF_MASK, FAST_STRINGS, 0 },
+	{ IA32_MISC_ENABLE,	IS_MISC_ENABLE, 0,	ANY, 0, 0 },
 	{ IA32_PAT,		VMCS(PAT),		PAT_TYPES, 0, 0 },
 	{ IA32_EFER,		IS_EFER, 0,		ANY, 0, 0 },
 	{ IA32_STAR,		SWAP(STAR),		ANY, 0, 0 },
@@ -187,6 +190,37 @@ static enum hv_msr_result set_efer(struct hv_vcpu *vcpu, u64 value, bool by_user
 	return HV_MSR_DONE;
 }
 
+/*
+ * IA32_MISC_ENABLE, volume 4: what a guest may change is fast strings and, where its CPUID has
+ * MONITOR, whether it has. There is no branch trace storage and no PEBS, as two bits say that are
+ * read-only, and nothing else; from user space they may come as they were on another hypervisor.
+ */
+static u64 misc_enable_mask(const struct hv_vcpu *vcpu)
+{
+	return FAST_STRINGS | (hv_guest_has(vcpu, FEATURE_MONITOR) ? HV_MONITOR_ENABLED : 0);
+}
+
+static u64 get_misc_enable(const struct hv_vcpu *vcpu)
+{
+	return (vcpu->misc_enable & misc_enable_mask(vcpu)) | BTS_PEBS_UNAVAILABLE;
+}
+
+static enum hv_msr_result set_misc_enable(struct hv_vcpu *vcpu, u64 value, bool by_user_space)
+{
+	const u64 kept = FAST_STRINGS | HV_MONITOR_ENABLED;
+	u64 mask = misc_enable_mask(vcpu);
+
+	if (!by_user_space && (value ^ get_misc_enable(vcpu)) & ~mask)
+		return HV_MSR_INVALID;
+	if (value & ~(kept | PERFORMANCE_COUNTERS | BTS_PEBS_UNAVAILABLE))
+		return HV_MSR_INVALID;
+	if (by_user_space)
+		mask = kept;
+	vcpu->misc_enable = (vcpu->misc_enable & ~mask) | (value & mask);
+	hv_monitor_changed(vcpu);
+	return HV_MSR_DONE;
+}
+
 /* 20.17.3 Time-Stamp Counter Adjustment: a write of either moves both by the same. */
 static void move_tsc(struct hv_vcpu *vcpu, u64 by)
 {
@@ -293,6 +327,9 @@ enum hv_msr_result hv_msr_get(struct hv_vcpu *vcpu, u32 index, u64 *value)
 	case IS_APIC_BASE:
 		*value = vcpu->apic_base;
 		break;
+	case IS_MISC_ENABLE:
+		*value = get_misc_enable(vcpu);
+		break;
 	case IS_CONSTANT:
 		*value = row->where;
 		break;
@@ -333,6 +370,8 @@ enum hv_msr_result hv_msr_set(struct hv_vcpu *vcpu, u32 index, u64 value, bool b
 		break;
 	case IS_EFER:
 		return set_efer(vcpu, value, by_user_space);
+	case IS_MISC_ENABLE:
+		return set_misc_enable(vcpu, value, by_user_space);
 	case IS_TSC:
 		move_tsc(vcpu, value - rdtsc() - vcpu->tsc_offset);
 		break;

@@ -13,7 +13,7 @@ _Static_assert(sizeof(struct kvm_run) <= HV_PIO_OFFSET, "the data of I/O lies be
 /* What the core intercepts, beyond what always exits; those that are missing are done without. */
 static const enum control wanted[] = {
 	CONTROL_PIN_EXTERNAL_INTERRUPT_EXITING, CONTROL_PIN_NMI_EXITING, CONTROL_PIN_VIRTUAL_NMIS,
-	CONTROL_PROC1_HLT_EXITING, CONTROL_PROC1_MWAIT_EXITING,
+	CONTROL_PROC1_HLT_EXITING, CONTROL_PROC1_MWAIT_EXITING, CONTROL_PROC1_MONITOR_EXITING,
 	CONTROL_PROC1_RDPMC_EXITING, CONTROL_PROC1_UNCONDITIONAL_IO_EXITING,
 	CONTROL_PROC1_CR8_LOAD_EXITING, CONTROL_PROC1_CR8_STORE_EXITING,
 	CONTROL_PROC1_USE_TSC_OFFSETTING,
@@ -89,7 +89,7 @@ static void set_msrs(struct hv_vcpu *vcpu)
 	vmcs_put(GUEST_IA32_SYSENTER_CS, 0);
 	vmcs_put(GUEST_IA32_SYSENTER_ESP, 0);
 	vmcs_put(GUEST_IA32_SYSENTER_EIP, 0);
-	vcpu->misc_enable = BIT(0);
+	vcpu->misc_enable = BIT(0) | HV_MONITOR_ENABLED;
 	hv_fpu_reset(vcpu);
 }
 
