@@ -118,16 +118,18 @@ matching()
 	done
 }
 
-# no_match GLOB [IMAGES]: dies; says which images there are (IMAGES, one per line; left out: those that
-# are built), and which cases when GLOB names one image.
+# no_match GLOB [IMAGES]: dies; says which images there are in GLOB's area, or if it has none, which there are
+# at all (IMAGES, one per line; left out: those that are built), and which cases when GLOB names one image.
 no_match()
 {
 	no_match_images=${2-$(image_names)}
-	say "no case matches '${1%":*"}'; the images are:"
-	printf '%s\n' "${no_match_images:-none}" | sed 's/^/  /' >&2
+	no_match_near=$(printf '%s\n' "$no_match_images" | matching "${1%%/*}/*")
 	if [ -f "$EXITPATH_BUILD/images/${1%%:*}.tsv" ]; then
-		say "the cases of ${1%%:*} are:"
+		say "no case matches '${1%":*"}'; the cases of ${1%%:*} are:"
 		cut -f 2 "$EXITPATH_BUILD/images/${1%%:*}.tsv" | sed 's/^/  /' >&2
+	else
+		say "no case matches '${1%":*"}'; the images${no_match_near:+ of ${1%%/*}} are:"
+		printf '%s\n' "${no_match_near:-${no_match_images:-none}}" | sed 's/^/  /' >&2
 	fi
 	die "exitpath list tells more"
 }

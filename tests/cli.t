@@ -37,7 +37,7 @@ for command in "run --on=fake" list; do
 	# shellcheck disable=SC2086	# two words
 	run_cmd env EXITPATH_BUILD="$tmp/empty" "$exitpath" $command vmx/nobody
 	is "$command of no image: exit status 2" "$status" 2
-	like "$command of no image: says which there are" "$err" "no case matches .vmx/nobody.; the images are:"
+	like "$command of no image: says which there are" "$err" "no case matches .vmx/nobody.; the images of vmx are:"
 	is "$command of no image: nothing has been built" "$(ls "$tmp/empty" 2>/dev/null)" ""
 done
 run_cmd "$exitpath" bench boot vmx/good mmu/good
