@@ -197,7 +197,7 @@ FUZZ_CC      = clang
 FUZZ_CFLAGS  = -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
 .PHONY: models
-models: $(addprefix $(B)/tests/,walk_test memory_type_test walk_fuzz entry_test entry_fuzz exit_test)
+models: $(addprefix $(B)/tests/,walk_test memory_type_test walk_fuzz entry_test entry_fuzz exit_test exit_fuzz)
 
 $(B)/obj/host/%.o: $(SRC)/%.c $(CONFIG)
 	@mkdir -p $(@D)
@@ -213,7 +213,7 @@ $(B)/tests/entry_test: $(addprefix $(B)/obj/host/,tests/models/entry_test.o test
 		$(patsubst %,lib/x86/vmx/entry_%.o,model rules scene))
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
-$(B)/tests/exit_test: $(addprefix $(B)/obj/host/,tests/models/exit_test.o \
+$(B)/tests/exit_test: $(addprefix $(B)/obj/host/,tests/models/exit_test.o tests/models/exit_settle.o \
 		$(patsubst %,lib/x86/vmx/%.o,exit_model exit_information exit_lists exit_code exit_rules entry_model entry_rules))
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
@@ -221,8 +221,14 @@ $(B)/tests/%_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/%_fuzz.o \
 		tests/models/%_properties.o tests/models/%_reference.o lib/x86/mmu/%.o lib/x86/mmu/memory_type.o)
 	@mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -o $@ $^
-$(B)/tests/entry_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/entry_fuzz.o tests/models/entry_world.o \
+$(B)/tests/entry_fuzz: $(addprefix $(B)/obj/fuzz/,$(patsubst %,tests/models/entry_%.o,fuzz draw world) \
 		$(patsubst %,lib/x86/vmx/entry_%.o,model rules scene))
+	@mkdir -p $(@D)
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -o $@ $^
+$(B)/tests/exit_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/exit_fuzz.o tests/models/exit_settle.o \
+		$(patsubst %,tests/models/entry_%.o,draw world) \
+		$(patsubst %,lib/x86/vmx/%.o,exit_model exit_information exit_lists exit_code exit_rules \
+		entry_model entry_rules entry_scene))
 	@mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -o $@ $^
 

@@ -2,7 +2,7 @@
 # The models of the architecture that the images judge by, on the host: a test for each rule of
 # the paging model, then a fuzzer that compares it with a second one, written independently.
 #
-# A longer search: build/tests/walk_fuzz or entry_fuzz -max_total_time=600 (-help=1 tells more; a failure leaves
+# A longer search: build/tests/walk_fuzz, entry_fuzz or exit_fuzz -max_total_time=600 (-help=1 tells more; a failure leaves
 # a file crash-* that the fuzzer takes as its argument). Do the rules notice mistakes in the model:
 # tests/models/mutate.sh, for those of VM entry and exit mutate-vmx.sh.
 # shellcheck source=tests/lib.sh
@@ -59,25 +59,22 @@ rules exit exit_test "HOST_AND_EXIT=$top/spec/host-and-exit.csv"
 
 # --- contradictions ------------------------------------------------------------
 
-# The same inputs each time.
-mkdir "$tmp/corpus"
-run_cmd "$build/tests/walk_fuzz" -seed=1 -runs=100000 -len_control=0 -max_len=512 \
-	-print_final_stats=1 "-artifact_prefix=$tmp/" "$tmp/corpus"
-if [ "$status" -eq 0 ]; then
-	pass "walk_fuzz: 100000 inputs without a contradiction"
-else
-	fail "walk_fuzz: 100000 inputs without a contradiction" "$(tail -n 40 "$tmp/.err")"
-fi
-like "walk_fuzz: all of them ran" "$err" '^stat::number_of_executed_units: *100000$'
+# fuzz NAME RUNS LENGTH: that many inputs of at most so many bytes, the same each time.
+fuzz()
+{
+	mkdir "$tmp/$1-corpus"
+	run_cmd "$build/tests/$1" -seed=1 "-runs=$2" -len_control=0 "-max_len=$3" -print_final_stats=1 \
+		"-artifact_prefix=$tmp/" "$tmp/$1-corpus"
+	if [ "$status" -eq 0 ]; then
+		pass "$1: $2 inputs without a contradiction"
+	else
+		fail "$1: $2 inputs without a contradiction" "$(tail -n 40 "$tmp/.err")"
+	fi
+	like "$1: all of them ran" "$err" "^stat::number_of_executed_units: *$2\$"
+}
 
-mkdir "$tmp/entry-corpus"
-run_cmd "$build/tests/entry_fuzz" -seed=1 -runs=50000 -len_control=0 -max_len=256 \
-	-print_final_stats=1 "-artifact_prefix=$tmp/" "$tmp/entry-corpus"
-if [ "$status" -eq 0 ]; then
-	pass "entry_fuzz: 50000 inputs without a contradiction"
-else
-	fail "entry_fuzz: 50000 inputs without a contradiction" "$(tail -n 40 "$tmp/.err")"
-fi
-like "entry_fuzz: all of them ran" "$err" '^stat::number_of_executed_units: *50000$'
+fuzz walk_fuzz 100000 512
+fuzz entry_fuzz 50000 256
+fuzz exit_fuzz 50000 256
 
 done_testing

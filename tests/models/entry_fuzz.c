@@ -1,97 +1,14 @@
 /*
  * Searches for contradictions in the model of VM entry (lib/x86/vmx/entry_model.c), with libFuzzer.
  *
- * An input becomes a scene: one of the imagined processors, a base state, then fields that are
- * written, bits that are flipped, memory, and the state of the processor. The model must then agree
- * with itself: properties that hold whatever the rules are. An input that ends early leaves the
- * rest as it is.
+ * An input becomes a scene (entry_draw.h). The model must then agree with itself: properties that
+ * hold whatever the rules are.
  */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "entry_world.h"
+#include "entry_draw.h"
 #include "vmx/entry_rules.h"
 #include "vmx/entry_words.h"
-
-struct input {
-	const u8 *data;
-	size_t size;
-};
-
-static u64 take(struct input *input, u32 bytes)
-{
-	u64 value = 0;
-
-	for (; bytes && input->size; bytes--, input->size--)
-		value = value << 8 | *input->data++;
-	return value;
-}
-
-static void change_field(struct input *input, struct entry_input *in)
-{
-	u64 *field = &in->field[take(input, 1) % VMCS_FIELDS];
-
-	switch (take(input, 1) % 6) {
-	case 0:
-		*field ^= BIT(take(input, 1) % 64);
-		break;
-	case 1:
-		*field = take(input, 8);
-		break;
-	case 2:
-		*field = take(input, 1);
-		break;
-	case 3:
-		*field = PAGE_AT + take(input, 2) % 0x2000;
-		break;
-	case 4:
-		*field = in->field[take(input, 1) % VMCS_FIELDS];
-		break;
-	case 5:
-		*field = ~*field;
-		break;
-	}
-}
-
-static void change_state(struct input *input, struct entry_state *state)
-{
-	u64 what = take(input, 2);
-
-	state->resume = what & BIT(0);
-	state->launch_state = what >> 1 & 3 ? (what >> 1 & 3) - 1 : LAUNCH_STATE_CLEAR;
-	state->vmx_operation = !(what & BIT(8)) || !(what & BIT(9));
-	state->non_root = (what & BITS(11, 10)) == BITS(11, 10);
-	state->mov_ss_blocking = (what & BITS(13, 12)) == BITS(13, 12);
-	state->smm = what & BIT(14);
-	state->rtit_ctl = what >> 15 & 1;
-}
-
-static void make_scene(struct input *input, struct entry_scene *scene)
-{
-	u32 processor = take(input, 1) % PROCESSORS, i, count;
-
-	world_scene(scene, processor);
-	if (entry_set_base(scene, take(input, 1) % ENTRY_BASES))
-		world_scene(scene, processor);
-	if (take(input, 1) & 1)
-		change_state(input, &scene->in.state);
-	count = take(input, 1) % 16;
-	for (i = 0; i < count && input->size; i++)
-		change_field(input, &scene->in);
-	for (i = 0; i < 16 && input->size; i++)
-		world_page[take(input, 1) % 32] = take(input, 8);
-}
-
-/* --- properties --------------------------------------------------------------------- */
-
-#define MUST(condition) do { if (!(condition)) contradiction(#condition, __LINE__); } while (0)
-
-static void contradiction(const char *what, int line)
-{
-	fprintf(stderr, "contradiction, entry_fuzz.c:%d: not (%s)\n", line, what);
-	abort();
-}
 
 static bool same(const struct entry_prediction *a, const struct entry_prediction *b)
 {
@@ -179,24 +96,13 @@ static void check_waiving(const struct entry_input *in, const struct entry_predi
 	}
 }
 
-int LLVMFuzzerInitialize(int *argc, char ***argv);
-int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
-
-int LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-	(void)argc;
-	(void)argv;
-	world_make();
-	return 0;
-}
-
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
 	struct input input = { data, size };
 	struct entry_prediction predicted, again;
 	struct entry_scene scene;
 
-	make_scene(&input, &scene);
+	draw_scene(&input, &scene);
 	entry_predict(&scene.in, &predicted);
 	entry_predict(&scene.in, &again);
 	MUST(same(&predicted, &again));

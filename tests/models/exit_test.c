@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "exit_settle.h"
 #include "vmx/exit_words.h"
 
 #define PAGE_AT		0x40000000ull
@@ -107,51 +108,11 @@ static void change_scene(struct exit_input *x, struct entry_input *in, enum scen
 /* Where the value of a claim's subject is. */
 static u64 *storage(struct exit_input *x, u16 subject)
 {
-	if (subject < VMCS_FIELDS)
-		return &x->field[subject];
-	if (subject < EXIT_SUBJECT_STORE)
-		return &x->after[subject - EXIT_SUBJECT_REGISTER];
-	fail_msg("a claim about an entry of a list");
-	return NULL;
-}
+	u64 *at = claim_storage(x, subject);
 
-struct settling {
-	struct exit_input *x;
-	bool changed;
-};
-
-/* Rules that say that there is no such exit. */
-static bool forbids(u32 rule)
-{
-	return rule == EXIT_RULE_reason_basic || rule == EXIT_RULE_reason_threshold ||
-	       rule == EXIT_RULE_original_type || rule == EXIT_RULE_save_rip ||
-	       rule == EXIT_RULE_access_type;
-}
-
-static void settle_claim(void *context, const struct exit_claim *claim)
-{
-	struct settling *settling = context;
-	u64 *at = storage(settling->x, claim->subject);
-
-	if (exit_claim_holds(claim) || forbids(claim->rule))
-		return;
-	settling->changed = true;
-	*at = claim->range ? claim->low : (*at & ~claim->bits) | (claim->value & claim->bits);
-}
-
-/* Changes what the exit has left until every claim holds. */
-static void settle(struct scene *scene)
-{
-	struct settling settling = { .x = &scene->x };
-	u32 round;
-
-	for (round = 0; round < 10; round++) {
-		settling.changed = false;
-		exit_judge(&scene->x, settle_claim, &settling);
-		if (!settling.changed)
-			return;
-	}
-	fail_msg("no conforming exit: claims contradict each other");
+	if (!at)
+		fail_msg("a claim about an entry of a list");
+	return at;
 }
 
 static void make_scene(struct scene *scene, enum scene_number number)
@@ -181,7 +142,9 @@ static void make_scene(struct scene *scene, enum scene_number number)
 	for (i = 0; i < VMCS_FIELDS; i++)
 		if (in->field[i] && !x->field[i])
 			x->field[i] = in->field[i];
-	settle(scene);
+	if (!settle(&scene->x))
+		fail_msg("%s: no conforming exit: claims contradict each other",
+			 scenes[number].name);
 }
 
 /* --- rules --------------------------------------------------------------------------- */
@@ -274,7 +237,7 @@ static void test_rule(void **state)
 		search = search_rule(&scene, rule);
 		if (!search.found)
 			continue;
-		if (search.violated != forbids(rule))
+		if (search.violated != rule_forbids(rule))
 			fail_msg("%s: wrong in the conforming scene %s", exit_rules[rule].name,
 				 scenes[number].name);
 		count += search.violated ? 1 : violate(&scene, &search.claim);

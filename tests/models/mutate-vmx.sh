@@ -52,7 +52,7 @@ link()
 {
 	case $1 in
 	entry) set -- entry entry_world.o entry_rules.o entry_model.o entry_scene.o ;;
-	exit) set -- exit exit_model.o exit_information.o exit_lists.o exit_code.o exit_rules.o entry_model.o entry_rules.o ;;
+	exit) set -- exit exit_settle.o exit_model.o exit_information.o exit_lists.o exit_code.o exit_rules.o entry_model.o entry_rules.o ;;
 	esac
 	link_name=$1
 	shift
@@ -232,7 +232,7 @@ END
 
 cd "$tmp" || exit 2
 cp -r "$top/lib/x86/vmx" . || exit 2
-compile "$top"/tests/models/entry_test.c "$top"/tests/models/entry_world.c "$top"/tests/models/exit_test.c \
+compile "$top"/tests/models/entry_test.c "$top"/tests/models/entry_world.c "$top"/tests/models/exit_test.c "$top"/tests/models/exit_settle.c \
 	vmx/entry_rules.c vmx/entry_model.c vmx/entry_scene.c vmx/exit_model.c vmx/exit_information.c \
 	vmx/exit_lists.c vmx/exit_code.c vmx/exit_rules.c || exit 2
 for model in entry exit; do
