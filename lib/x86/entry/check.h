@@ -10,7 +10,8 @@
  * name the rule (so the table is right), the CPU must end in what the rule's row expects, and the
  * audit compares the CPU with the model. Then the last good values next to the bad one are entered,
  * and must run. What fails says from which base state it began; the other base states are still
- * tried.
+ * tried. Where every trial breaks another rule as well, so that the entry would be refused anyhow,
+ * the case proves nothing and is skipped.
  */
 #ifndef ENTRY_CHECK_H
 #define ENTRY_CHECK_H
