@@ -9,6 +9,7 @@
  * the event that it was to inject is the original event.
  */
 #include "cpu/features.h"
+#include "cpu/processor_trace.h"
 #include "cpu/safe.h"
 #include "ept/probe.h"
 #include "ept/violation.h"
@@ -101,35 +102,15 @@ static void expect_violation(u64 linear_valid)
 
 #define TRACE		VMX, CPU(PT), PROC2(INTEL_PT_USES_GUEST_PHYSICAL_ADDRESSES),	\
 			ENTRY_CTL(LOAD_IA32_RTIT_CTL), EXIT_CTL(CLEAR_IA32_RTIT_CTL)
-#define RTIT_CTL_TRACE		(BIT(0) | BIT(2) | BIT(13))	/* TraceEn, OS, BranchEn */
-#define RTIT_CTL_TOPA		BIT(8)
-#define OUTPUT_MASK		0xfffull	/* one region of 4 KBytes */
-#define TOPA_END		BIT(0)
 #define INJECTED		INJECTED_EVENT(EVENT_TYPE_HARDWARE_EXCEPTION, VECTOR_GP) |	\
 				INJECTED_ERROR_CODE
 #define ERROR_CODE		0xabcd
 
-/*
- * The output goes to the probe's page: as one region where there is such a scheme, else by a table
- * that has no other entry.
- */
+/* The output goes to the probe's page. */
 static void trace_to_the_page(void)
 {
-	u64 *table, control = RTIT_CTL_TRACE;
+	u64 control = RTIT_CTL_TRACE | processor_trace_to((void *)probe.gpa, page_alloc());
 
-	wrmsr(IA32_RTIT_CTL, 0);
-	wrmsr(IA32_RTIT_STATUS, 0);
-	if (CPUID_BIT(0x14, 0, ecx, 2)) {
-		wrmsr(IA32_RTIT_OUTPUT_BASE, probe.gpa);
-		wrmsr(IA32_RTIT_OUTPUT_MASK_PTRS, OUTPUT_MASK);
-	} else {
-		table = page_alloc();
-		table[0] = probe.gpa;
-		table[1] = physical(table) | TOPA_END;
-		wrmsr(IA32_RTIT_OUTPUT_BASE, physical(table));
-		wrmsr(IA32_RTIT_OUTPUT_MASK_PTRS, 0x7f);
-		control |= RTIT_CTL_TOPA;
-	}
 	vmcs_set_control(CONTROL_PROC2_INTEL_PT_USES_GUEST_PHYSICAL_ADDRESSES);
 	vmcs_set_control(CONTROL_ENTRY_LOAD_IA32_RTIT_CTL);
 	vmcs_set_control(CONTROL_EXIT_CLEAR_IA32_RTIT_CTL);

@@ -11,6 +11,7 @@
 #include "cpu/features.h"
 #include "ept/ept.h"
 #include "mmu/pages.h"
+#include "vmx/control_rules.h"
 
 BEFORE_EACH_CASE(vmx_start);
 
@@ -160,51 +161,47 @@ CASE(any_pointer_without_ept, PROVES("vm-entry-checks:ctl.eptp.reserved"), NEEDS
 
 /* --- controls that want EPT ------------------------------------------------ */
 
-struct dependent {
-	enum control control;
-	bool works_with_ept;		/* nothing else is needed for it */
-};
-
+/* What else the control wants is there, so that it is refused for the lack of EPT alone. */
 static void needs_ept(const struct case_def *this_case)
 {
-	const struct dependent *row = this_case->row;
+	enum control control = *(const enum control *)this_case->row;
 	struct ept ept;
 
-	vmcs_set_control(row->control);
+	vmcs_fill_fields_of_controls();
+	vmcs_set_control_by_rules(control);
+	vmcs_clear_control(CONTROL_PROC2_ENABLE_EPT);
 	EXPECT(enter(guest), OUTCOME_VMFAIL_VALID(VMFAIL_ENTRY_INVALID_CONTROL_FIELDS));
-	if (!row->works_with_ept)
-		return;
 	ept_start(&ept, 0);
 	EXPECT(enter(guest), GUEST_DONE);
 }
 
-#define DEPENDENT(name, control_, proves, needs, works)			\
+#define DEPENDENT(name, control_, proves, needs)			\
 	CASE_RUN(name##_needs_ept, needs_ept, proves, needs,		\
-		 ROW((&(const struct dependent){ CONTROL_##control_, works })))
+		 ROW((&(const enum control){ CONTROL_##control_ })))
 
 DEPENDENT(unrestricted_guest, PROC2_UNRESTRICTED_GUEST,
 	  PROVES("vm-entry-checks:ctl.ept.needed_by_unrestricted_guest"),
-	  NEEDS(VMX, EPT, PROC2(UNRESTRICTED_GUEST)), true);
+	  NEEDS(VMX, EPT, PROC2(UNRESTRICTED_GUEST)));
 DEPENDENT(enable_pml, PROC2_ENABLE_PML, PROVES("vm-entry-checks:ctl.ept.needed_by_enable_pml"),
-	  NEEDS(VMX, EPT, PROC2(ENABLE_PML)), true);
+	  NEEDS(VMX, EPT, PROC2(ENABLE_PML)));
 DEPENDENT(mode_based_execute_control, PROC2_MODE_BASED_EXECUTE_CONTROL_FOR_EPT,
 	  PROVES("vm-entry-checks:ctl.ept.needed_by_mode_based_execute_control_for_ept"),
-	  NEEDS(VMX, EPT, PROC2(MODE_BASED_EXECUTE_CONTROL_FOR_EPT)), true);
+	  NEEDS(VMX, EPT, PROC2(MODE_BASED_EXECUTE_CONTROL_FOR_EPT)));
 DEPENDENT(sub_page_write_permissions, PROC2_SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT,
 	  PROVES("vm-entry-checks:ctl.ept.needed_by_sub_page_write_permissions_for_ept"),
-	  NEEDS(VMX, EPT, PROC2(SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT)), true);
+	  NEEDS(VMX, EPT, PROC2(SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT)));
 DEPENDENT(intel_pt_uses_guest_physical_addresses, PROC2_INTEL_PT_USES_GUEST_PHYSICAL_ADDRESSES,
 	  PROVES("vm-entry-checks:ctl.ept.needed_by_intel_pt_uses_guest_physical_addresses"),
-	  NEEDS(VMX, EPT, PROC2(INTEL_PT_USES_GUEST_PHYSICAL_ADDRESSES)), false);
+	  NEEDS(VMX, EPT, PROC2(INTEL_PT_USES_GUEST_PHYSICAL_ADDRESSES)));
 DEPENDENT(pebs_uses_guest_physical_addresses, PROC3_PEBS_USES_GUEST_PHYSICAL_ADDRESSES,
 	  PROVES("vm-entry-checks:ctl.ept.needed_by_pebs_uses_guest_physical_addresses"),
-	  NEEDS(VMX, EPT, PROC3(PEBS_USES_GUEST_PHYSICAL_ADDRESSES)), false);
+	  NEEDS(VMX, EPT, PROC3(PEBS_USES_GUEST_PHYSICAL_ADDRESSES)));
 DEPENDENT(enable_hlat, PROC3_ENABLE_HLAT,
 	  PROVES("vm-entry-checks:ctl.ept.needed_by_enable_hlat"),
-	  NEEDS(VMX, EPT, PROC3(ENABLE_HLAT)), false);
+	  NEEDS(VMX, EPT, PROC3(ENABLE_HLAT)));
 DEPENDENT(ept_paging_write_control, PROC3_EPT_PAGING_WRITE_CONTROL,
 	  PROVES("vm-entry-checks:ctl.ept.needed_by_ept_paging_write_control"),
-	  NEEDS(VMX, EPT, PROC3(EPT_PAGING_WRITE_CONTROL)), true);
+	  NEEDS(VMX, EPT, PROC3(EPT_PAGING_WRITE_CONTROL)));
 DEPENDENT(guest_paging_verification, PROC3_GUEST_PAGING_VERIFICATION,
 	  PROVES("vm-entry-checks:ctl.ept.needed_by_guest_paging_verification"),
-	  NEEDS(VMX, EPT, PROC3(GUEST_PAGING_VERIFICATION)), true);
+	  NEEDS(VMX, EPT, PROC3(GUEST_PAGING_VERIFICATION)));

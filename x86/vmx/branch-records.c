@@ -47,9 +47,16 @@ static u64 newest(void)
 	return value;
 }
 
+/* n branches that are taken, and one more. */
+static void branch(u64 n)
+{
+	asm volatile("jmp 2f; 1: decq %0; 2: testq %0, %0; jnz 1b" : "+r" (n) : : "cc");
+}
+
 /*
  * How many records there are: the number of the newest goes round. 0: this processor records
- * nothing in this way. Recording is off again behind it.
+ * nothing in this way. Recording is off again behind it. Each round makes one record more than the
+ * last one: with always as many, the number could step over the highest one every time.
  */
 static u32 count_records(void)
 {
@@ -62,7 +69,7 @@ static u32 count_records(void)
 	for (i = 0; i <= 2 * MOST_RECORDS; i++) {
 		if (wrmsr_safe(IA32_DEBUGCTL, DEBUGCTL_LBR) != OUTCOME_DONE)
 			return 0;
-		asm volatile("jmp 1f; nop; 1:");
+		branch(i);
 		wrmsr(IA32_DEBUGCTL, 0);
 		value = newest();
 		if (value > highest)

@@ -11,6 +11,7 @@
 #include "ept/ept.h"
 #include "mmu/pages.h"
 #include "string.h"
+#include "vmx/control_rules.h"
 #include "vmx/guest.h"
 
 BEFORE_EACH_CASE(vmx_start);
@@ -39,6 +40,8 @@ static void start_msr(const struct msr_row *row)
 	u64 value;
 
 	REQUIRE(rdmsr_safe(row->msr, &value), OUTCOME_DONE);
+	/* A control can load more than one register. */
+	vmcs_fill_fields_of_controls();
 	vmcs_set_control(CONTROL_PROC1_USE_MSR_BITMAPS);
 	if (row->load != CONTROL_NONE)
 		vmcs_set_control(row->load);

@@ -12,6 +12,7 @@
 #include "cpu/user.h"
 #include "mmu/pages.h"
 #include "string.h"
+#include "vmx/control_rules.h"
 #include "vmx/guest.h"
 
 BEFORE_EACH_CASE(vmx_start);
@@ -41,6 +42,8 @@ static void loads(const struct case_def *this_case)
 	const struct loaded *row = this_case->row;
 	u64 before = row->read();
 
+	/* A control can load more than one register. */
+	vmcs_fill_fields_of_controls();
 	if (row->load != CONTROL_NONE)
 		vmcs_set_control(row->load);
 	if (row->guest_load != CONTROL_NONE)
@@ -139,13 +142,12 @@ LOADS(ssp, "host.cet", (VMX, CPU(CET_SS), EXIT_CTL(LOAD_CET_STATE), ENTRY_CTL(LO
 LOADS(pkrs, "host.pkrs", (VMX, CPU(PKS), EXIT_CTL(LOAD_PKRS), ENTRY_CTL(LOAD_PKRS)),
       HOST_IA32_PKRS, 0x40000000, GUEST_IA32_PKRS, 0x80000000, read_IA32_PKRS, 0x40000000,
       WITH(LOAD_PKRS));
-LOADS(spec_ctrl, "host.spec_ctrl", (VMX, { "secondary VM-exit control LOAD_IA32_SPEC_CTRL",
-      need_control, CONTROL_EXIT2_LOAD_IA32_SPEC_CTRL, 0 }, ENTRY_CTL(LOAD_IA32_SPEC_CTRL)),
+LOADS(spec_ctrl, "host.spec_ctrl", (VMX, CPU(IBRS), CPU(STIBP),
+      EXIT2_CTL(LOAD_IA32_SPEC_CTRL), ENTRY_CTL(LOAD_IA32_SPEC_CTRL)),
       HOST_IA32_SPEC_CTRL, 1, GUEST_IA32_SPEC_CTRL, 2, read_IA32_SPEC_CTRL, 1,
       CONTROL_EXIT2_LOAD_IA32_SPEC_CTRL, CONTROL_ENTRY_LOAD_IA32_SPEC_CTRL);
 #define FRED_MSR(name, MSR, value, guest_value)						\
-	LOADS(fred_##name, "host.fred", (VMX, { "secondary VM-exit control LOAD_FRED",	\
-	      need_control, CONTROL_EXIT2_LOAD_FRED, 0 }, ENTRY_CTL(LOAD_FRED)),	\
+	LOADS(fred_##name, "host.fred", (VMX, EXIT2_CTL(LOAD_FRED), ENTRY_CTL(LOAD_FRED)),	\
 	      HOST_##MSR, value, GUEST_##MSR, guest_value, read_##MSR, value,		\
 	      CONTROL_EXIT2_LOAD_FRED, CONTROL_ENTRY_LOAD_FRED)
 FRED_MSR(config, IA32_FRED_CONFIG, 0x12000, 0x56000);

@@ -270,7 +270,10 @@ HOST_RULE(host_in_64_bit_mode, PROVES("vm-entry-checks:host.space.legacy_host64"
 		vmwrite(HOST_IA32_EFER, EFER_LME | EFER_LMA);)
 HOST_RULE(pcide, PROVES("vm-entry-checks:host.space32.pcide"), NEEDS(VMX, CPU(PCID)), true,
 	  vmwrite(HOST_CR4, vmread(HOST_CR4) | CR4_PCIDE);)
+/* A.8: where VMX operation has no CR4.FRED, the bit is refused anyhow. */
 HOST_RULE(fred, PROVES("vm-entry-checks:host.space32.fred"), NEEDS(VMX, CPU(FRED)), true,
+	  if (!(capabilities()->cr4_fixed1 & CR4_FRED))
+		case_skip("CR4.FRED in VMX operation");
 	  vmwrite(HOST_CR4, vmread(HOST_CR4) | CR4_FRED);)
 HOST_RULE(rip_bit_32, PROVES("vm-entry-checks:host.space32.rip"), NEEDS(VMX), true,
 	  vmwrite(HOST_RIP, vmread(HOST_RIP) | BIT(32));)

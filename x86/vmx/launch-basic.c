@@ -9,6 +9,8 @@
  * vmlaunch() and vmresume() set the six status flags before the instruction, and judge all of them
  * after it: 33.2 Conventions.
  */
+#include "cpu/features.h"
+#include "cpu/processor_trace.h"
 #include "cpu/safe.h"
 #include "cpu/user.h"
 #include "mmu/pages.h"
@@ -371,4 +373,31 @@ CASE(single_step_over_an_entry, PROVES("vm-entry-checks:basic.single_step"), NEE
 	vmcs_set_defaults();
 	EXPECT(vmresume_with_tf(), GUEST_DONE);
 	EXPECT_EQ(single_steps, 2);
+}
+
+/* --- tracing in the host: 29.2.1.1 ---------------------------------------------------------- */
+
+/*
+ * An entry cannot load IA32_RTIT_CTL while the processor trace is on; it can do either alone. The
+ * trace is off before anything is judged.
+ */
+CASE(no_load_of_rtit_ctl_while_tracing, PROVES("vm-entry-checks:ctl.pt.trace_enabled"),
+     NEEDS(VMX, CPU(PT), ENTRY_CTL(LOAD_IA32_RTIT_CTL)))
+{
+	u64 control = RTIT_CTL_TRACE | processor_trace_to(page_alloc(), page_alloc());
+	outcome_t loading, not_loading;
+
+	vmcs_set_control(CONTROL_ENTRY_LOAD_IA32_RTIT_CTL);
+	vmwrite(GUEST_IA32_RTIT_CTL, 0);
+	wrmsr(IA32_RTIT_CTL, control);
+	loading = enter(guest_nothing);
+	vmcs_clear_control(CONTROL_ENTRY_LOAD_IA32_RTIT_CTL);
+	not_loading = enter(guest_nothing);
+	wrmsr(IA32_RTIT_CTL, 0);
+	EXPECT(loading, OUTCOME_VMFAIL_VALID(VMFAIL_ENTRY_INVALID_CONTROL_FIELDS));
+	EXPECT(not_loading, GUEST_DONE);
+	vmcs_set_control(CONTROL_ENTRY_LOAD_IA32_RTIT_CTL);
+	/* The exit has saved what was on. */
+	vmwrite(GUEST_IA32_RTIT_CTL, 0);
+	EXPECT(enter(guest_nothing), GUEST_DONE);
 }

@@ -42,6 +42,10 @@ void fred_start(void)
 	vmwrite(GUEST_IA32_FRED_RSP1, fred_stack_top(1));
 	vmwrite(GUEST_IA32_FRED_RSP2, fred_stack_top(2));
 	vmwrite(GUEST_IA32_FRED_RSP3, fred_stack_top(3));
+	/* Loaded with the others, although shadow stacks are off. */
+	vmwrite(GUEST_IA32_FRED_SSP1, 0);
+	vmwrite(GUEST_IA32_FRED_SSP2, 0);
+	vmwrite(GUEST_IA32_FRED_SSP3, 0);
 	wrmsr(IA32_STAR, (u64)SELECTOR_CODE64 << 32 | (u64)(SELECTOR_USER_CODE32 & ~3) << 48);
 	vmwrite(GUEST_IDTR_LIMIT, 0);
 }
