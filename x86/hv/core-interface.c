@@ -268,6 +268,38 @@ CASE(misc_enable_by_user_space, PROVES("kvm-ioctls:msrs.partial"), NEEDS(BOX_NEE
 	EXPECT_EQ(get_msr(IA32_MISC_ENABLE), read_only | 1);
 }
 
+/* What nobody can change may be written as it is: a list that was read is one that can be. */
+CASE(read_only_msr_as_it_is, PROVES("kvm-ioctls:msrs.partial"), NEEDS(BOX_NEEDS))
+{
+	const u32 mcg_cap = 0x179;
+
+	box_start(&box, &hlt_guest);
+	box_set_cpuid(&box, (struct kvm_cpuid_entry2){
+		.function = 1, .eax = 0x600, .edx = 0x0701a1ff | BIT(14) });
+	EXPECT_EQ(get_msr(mcg_cap), 1);
+	EXPECT_EQ(set_msr(mcg_cap, 1), 1);
+	EXPECT_EQ(set_msr(mcg_cap, 2), 0);
+	EXPECT_EQ(get_msr(mcg_cap), 1);
+}
+
+CASE(cpuid_with_a_strange_width, PROVES("kvm-ioctls:cpuid2.vaddr"), NEEDS(BOX_NEEDS))
+{
+	union {
+		struct kvm_cpuid2 table;
+		u8 room[sizeof(struct kvm_cpuid2) + sizeof(struct kvm_cpuid_entry2)];
+	} cpuid = { .table.nent = 1 };
+	u32 before;
+
+	box_start(&box, &hlt_guest);
+	before = box.vcpu.cpuid_count;
+	cpuid.table.entries[0] = (struct kvm_cpuid_entry2){ .function = 0x80000008,
+							    .eax = 0x3128 };
+	EXPECT_EQ(hv_vcpu_set_cpuid(&box.vcpu, &cpuid.table), -EINVAL);
+	EXPECT_EQ(box.vcpu.cpuid_count, before);
+	cpuid.table.entries[0].eax = 0x28;
+	EXPECT_EQ(hv_vcpu_set_cpuid(&box.vcpu, &cpuid.table), 0);
+}
+
 /* --- events and the state of a processor that waits ------------------------------------------- */
 
 /* A vCPU that has its start-up IPI goes from one VM to another, and starts there. */

@@ -200,6 +200,7 @@ static void move_vcpu(void)
 		u8 room[sizeof(struct kvm_cpuid2) +
 			HV_MAX_CPUID * sizeof(struct kvm_cpuid_entry2)];
 	} cpuid;
+	struct kvm_debugregs debug;
 	struct kvm_mp_state state;
 	u32 i;
 
@@ -207,6 +208,7 @@ static void move_vcpu(void)
 		msrs.list.entries[i].index = indices[i];
 	EXPECT_EQ(hv_vcpu_get_msrs(&box.vcpu, &msrs.list), ARRAY_SIZE(indices));
 	hv_vcpu_get_mp_state(&box.vcpu, &state);
+	hv_vcpu_get_debugregs(&box.vcpu, &debug);
 	cpuid.table.nent = box.vcpu.cpuid_count;
 	memcpy(cpuid.table.entries, box.vcpu.cpuid, sizeof(box.vcpu.cpuid));
 	hv_vcpu_destroy(&box.vcpu);
@@ -217,6 +219,7 @@ static void move_vcpu(void)
 	EXPECT_EQ(hv_vcpu_set_msrs(&box.vcpu, &msrs.list), ARRAY_SIZE(indices));
 	EXPECT_EQ(hv_vcpu_set_events(&box.vcpu, &events), 0);
 	EXPECT_EQ(hv_vcpu_set_mp_state(&box.vcpu, &state), 0);
+	EXPECT_EQ(hv_vcpu_set_debugregs(&box.vcpu, &debug), 0);
 }
 
 /* Once, before the next instruction, and then the guest goes on to its end. */
@@ -339,4 +342,86 @@ CASE(second_interrupt_takes_the_place, PROVES("kvm-ioctls:irq.eexist"), NEEDS(BO
 	EXPECT_EQ(get_events().interrupt.nr, second.irq);
 	EXPECT_EQ(box_sregs(&box).interrupt_bitmap[1], BIT(second.irq % 64));
 	expect_once(second.irq);
+}
+
+#define DR6_BS		BIT(14)
+
+BOX_GUEST_64(out_guest, "out %al, $0x80\n\t nop\n\t hlt");
+
+/* RFLAGS.TF: the trap behind the instruction has not come when the vCPU is saved. */
+static void start_to_the_trap(void)
+{
+	struct kvm_regs regs;
+
+	box_start(&box, &out_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	regs = box_regs(&box);
+	regs.rflags |= RFLAGS_TF;
+	REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+	box.vcpu.run->immediate_exit = 1;
+	EXPECT_EQ(hv_vcpu_run(&box.vcpu), -EINTR);
+	box.vcpu.run->immediate_exit = 0;
+}
+
+static void stop_at_the_trap(void)
+{
+	start_to_the_trap();
+	EXPECT_EQ(get_events().exception.injected, 1);
+	EXPECT_EQ(get_events().exception.nr, VECTOR_DB);
+}
+
+static void expect_one_trap(void)
+{
+	struct kvm_debugregs debug;
+
+	EXPECT_VECTOR(&box, VECTOR_DB);
+	EXPECT_EQ(*box_at(&box, BOX_STACK - STACK_FRAME), BOX_CODE + 2);
+	hv_vcpu_get_debugregs(&box.vcpu, &debug);
+	EXPECT_EQ(debug.dr6 & (DR6_BS | BITS(3, 0)), DR6_BS);
+	*box_at(&box, BOX_STACK - STACK_FRAME + 16) &= ~(u64)RFLAGS_TF;
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rip, BOX_CODE + 4);
+}
+
+CASE(trap_goes_along, PROVES("interruptibility:pdbg.deliver"), NEEDS(BOX_NEEDS))
+{
+	stop_at_the_trap();
+	move_vcpu();
+	expect_one_trap();
+}
+
+/* Nor does it come twice where somebody has only looked. */
+CASE(trap_that_was_told, PROVES("interruptibility:pdbg.deliver"), NEEDS(BOX_NEEDS))
+{
+	stop_at_the_trap();
+	expect_one_trap();
+}
+
+/* Or not at all, if user space says so. */
+CASE(trap_that_is_taken_away, PROVES("kvm-ioctls:events.exception"), NEEDS(BOX_NEEDS))
+{
+	const struct kvm_vcpu_events none = { 0 };
+	struct kvm_regs regs;
+
+	stop_at_the_trap();
+	regs = box_regs(&box);
+	regs.rflags &= ~(u64)RFLAGS_TF;
+	EXPECT_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+	EXPECT_EQ(get_events().exception.injected, 1);
+	EXPECT_EQ(hv_vcpu_set_events(&box.vcpu, &none), 0);
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rip, BOX_CODE + 4);
+}
+
+/* It exits to the debugger who has asked for such. */
+CASE(trap_of_a_debugger, PROVES("kvm-exits:4"), NEEDS(BOX_NEEDS, PROC1(MOV_DR_EXITING)))
+{
+	const struct kvm_guest_debug debug = {
+		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP };
+
+	start_to_the_trap();
+	REQUIRE_EQ(hv_vcpu_set_guest_debug(&box.vcpu, &debug), 0);
+	EXPECT_EQ(get_events().exception.injected, 0);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_DEBUG);
+	EXPECT_EQ(box.vcpu.run->debug.arch.dr6 & DR6_BS, DR6_BS);
 }

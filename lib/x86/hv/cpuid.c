@@ -121,6 +121,14 @@ void hv_cpuid_widths(struct hv_vcpu *vcpu)
 	vcpu->widths = widths;
 }
 
+/* Row cpuid2.vaddr of spec/kvm-ioctls.csv: the width of linear addresses, if it says one. */
+static bool is_legal(const struct kvm_cpuid_entry2 *entry)
+{
+	u32 linear = FIELD(entry->eax, 15, 8);
+
+	return entry->function != 0x80000008 || !linear || linear == 48 || linear == 57;
+}
+
 int hv_vcpu_set_cpuid(struct hv_vcpu *vcpu, const struct kvm_cpuid2 *table)
 {
 	const struct kvm_cpuid_entry2 *basic;
@@ -128,6 +136,9 @@ int hv_vcpu_set_cpuid(struct hv_vcpu *vcpu, const struct kvm_cpuid2 *table)
 
 	if (table->nent > HV_MAX_CPUID)
 		return -E2BIG;
+	for (i = 0; i < table->nent; i++)
+		if (!is_legal(&table->entries[i]))
+			return -EINVAL;
 	memcpy(vcpu->cpuid, table->entries, table->nent * sizeof(table->entries[0]));
 	vcpu->cpuid_count = table->nent;
 	for (i = 0; i < table->nent; i++)

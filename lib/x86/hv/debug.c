@@ -72,6 +72,17 @@ void hv_note_debug_exception(void)
 	vmcs_put(GUEST_DR7, vmcs_get(GUEST_DR7) & ~(u64)DR7_GD);
 }
 
+/* What DR6 would have of it: enabled breakpoints, and the single step. */
+u64 hv_pending_debug(void)
+{
+	u64 pending = vmcs_get(GUEST_PENDING_DEBUG_EXCEPTIONS);
+
+	if (!(pending & (HV_PENDING_BS | PENDING_ENABLED)) ||
+	    vmcs_get(GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_MOV_SS)
+		return 0;
+	return pending & (HV_PENDING_BS | BITS(3, 0));
+}
+
 void hv_add_pending_debug(u64 hits)
 {
 	if (hits)

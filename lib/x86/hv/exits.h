@@ -56,6 +56,8 @@ void hv_trace_note(struct hv_vcpu *vcpu, const struct hv_trace_entry *entry);
 enum hv_break { HV_BREAK_READ, HV_BREAK_WRITE, HV_BREAK_IO, HV_BREAK_EXECUTE };
 u64 hv_breakpoints(const struct hv_vcpu *vcpu, enum hv_break kind, u64 address, u32 size);
 void hv_add_pending_debug(u64 hits);
+/* The debug exceptions that come before the next instruction, as bits of DR6; 0: none. */
+u64 hv_pending_debug(void);
 /*
  * A debug exception has exited, and will be the guest's: DR6 and DR7 as its delivery leaves them.
  */

@@ -275,7 +275,10 @@ int hv_vcpu_set_msrs(struct hv_vcpu *vcpu, const struct kvm_msrs *msrs);
 int hv_get_supported_cpuid(struct kvm_cpuid2 *table);
 /* KVM_CAP_TSC_DEADLINE_TIMER. */
 bool hv_has_tsc_deadline(void);
-/* -E2BIG above HV_MAX_CPUID entries. Features that the core does not offer are left out. */
+/*
+ * -E2BIG above HV_MAX_CPUID entries; -EINVAL for a width of linear addresses that there is not.
+ * Features that the core does not offer are left out.
+ */
 int hv_vcpu_set_cpuid(struct hv_vcpu *vcpu, const struct kvm_cpuid2 *table);
 int hv_vcpu_get_events(struct hv_vcpu *vcpu, struct kvm_vcpu_events *events);
 int hv_vcpu_set_events(struct hv_vcpu *vcpu, const struct kvm_vcpu_events *events);

@@ -228,6 +228,24 @@ int hv_vcpu_nmi(struct hv_vcpu *vcpu)
 }
 
 /*
+ * A trap that waits for the next boundary between instructions is told as an exception, for nothing
+ * else would; DR6 and DR7 are what they are then. One that a debugger wants stays: it will exit.
+ */
+static void raise_pending_debug(struct hv_vcpu *vcpu)
+{
+	u64 hits = hv_pending_debug();
+
+	if (!hits || vcpu->event.id || vcpu->complete || hv_debug_wants(vcpu, VECTOR_DB))
+		return;
+	vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
+	vmcs_put(GUEST_DR7, vmcs_get(GUEST_DR7) & ~(u64)DR7_GD);
+	vcpu->dr6 = (vcpu->dr6 & ~(u64)BITS(3, 0)) | hits;
+	/* Its instruction is over: not raised, whatever registers are set. */
+	vcpu->event = (struct hv_event){
+		.id = HV_EVENT(HV_EVENT_HARDWARE_EXCEPTION, VECTOR_DB) };
+}
+
+/*
  * Not the events of INT n, INT3, INTO and INT1: the structure has no place for the length of the
  * instruction, at which the vCPU still is, and which it will execute again.
  */
@@ -238,6 +256,7 @@ int hv_vcpu_get_events(struct hv_vcpu *vcpu, struct kvm_vcpu_events *events)
 	u8 shadow;
 
 	hv_load(vcpu);
+	raise_pending_debug(vcpu);
 	state = vmcs_get(GUEST_INTERRUPTIBILITY_STATE);
 	shadow = (state & BLOCKING_BY_MOV_SS ? KVM_X86_SHADOW_INT_MOV_SS : 0) |
 		 (state & BLOCKING_BY_STI ? KVM_X86_SHADOW_INT_STI : 0);

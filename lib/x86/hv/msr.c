@@ -344,6 +344,7 @@ enum hv_msr_result hv_msr_get(struct hv_vcpu *vcpu, u32 index, u64 *value)
 enum hv_msr_result hv_msr_set(struct hv_vcpu *vcpu, u32 index, u64 value, bool by_user_space)
 {
 	const struct msr_row *row = find(vcpu, index);
+	u64 now;
 
 	if (is_x2apic(index))
 		return hv_lapic_msr_write(vcpu, index, value) ? HV_MSR_DONE : HV_MSR_INVALID;
@@ -351,6 +352,10 @@ enum hv_msr_result hv_msr_set(struct hv_vcpu *vcpu, u32 index, u64 value, bool b
 		return hv_mtrr_set(vcpu, index, value) ? HV_MSR_DONE : HV_MSR_INVALID;
 	if (!row)
 		return HV_MSR_UNKNOWN;
+	/* Nobody can change it; but a list that was read can be written. */
+	if (row->check == READ_ONLY && by_user_space)
+		return hv_msr_get(vcpu, index, &now) == HV_MSR_DONE && value == now ?
+		       HV_MSR_DONE : HV_MSR_INVALID;
 	if (!may_be(vcpu, row, value))
 		return HV_MSR_INVALID;
 	switch (row->place) {
