@@ -235,6 +235,36 @@ CASE(memory_comes_during_an_access, PROVES("kvm-ioctls:mem.ok"), NEEDS(BOX_NEEDS
 	EXPECT_EQ(memory[1], answer);
 }
 
+BOX_GUEST_64(log_guest,
+	     "mov %eax, 0x401000\n\t mov 0x10000000, %ebx\n\t mov %eax, 0x400000\n\t hlt");
+
+/* What the log had of a slot goes with it; the next one of the number begins with nothing. */
+CASE(logged_slot_goes_during_an_access,
+     PROVES("kvm-ioctls:dirty.noslot", "kvm-ioctls:dirty.content"), NEEDS(BOX_NEEDS))
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = 1, .flags = KVM_MEM_LOG_DIRTY_PAGES, .guest_phys_addr = 0x400000,
+		.memory_size = 2 * PAGE_SIZE,
+		.userspace_addr = physical(pages_alloc(2 * PAGE_SIZE, PAGE_SIZE)) };
+	u64 bits = ~0ull;
+	const struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = &bits };
+
+	box_start(&box, &log_guest);
+	REQUIRE_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_MMIO);
+	region.memory_size = 0;
+	EXPECT_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+	EXPECT_EQ(hv_vm_get_dirty_log(&box.vm, &log), -ENOENT);
+	EXPECT_EQ(bits, ~0ull);
+	region.memory_size = 2 * PAGE_SIZE;
+	EXPECT_EQ(hv_vm_set_memory(&box.vm, &region), 0);
+	EXPECT_EQ(hv_vm_get_dirty_log(&box.vm, &log), 0);
+	EXPECT_EQ(bits, 0);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(hv_vm_get_dirty_log(&box.vm, &log), 0);
+	EXPECT_EQ(bits, 1);
+}
+
 /* --- states of a processor that waits --------------------------------------------------------- */
 
 static void set_mp_state(u32 mp_state, int result)
