@@ -316,13 +316,21 @@ static void guest_lowers_tpr(void)
 	asm volatile("mov %0, %%cr8; nop" : : "r" (0ull) : "memory");
 }
 
+/*
+ * A hypervisor below may leave the guest for reasons of its own, and its VM entry looks, too: then
+ * once more.
+ */
 CASE(evaluated_at_a_write_to_tpr, PROVES("interruptibility:vint.triggers"),
      NEEDS(VMX, VIRTUAL_INTERRUPTS))
 {
-	start();
-	VTPR(apic) = 0x60;
-	request(HIGH);
-	EXPECT(enter(guest_lowers_tpr), GUEST_DONE);
+	u32 tries = 5;
+
+	do {
+		start();
+		VTPR(apic) = 0x60;
+		request(HIGH);
+		EXPECT(enter(guest_lowers_tpr), GUEST_DONE);
+	} while (taken_before && --tries);
 	EXPECT_EQ(taken_before, 0);
 	expect_taken(1, HIGH);
 }
