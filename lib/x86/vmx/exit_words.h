@@ -20,6 +20,8 @@
 	 !INJECTS_TYPE(NMI))
 #define HOST64		IS(EXIT, HOST_ADDRESS_SPACE_SIZE)
 #define ALL_BITS	(~0ull)
+/* Bits 1:0 of IA32_FRED_CONFIG are the current stack level, which events and returns change. */
+#define FRED_CONFIG_SETTLED (F(GUEST_CR4) & CR4_FRED ? ~BITS(1, 0) : ALL_BITS)
 
 /* The two events that an exit may report. */
 #define EXIT_EVENT	NOW(EXITING_EVENT_IDENTIFICATION)
