@@ -9,6 +9,10 @@
  * byte of memory besides: 5.5 to 5.8. What the guest changes in its tables must be seen after the
  * next INVLPG or MOV to CR3: 5.10.4.1 Operations that Invalidate TLBs and Paging-Structure Caches.
  *
+ * On the way the registers change under the tables that are cached: CR0.WP, CR4.SMEP, SMAP, PSE
+ * and PKE, IA32_EFER.NXE, PKRU, 32-bit and PAE paging; and so does the slot, which goes and comes
+ * again, with a dirty log or without: what has been written must be in that.
+ *
  * Half of the VMs have so few pages that shadow tables are made and thrown away all the time.
  */
 #include "hv/paged_random.h"

@@ -311,15 +311,45 @@ static void write_tss(struct paged *paged)
 	*(u32 *)paged_bytes(paged, TSS + 8) = is_64_bit(paged) ? 0 : SELECTOR_DATA;
 }
 
+int paged_set_memory(struct paged *paged, u32 flags, bool removed_first)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = 1, .guest_phys_addr = PAGED_MEMORY };
+
+	/* It may be gone already. */
+	if (removed_first)
+		hv_vm_set_memory(&paged->box.vm, &region);
+	region.flags = flags;
+	region.memory_size = PAGED_PAGES * PAGE_SIZE;
+	region.userspace_addr = physical(paged->memory);
+	return hv_vm_set_memory(&paged->box.vm, &region);
+}
+
+static void set_pkru(struct paged *paged)
+{
+	if (paged->mode.cr4 & CR4_PKE)
+		run_program(paged, SET_PKRU, (struct kvm_regs){ .rax = paged->mode.pkru });
+}
+
+void paged_change(struct paged *paged, const struct paged_mode *mode)
+{
+	const struct paged_mode before = paged->mode;
+
+	paged->mode = *mode;
+	paged->mode.physical_bits = before.physical_bits;
+	paged->mode.no_pages_1g = before.no_pages_1g;
+	paged->mode.pse36 = before.pse36;
+	paged->registers_set = false;
+	if (before.mode != mode->mode)
+		write_fixed_tables(paged);
+	set_pkru(paged);
+}
+
 void paged_start(struct paged *paged, const struct paged_mode *mode, const struct hv_mmu *mmu,
 		 u32 pages)
 {
 	u64 size = (PAGED_PAGES + 2) * PAGE_SIZE;
 	u64 *memory = pages_alloc(size, PAGE_SIZE);
-	struct kvm_userspace_memory_region region = {
-		.slot = 1, .guest_phys_addr = PAGED_MEMORY,
-		.memory_size = PAGED_PAGES * PAGE_SIZE,
-		.userspace_addr = physical(memory) + PAGE_SIZE };
 	u64 i;
 
 	paged->mode = *mode;
@@ -332,14 +362,13 @@ void paged_start(struct paged *paged, const struct paged_mode *mode, const struc
 	for (i = 0; i < PAGE_SIZE / 8; i++)
 		memory[i] = memory[size / 8 - 1 - i] = CANARY;
 	paged->memory = (u8 *)memory + PAGE_SIZE;
-	REQUIRE_EQ(hv_vm_set_memory(&paged->box.vm, &region), 0);
+	REQUIRE_EQ(paged_set_memory(paged, 0, false), 0);
 	paged->rom = box_add_memory(&paged->box, 2, PAGED_ROM, PAGED_ROM_PAGES * PAGE_SIZE,
 				    KVM_MEM_READONLY);
 	if (mode->mode != PAGING_OFF)
 		write_fixed_tables(paged);
 	write_tss(paged);
-	if (mode->cr4 & CR4_PKE)
-		run_program(paged, SET_PKRU, (struct kvm_regs){ .rax = mode->pkru });
+	set_pkru(paged);
 }
 
 /* --- an access -------------------------------------------------------------------------------- */

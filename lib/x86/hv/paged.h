@@ -64,6 +64,16 @@ bool need_paged(u64 mode);
 void paged_start(struct paged *paged, const struct paged_mode *mode, const struct hv_mmu *mmu,
 		 u32 pages);
 
+/*
+ * The vCPU goes on in another mode, with the same tables in memory but those that the guest needs
+ * itself, which are made anew when mode.mode changes; the topmost one is empty otherwise. What
+ * follows from CPUID stays, and so does the width of the guest's code.
+ */
+void paged_change(struct paged *paged, const struct paged_mode *mode);
+
+/* Slot 1, PAGED_MEMORY, comes with these flags, if need be once more: 0 or -ENOMEM. */
+int paged_set_memory(struct paged *paged, u32 flags, bool removed_first);
+
 /* A free page of PAGED_MEMORY, all zero: its guest-physical address. */
 u64 paged_page(struct paged *paged);
 /* The bytes at a guest-physical address in one of the slots; NULL: not in them. */

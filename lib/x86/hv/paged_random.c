@@ -89,9 +89,6 @@ static void fill_memory(u64 rom_flags)
 		for (j = 0; j <= INDEXES; j++)
 			paged_set_entry(&paged, PAGED_ROM + i * PAGE_SIZE + j * entry_bytes(),
 					any_entry() | rom_flags);
-	for (j = 1; j <= INDEXES; j++)
-		paged_set_entry(&paged, paged.cr3 + j * entry_bytes(),
-				paged.mode.mode == PAGING_PAE ? any_pdpte() : any_entry());
 }
 
 static u64 any_linear(void)
@@ -142,11 +139,93 @@ static void invalidate(u64 linear)
 		paged_load_cr3(&paged, paged.cr3);
 }
 
+static void fill_root(void)
+{
+	u32 i;
+
+	for (i = 1; i <= INDEXES; i++)
+		paged_set_entry(&paged, paged.cr3 + i * entry_bytes(),
+				paged.mode.mode == PAGING_PAE ? any_pdpte() : any_entry());
+}
+
+/* The mode now, but for one bit: CR0.WP, or one that `other` has otherwise. */
+static struct paged_mode one_changed(const struct paged_mode *other)
+{
+	static const u64 bits[] = { CR4_PSE, CR4_SMEP, CR4_SMAP };
+	struct paged_mode mode = paged.mode;
+
+	if (one_in(2))
+		mode.cr0 ^= CR0_WP;
+	else
+		mode.cr4 ^= (mode.cr4 ^ other->cr4) & bits[any(ARRAY_SIZE(bits))];
+	return mode;
+}
+
+/* Other bits of CR0, CR4 and EFER; the two modes of 32-bit code, each with the other's tables. */
+static void change_mode(enum paging_mode mode)
+{
+	struct paged_mode chosen;
+	bool other;
+
+	if ((mode == PAGING_32_BIT || mode == PAGING_PAE) && one_in(4))
+		mode = paged.mode.mode == PAGING_PAE ? PAGING_32_BIT : PAGING_PAE;
+	else
+		mode = paged.mode.mode;
+	chosen = any_mode(mode);
+	other = mode != paged.mode.mode;
+	if (!other && one_in(2))
+		chosen = one_changed(&chosen);
+	paged_change(&paged, &chosen);
+	if (other)
+		fill_root();
+}
+
+/* A slot goes and comes, a log begins or ends: what the guest sees stays the same. */
+static void change_slot(void)
+{
+	u32 flags = one_in(2) ? KVM_MEM_LOG_DIRTY_PAGES : 0;
+
+	/* In a small VM there is no room for a log. */
+	if (paged_set_memory(&paged, flags, one_in(2)))
+		REQUIRE_EQ(paged_set_memory(&paged, 0, true), 0);
+}
+
+/* What has been written, flags of entries too, must be in the log: of `result` and the access. */
+static void check_log(const struct paged_access *access, const struct walk_result *result,
+		      bool flags)
+{
+	u64 bits[(PAGED_PAGES + 63) / 64], wanted = 0, page;
+	const struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = bits };
+	u32 i;
+
+	/* Not every fetch is made: paged_try(). */
+	if (hv_vm_get_dirty_log(&paged.box.vm, &log) || access->kind == ACCESS_FETCH)
+		return;
+	for (i = 0; flags && i < result->steps; i++) {
+		page = (result->step[i].address - PAGED_MEMORY) / PAGE_SIZE;
+		if (page < PAGED_PAGES && result->step[i].must_set & ~result->step[i].value)
+			wanted |= BIT(page);
+	}
+	page = (result->physical - PAGED_MEMORY) / PAGE_SIZE;
+	if (result->kind == WALK_DONE && access->kind == ACCESS_WRITE && page < PAGED_PAGES)
+		wanted |= BIT(page);
+	EXPECT_EQ(wanted & ~bits[0], 0);
+}
+
+/* Most fetches find no UD2 and are not made. */
+static struct paged_access any_access(void)
+{
+	return (struct paged_access){
+		.linear = any_linear(), .kind = one_in(6) ? ACCESS_FETCH : any(2),
+		.cpl = one_in(3) ? 3 : 0, .ac = one_in(3), .value = any_entry() };
+}
+
 static void run_vm(const struct random_row *row, u32 pages)
 {
 	struct paged_mode chosen = any_mode(row->mode);
 	bool ept = row->mmu != &hv_mmu_shadow;
-	bool changed = false;
+	struct paged_access access = any_access();
+	bool changed = false, again;
 	u32 i;
 
 	/* With EPT the processor translates, by the features that it has. */
@@ -154,11 +233,18 @@ static void run_vm(const struct random_row *row, u32 pages)
 	paged_start(&paged, &chosen, row->mmu, pages);
 	/* Nothing is to be set there: Bochs would do so, in spite of EPT (31.3.3.2). */
 	fill_memory(ept ? PTE_A | PTE_D : 0);
+	fill_root();
 	for (i = 0; i < ACCESSES; i++) {
-		struct paged_access access = {
-			.linear = any_linear(), .kind = any(3), .cpl = one_in(3) ? 3 : 0,
-			.ac = one_in(3), .value = any_entry() };
+		struct walk_result result;
 
+		again = i && one_in(6);
+		if (again)
+			change_mode(row->mode);
+		if (one_in(12))
+			change_slot();
+		/* Or once more what has just been cached by other registers. */
+		if (!again || one_in(4))
+			access = any_access();
 		/* User space changes an entry, as a device could. */
 		if (one_in(6)) {
 			paged_set_entry(&paged, PAGED_MEMORY + any(TABLES) * PAGE_SIZE +
@@ -168,7 +254,12 @@ static void run_vm(const struct random_row *row, u32 pages)
 		if (changed)
 			invalidate(access.linear);
 		changed = is_change(&access);
+		result = paged_walk(&paged, &access);
 		if (!paged_try(&paged, &access))
+			case_end();
+		/* With EPT Bochs sets flags in spite of write protection: hv/dirty-log. */
+		check_log(&access, &result, !ept);
+		if (case_failed())
 			case_end();
 	}
 }
