@@ -116,7 +116,10 @@ static enum step raise(struct job *job, u8 vector)
 
 /* --- transfers ------------------------------------------------------------------------------ */
 
-/* To `selector`:`offset`; the limit is that of the code segment now, which stays. */
+/*
+ * To `selector`:`offset`. Volume 2, CALL, JMP: #GP when that is beyond the limit, with an operand
+ * of 32 bits as well; the limit is that of the code segment now, which stays.
+ */
 static enum step transfer(struct job *job, u16 selector, u64 offset)
 {
 	if (job->insn.operand_size == 2)
