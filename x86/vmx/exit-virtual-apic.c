@@ -271,6 +271,13 @@ CASE(pending_at_tpr_exit, PROVES("host-and-exit:save.pdbg.kept"), NEEDS(VMX, VIR
 	stay_pending_at_tpr_exit(PENDING_BS | PENDING_ENABLED | BIT(2), RFLAGS_TF);
 }
 
+/* 29.7.3: bit 12 makes them valid by itself, whether or not a breakpoint is named. */
+CASE(enabled_breakpoint_pending_at_tpr_exit, PROVES("host-and-exit:save.pdbg.kept"),
+     NEEDS(VMX, VIRTUAL_APIC))
+{
+	stay_pending_at_tpr_exit(PENDING_ENABLED, 0);
+}
+
 CASE(rtm_pending_at_tpr_exit, PROVES("host-and-exit:save.pdbg.kept_rtm",
      "field-formats:pending_debug.rtm"),
      NEEDS(VMX, VIRTUAL_APIC, CPU(RTM)))
