@@ -321,6 +321,45 @@ CASE(hardware_breakpoints, PROVES("kvm-exits:4", "exit-reasons:29"),
 	EXPECT_EQ(own.db[0], BOX_STACK);
 }
 
+/* --- the same in real-address mode, where the processor has none of it ----------------------- */
+
+BOX_GUEST_16(real_guest, "nop\n\t int3\n\t nop\n\t hlt");
+
+struct real_row {
+	u32 control;
+	u32 vector;
+	bool big;		/* a segment beyond 64 KBytes: no virtual-8086 mode */
+};
+
+/* The breakpoint in DR0 is at INT3, too; the step over the NOP is the core's. */
+static void breakpoint_in_real_mode(const struct case_def *this_case)
+{
+	const struct real_row *row = this_case->row;
+	const struct kvm_guest_debug debug = {
+		.arch.debugreg = { [0] = BOX_CODE + 1, [7] = 0x402 } };
+	struct kvm_sregs sregs;
+
+	hv_start(page_alloc());
+	box_start_on(&box, &hv_mmu_shadow, 300, &real_guest);
+	sregs = box_sregs(&box);
+	if (row->big) {
+		sregs.ds.limit = 0xffffffff;
+		sregs.ds.g = 1;
+	}
+	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+	debug_guest(KVM_GUESTDBG_ENABLE | row->control, &debug);
+	expect_debug(row->vector, 1, row->vector == VECTOR_DB);
+}
+
+#define REAL_BREAKPOINT(id, ...)							\
+	CASE_RUN(id, breakpoint_in_real_mode, PROVES("kvm-exits:4"),			\
+		 NEEDS(VMX, PROC1(MOV_DR_EXITING)), ROW((&(const struct real_row){ __VA_ARGS__ })))
+
+REAL_BREAKPOINT(breakpoint_in_virtual_8086_mode, KVM_GUESTDBG_USE_HW_BP, VECTOR_DB, false);
+REAL_BREAKPOINT(breakpoint_in_real_mode_by_hand, KVM_GUESTDBG_USE_HW_BP, VECTOR_DB, true);
+REAL_BREAKPOINT(int3_in_virtual_8086_mode, KVM_GUESTDBG_USE_SW_BP, VECTOR_BP, false);
+REAL_BREAKPOINT(int3_in_real_mode_by_hand, KVM_GUESTDBG_USE_SW_BP, VECTOR_BP, true);
+
 CASE(debugging_that_is_refused, PROVES("kvm-exits:4"), NEEDS(BOX_NEEDS))
 {
 	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE | BIT(31) };

@@ -6,6 +6,7 @@
  * KVM_GET_SREGS, and expects the same vCPU back from what it sets: an exception that was on its way
  * and the interrupt that waits behind it, each delivered once, however far its delivery was.
  */
+#include "cpu/features.h"
 #include "hv/box.h"
 #include "string.h"
 
@@ -98,7 +99,8 @@ static void set_vcpu(struct hv_vcpu *vcpu, const struct kvm_sregs *sregs, u64 cr
 }
 
 /* CR0.WP = 0 and SMEP: FXSAVE is lent a right to write, and ends without having written. */
-CASE(lent_right_is_taken_back, PROVES("paging:acc.s.write_ro_wp1"), NEEDS(BOX_NEEDS))
+CASE(lent_right_is_taken_back, PROVES("paging:acc.s.write_ro_wp1"),
+     NEEDS(BOX_NEEDS, CPU(SMEP)))
 {
 	struct kvm_sregs sregs;
 	u64 *directory;

@@ -126,21 +126,25 @@ static enum hv_next deliver_again(struct hv_vcpu *vcpu, u64 event)
 enum hv_next hv_exit_exception_or_nmi(struct hv_vcpu *vcpu)
 {
 	u64 event = vmcs_get(EXITING_EVENT_IDENTIFICATION);
+	u8 vector = FIELD(event, 7, 0);
+	bool nmi = FIELD(event, 10, 8) == HV_EVENT_NMI;
 
-	if (FIELD(event, 10, 8) == HV_EVENT_HARDWARE_EXCEPTION && FIELD(event, 7, 0) == VECTOR_PF)
+	if (FIELD(event, 10, 8) == HV_EVENT_HARDWARE_EXCEPTION && vector == VECTOR_PF)
 		return hv_exit_memory(vcpu);
-	if (FIELD(event, 10, 8) != HV_EVENT_NMI && vcpu->real.way != HV_WAY_NATIVE) {
+	/* Table 30-1: what DR6 would get. A step of the core's own is not user space's. */
+	if (!nmi && hv_debug_wants(vcpu, vector) && !hv_real_is_step(vcpu))
+		return hv_debug_exception(vcpu, vector,
+					  vector == VECTOR_DB ? vmcs_get(EXIT_QUALIFICATION) : 0);
+	if (!nmi && vcpu->real.way != HV_WAY_NATIVE) {
 		hv_real_exception(vcpu, event);
 		if (vcpu->event.id && !vcpu->shutdown)
 			return hv_exit_preemption_timer(vcpu);
 		return vcpu->real.way == HV_WAY_STEP && !vcpu->event.id ? hv_debug_stepped(vcpu) :
 									   HV_GUEST;
 	}
-	if (FIELD(event, 10, 8) != HV_EVENT_NMI && hv_debug_wants(vcpu, FIELD(event, 7, 0)))
-		return hv_debug_exception(vcpu, FIELD(event, 7, 0));
-	if (FIELD(event, 7, 0) == VECTOR_DB || FIELD(event, 7, 0) == VECTOR_AC)
+	if (vector == VECTOR_DB || vector == VECTOR_AC)
 		return deliver_again(vcpu, event);
-	if (FIELD(event, 10, 8) != HV_EVENT_NMI)
+	if (!nmi)
 		return hv_internal_error(vcpu, KVM_INTERNAL_ERROR_SIMUL_EX, &event, 1);
 	asm volatile("int $2" : : : "memory");
 	return HV_GUEST;

@@ -47,7 +47,7 @@ void hv_want_steps(struct hv_vcpu *vcpu, enum hv_steps who, bool on);
 /* A primary processor-based control that is the core's to choose. */
 void hv_set_proc1(struct hv_vcpu *vcpu, enum control control, bool on);
 bool hv_debug_wants(const struct hv_vcpu *vcpu, u8 vector);
-enum hv_next hv_debug_exception(struct hv_vcpu *vcpu, u8 vector);
+enum hv_next hv_debug_exception(struct hv_vcpu *vcpu, u8 vector, u64 dr6);
 
 /* An exit and what the core has made of it, for vcpu->trace. */
 void hv_trace_note(struct hv_vcpu *vcpu, const struct hv_trace_entry *entry);

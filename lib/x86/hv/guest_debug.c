@@ -83,7 +83,7 @@ int hv_vcpu_set_guest_debug(struct hv_vcpu *vcpu, const struct kvm_guest_debug *
 	return 0;
 }
 
-static enum hv_next tell(struct hv_vcpu *vcpu, u8 vector, u64 dr6)
+enum hv_next hv_debug_exception(struct hv_vcpu *vcpu, u8 vector, u64 dr6)
 {
 	vcpu->run->debug.arch = (struct kvm_debug_exit_arch){
 		.exception = vector,
@@ -96,7 +96,9 @@ static enum hv_next tell(struct hv_vcpu *vcpu, u8 vector, u64 dr6)
 
 enum hv_next hv_debug_stepped(struct hv_vcpu *vcpu)
 {
-	return vcpu->steps & HV_STEPS_FOR_DEBUGGER ? tell(vcpu, VECTOR_DB, DR6_BS) : HV_GUEST;
+	if (!(vcpu->steps & HV_STEPS_FOR_DEBUGGER))
+		return HV_GUEST;
+	return hv_debug_exception(vcpu, VECTOR_DB, DR6_BS);
 }
 
 bool hv_debug_wants(const struct hv_vcpu *vcpu, u8 vector)
@@ -104,12 +106,6 @@ bool hv_debug_wants(const struct hv_vcpu *vcpu, u8 vector)
 	if (vector == VECTOR_DB)
 		return vcpu->guest_debug.control & KVM_GUESTDBG_USE_HW_BP;
 	return vector == VECTOR_BP && vcpu->guest_debug.control & KVM_GUESTDBG_USE_SW_BP;
-}
-
-/* Table 30-1: the exit qualification of a debug exception is what DR6 would get. */
-enum hv_next hv_debug_exception(struct hv_vcpu *vcpu, u8 vector)
-{
-	return tell(vcpu, vector, vector == VECTOR_DB ? vmcs_get(EXIT_QUALIFICATION) : 0);
 }
 
 /* --- MOV to and from debug registers: Table 30-4 -------------------------------------- */

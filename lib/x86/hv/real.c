@@ -215,21 +215,31 @@ void hv_real_leave(struct hv_vcpu *vcpu)
 		leave_step(vcpu);
 }
 
+/* Before the next instruction; what is for a debugger is not the guest's. */
+static void raise_debug(struct hv_vcpu *vcpu, u64 hits, int *next)
+{
+	if (hv_debug_wants(vcpu, VECTOR_DB)) {
+		*next = hv_debug_exception(vcpu, VECTOR_DB, hits);
+		return;
+	}
+	write_dr6((read_dr6() & ~(u64)BITS(3, 0)) | hits);
+	hv_inject(vcpu, (struct hv_fault){ .vector = VECTOR_DB });
+}
+
 /* 20.3.1.4: a single-step trap, or breakpoint, that an instruction has left. */
-static bool take_pending_debug(struct hv_vcpu *vcpu)
+static bool take_pending_debug(struct hv_vcpu *vcpu, int *next)
 {
 	u64 pending = vmcs_get(GUEST_PENDING_DEBUG_EXCEPTIONS) & PENDING_BITS;
 
 	if (!pending || vmcs_get(GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_MOV_SS)
 		return false;
 	vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
-	write_dr6((read_dr6() & ~(u64)BITS(3, 0)) | pending);
-	hv_inject(vcpu, (struct hv_fault){ .vector = VECTOR_DB });
+	raise_debug(vcpu, pending, next);
 	return true;
 }
 
 /* An instruction breakpoint at RIP: 20.3.1.1. */
-static bool meets_breakpoint(struct hv_vcpu *vcpu)
+static bool meets_breakpoint(struct hv_vcpu *vcpu, int *next)
 {
 	u64 hits;
 
@@ -239,15 +249,14 @@ static bool meets_breakpoint(struct hv_vcpu *vcpu)
 			      hv_linear(vcpu, SEGMENT_CS, vmcs_get(GUEST_RIP)), 1);
 	if (!hits)
 		return false;
-	write_dr6((read_dr6() & ~(u64)BITS(3, 0)) | hits);
-	hv_inject(vcpu, (struct hv_fault){ .vector = VECTOR_DB });
+	raise_debug(vcpu, hits, next);
 	return true;
 }
 
 /* Nothing is to be entered; then no timer ends the slice, and no interrupt of the host the run. */
 static bool stay_outside(struct hv_vcpu *vcpu, int *next)
 {
-	if (!vcpu->shutdown && rdtsc() >= vcpu->slice_end)
+	if (*next == HV_GUEST && !vcpu->shutdown && rdtsc() >= vcpu->slice_end)
 		*next = hv_user(vcpu, KVM_EXIT_INTR, NULL);
 	return false;
 }
@@ -266,7 +275,7 @@ bool hv_real_enter(struct hv_vcpu *vcpu, int *next)
 		return true;
 	}
 	/* No VM entry would see to these before the instruction. */
-	if (take_pending_debug(vcpu) || meets_breakpoint(vcpu))
+	if (take_pending_debug(vcpu, next) || meets_breakpoint(vcpu, next))
 		return stay_outside(vcpu, next);
 	switch (hv_real_emulate(vcpu)) {
 	case HV_REAL_DONE:
@@ -283,6 +292,11 @@ bool hv_real_enter(struct hv_vcpu *vcpu, int *next)
 }
 
 /* --- exceptions ------------------------------------------------------------------------------- */
+
+bool hv_real_is_step(const struct hv_vcpu *vcpu)
+{
+	return vcpu->real.way == HV_WAY_STEP && is_step_trap();
+}
 
 void hv_real_exception(struct hv_vcpu *vcpu, u64 event)
 {
@@ -304,7 +318,7 @@ void hv_real_exception(struct hv_vcpu *vcpu, u64 event)
 	 * The breakpoints that the instruction has met count, and the step if the guest makes
 	 * steps.
 	 */
-	if (vcpu->real.way == HV_WAY_STEP && is_step_trap()) {
+	if (hv_real_is_step(vcpu)) {
 		hv_add_pending_debug(vmcs_get(EXIT_QUALIFICATION) & BITS(3, 0));
 		if (vcpu->real.tf)
 			vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS,

@@ -45,6 +45,8 @@ bool hv_real_by_hand(const struct hv_vcpu *vcpu);
 bool hv_real_enter(struct hv_vcpu *vcpu, int *next);
 /* After it: the guest's own registers again. */
 void hv_real_leave(struct hv_vcpu *vcpu);
+/* The exit is by the trap of a step that the core makes. */
+bool hv_real_is_step(const struct hv_vcpu *vcpu);
 /* An exception of this guest has exited. */
 void hv_real_exception(struct hv_vcpu *vcpu, u64 event);
 

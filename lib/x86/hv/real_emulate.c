@@ -474,6 +474,9 @@ enum hv_real_result hv_real_emulate(struct hv_vcpu *vcpu)
 
 	if (!hv_decode_real(vcpu, &job.insn))
 		return HV_REAL_SAME;
+	/* It exits, to the debugger. */
+	if (job.insn.opcode == 0xcc && hv_debug_wants(vcpu, VECTOR_BP))
+		return HV_REAL_SAME;
 	switch (run(&job)) {
 	case STEP_DONE:
 		return HV_REAL_DONE;
