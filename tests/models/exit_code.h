@@ -95,6 +95,7 @@ static void test_code(void **state)
 
 	(void)state;
 	make_scene(&scene, SCENE_cpuid);
+	scene.x.code_bytes = INSTRUCTION_BYTES;
 	for (i = 0; i < ARRAY_SIZE(codes); i++) {
 		scene.x.outcome = OUTCOME_EXIT(codes[i].reason);
 		memset(scene.x.code, 0, sizeof(scene.x.code));

@@ -11,19 +11,6 @@ u64 *claim_storage(struct exit_input *x, u16 subject)
 	return NULL;
 }
 
-bool rule_forbids(u32 rule)
-{
-	switch (rule) {
-	case EXIT_RULE_reason_basic:
-	case EXIT_RULE_reason_threshold:
-	case EXIT_RULE_original_type:
-	case EXIT_RULE_save_rip:
-	case EXIT_RULE_access_type:
-		return true;
-	}
-	return false;
-}
-
 struct settling {
 	struct exit_input *x;
 	bool changed;
@@ -34,7 +21,7 @@ static void settle_claim(void *context, const struct exit_claim *claim)
 	struct settling *settling = context;
 	u64 *at = claim_storage(settling->x, claim->subject);
 
-	if (!at || exit_claim_holds(claim) || rule_forbids(claim->rule))
+	if (!at || exit_claim_holds(claim) || claim->never)
 		return;
 	settling->changed = true;
 	*at = claim->range ? claim->low : (*at & ~claim->bits) | (claim->value & claim->bits);

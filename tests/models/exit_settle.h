@@ -9,12 +9,9 @@
 /* Where the value that a claim is about lies; NULL for the entry of a list. */
 u64 *claim_storage(struct exit_input *x, u16 subject);
 
-/* Whether the rule, where it applies, says that there is no such exit. */
-bool rule_forbids(u32 rule);
-
 /*
- * Changes what the exit has left until every claim holds, but those about lists and of rules that
- * forbid the exit. False: the claims contradict each other.
+ * Changes what the exit has left until every claim holds, but those about lists and that
+ * there is no such exit. False: the claims contradict each other.
  */
 bool settle(struct exit_input *x);
 

@@ -172,7 +172,7 @@ exit_rules_host.def s/CR4_PCIDE | CR4_FRED, 0)/CR4_PCIDE, 0)/
 exit_rules_information.def s/BITS(30, 28) | BITS(24, 16), 0/BITS(30, 28), 0/
 exit_rules_information.def s/BITS(63, in->cpu->maxphyaddr), 0/BITS(63, in->cpu->maxphyaddr + 1), 0/
 exit_rules_information.def s/exit_has_length(x) && !LENGTH_INJECTED, 1, 15/exit_has_length(x) \&\& !LENGTH_INJECTED, 0, 15/
-exit_rules_information.def s/FAILED, BITS(31, 16), BIT(31)/FAILED, BITS(31, 17), BIT(31)/
+exit_rules_information.def s/FAILED, BITS(30, 16), 0/FAILED, BITS(30, 17), 0/
 exit_rules_guest.def s/IS(PIN, NMI_EXITING) && !IS(PIN, VIRTUAL_NMIS) &&/IS(PIN, NMI_EXITING) \&\&/
 exit_rules_information.def s/ACCESS_TYPE == 3 || ACCESS_TYPE == 10/ACCESS_TYPE == 3/
 exit_rules_information.def s/REASON == EXIT_APIC_ACCESS && WITH_EPT/REASON == EXIT_APIC_ACCESS/
@@ -209,11 +209,16 @@ exit_lists.c s/value > ~LOOKED_AT_WITHIN ? ALL_BITS :/0 ? ALL_BITS :/
 exit_lists.c s/!(value >> 31))/1)/
 exit_lists.c s/x->load.listed <= EXIT_MAX_LISTED;/true;/
 exit_lists.c s/x->entry_load.listed <= EXIT_MAX_LISTED/x->entry_load.listed < EXIT_MAX_LISTED/
-exit_rules_guest.def s/x->has_code && !exit_code_length(x)/!exit_code_length(x)/
-exit_rules_guest.def s/x->has_code && !exit_code_length(x)/0/
+exit_rules_guest.def s/ && exit_code_is_another(x)//
+exit_rules_guest.def s/REASON != EXIT_EXCEPTION_OR_NMI/true/
+exit_rules_guest.def s/REASON == EXIT_EXCEPTION_OR_NMI/true/
+exit_code.c s/x->code_bytes == INSTRUCTION_BYTES/1/
+exit_code.c s/length <= x->code_bytes ? length : 0/length/
+exit_model.c s/NOW(GUEST_CR4) & CR4_FRED && TYPE_OF(ORIGINAL/TYPE_OF(ORIGINAL/
+exit_model.c s/ || by_system_call(x))/)/
+exit_rules_information.def s/EXIT_APIC_ACCESS && WITH_EPT && *\\*$/EXIT_APIC_ACCESS \&\&/
 exit_rules_guest.def s/exit_by_fault(x), RFLAGS_RF/exit_has_event(x), RFLAGS_RF/
 exit_model.c s/^	case VECTOR_DF:$/	case 99:/
-exit_rules_information.def s/x->has_code && exit_code_length(x), BITS/x->has_code, BITS/
 exit_code.c s/ && !IN_SOFTWARE(EXIT_EVENT)/ \&\& 0/
 exit_code.c s/!exit_entered(x) || !exit_from_64_bit_mode(x)/!exit_entered(x)/
 exit_code.c s/if (\*own == PREFIX_NONE)/if (1)/
@@ -245,7 +250,10 @@ done
 number=0
 survived=0
 broken=0
-mutations | grep -e "${1:-.}" >list
+mutations | grep -e "${1:-.}" >list || {
+	echo "mutate-vmx.sh: no mutation has '$1'; without a pattern all are tried" >&2
+	exit 2
+}
 while read -r file mutation; do
 	number=$((number + 1))
 	model=${file%%_*}

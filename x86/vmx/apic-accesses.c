@@ -324,7 +324,8 @@ static void expect_delivery(u64 qualification, u64 mask)
 	EXPECT_EQ(vmread(VM_EXIT_INSTRUCTION_LENGTH), guest_int_n_20.end - guest_int_n_20.at);
 }
 
-CASE(idt_in_the_page, PROVES("exit-qualifications:apic_access.event_delivery"), NEEDS_REGISTERS)
+CASE(idt_in_the_page, PROVES("exit-qualifications:apic_access.event_delivery",
+     "host-and-exit:exit.qualification.access_type"), NEEDS_REGISTERS)
 {
 	struct virtual_apic apic;
 

@@ -92,7 +92,7 @@ static bool try_neighbours(struct checking *checking, const struct entry_scene *
 	return true;
 }
 
-/* The audit costs as much as ten entries: of a long list it sees the first trials. */
+/* The audit costs far more than the entry: of a long list it sees the first trials. */
 static outcome_t enter_trial(struct entry_session *session, const struct entry_input *in, u32 n)
 {
 	if (n >= AUDITED)

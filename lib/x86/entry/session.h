@@ -63,7 +63,7 @@ void entry_session_write(struct entry_session *session, const struct entry_input
  */
 outcome_t entry_session_enter(struct entry_session *session, const struct entry_input *in);
 
-/* The same with the audit, which costs as much as ten entries. */
+/* The same with the audit, which costs far more than the entry. */
 outcome_t entry_session_enter_audited(struct entry_session *session, const struct entry_input *in);
 
 /*

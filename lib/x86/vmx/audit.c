@@ -153,7 +153,7 @@ static void fail(const struct exit_claim *claim)
 	format(what, sizeof(what), "audit: %s (%s, rule %s)",
 	       audit_subject(subject, sizeof(subject), claim->subject), rule->section, rule->name);
 	audit_value(words[0], sizeof(words[0]), claim->subject, claim->value & bits);
-	if (!claim->range && claim->value == ~claim->got) {
+	if (claim->never) {
 		format(words[2], sizeof(words[2]), "another value");
 	} else if (claim->range) {
 		audit_value(words[1], sizeof(words[1]), claim->subject, claim->low);

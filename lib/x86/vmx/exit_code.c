@@ -124,7 +124,12 @@ u32 exit_code_length(const struct exit_input *x)
 			continue;
 		length = match(&encodings[i], x->code);
 		if (length)
-			return length;
+			return length <= x->code_bytes ? length : 0;
 	}
 	return 0;
+}
+
+bool exit_code_is_another(const struct exit_input *x)
+{
+	return x->code_bytes == INSTRUCTION_BYTES && !exit_code_length(x);
 }

@@ -202,6 +202,12 @@ bool exit_may_have_original_event(const struct exit_input *x)
 	return false;
 }
 
+/* FRED delivers SYSCALL and SYSENTER as events: 30.2.4. */
+static bool by_system_call(const struct exit_input *x)
+{
+	return NOW(GUEST_CR4) & CR4_FRED && TYPE_OF(ORIGINAL_EVENT) == EVENT_TYPE_OTHER;
+}
+
 /* 30.2.5: instructions that exit, software exceptions, and faults delivering software events. */
 bool exit_has_length(const struct exit_input *x)
 {
@@ -214,8 +220,8 @@ bool exit_has_length(const struct exit_input *x)
 	if (reason == EXIT_TASK_SWITCH && !exit_by_task_gate(x))
 		return true;
 	return exit_may_have_original_event(x) && VALID(ORIGINAL_EVENT) &&
-	       IN_SOFTWARE(ORIGINAL_EVENT) && reason != EXIT_EPT_MISCONFIGURATION &&
-	       reason != EXIT_INSTRUCTION_TIMEOUT;
+	       (IN_SOFTWARE(ORIGINAL_EVENT) || by_system_call(x)) &&
+	       reason != EXIT_EPT_MISCONFIGURATION && reason != EXIT_INSTRUCTION_TIMEOUT;
 }
 
 bool exit_has_error_code(u8 vector)
@@ -356,12 +362,15 @@ static void report(const struct judge *judge, u32 rule, u32 subject, u64 got, u6
 	judge->report(judge->context, &claim);
 }
 
-static void claim(const struct judge *judge, u32 rule, u32 subject, u32 depends, bool range, u64 a,
-		  u64 b)
+enum rule_kind { RULE_BITS, RULE_RANGE, RULE_NEVER };
+
+static void claim(const struct judge *judge, u32 rule, u32 subject, u32 depends,
+		  enum rule_kind kind, u64 a, u64 b)
 {
 	const struct exit_input *x = judge->x;
 	struct exit_claim claim = {
-		.rule = rule, .subject = subject, .range = range, .bits = a, .value = b,
+		.rule = rule, .subject = subject, .range = kind == RULE_RANGE,
+		.never = kind == RULE_NEVER, .bits = a, .value = b,
 	};
 	u32 number = subject - EXIT_SUBJECT_REGISTER;
 
@@ -384,8 +393,6 @@ static void claim(const struct judge *judge, u32 rule, u32 subject, u32 depends,
 #define FIELD_SUBJECT(name)	INDEX_##name
 #define REGISTER_SUBJECT(name)	(EXIT_SUBJECT_REGISTER + EXIT_REGISTER_##name)
 #define NO_FIELD		VMCS_FIELDS
-#define RULE_BITS		false
-#define RULE_RANGE		true
 #define EXIT_RULE(name, id, section, kind, subject, depends, when, a, b)	\
 	if (when)								\
 		claim(judge, EXIT_RULE_##name, subject, depends, RULE_##kind, a, b);

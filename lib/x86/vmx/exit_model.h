@@ -63,9 +63,9 @@ struct exit_input {
 	u64 after[EXIT_REGISTERS];	/* the registers now */
 	/* Of `entry_load` only what it was before. */
 	struct exit_list entry_load, store, load;
-	/* At the saved RIP, and one byte more; not where that could not be read. */
+	/* At the saved RIP, as many as are known; then zeros. */
 	u8 code[INSTRUCTION_BYTES + 1];
-	bool has_code;
+	u32 code_bytes;
 };
 
 enum exit_rule_number {
@@ -91,10 +91,13 @@ enum exit_subject {
 	EXIT_SUBJECT_LOAD_INDEX	 = 0x4000,	/* + number: the first quadword in memory */
 };
 
-/* A subject's value must be as `value` in `bits`; a range: not below `low`, not above `high`. */
+/*
+ * A subject's value must be as `value` in `bits`; a range: not below `low`, not above `high`;
+ * never: there is no such exit.
+ */
 struct exit_claim {
 	u16 rule, subject;
-	bool range;
+	bool range, never;
 	u64 got;
 	union { u64 bits, low; };
 	union { u64 value, high; };
@@ -102,6 +105,8 @@ struct exit_claim {
 
 static inline bool exit_claim_holds(const struct exit_claim *claim)
 {
+	if (claim->never)
+		return false;
 	return claim->range ? claim->got >= claim->low && claim->got <= claim->high :
 	       !((claim->got ^ claim->value) & claim->bits);
 }
@@ -159,8 +164,10 @@ u64 exit_kept_cr0(const struct exit_input *x);
 
 /* Whether the saved RIP must reference one of the instructions of sdm/exiting_code.def. */
 bool exit_code_matters(const struct exit_input *x);
-/* The length of the instruction there; 0: none that exits for this reason. */
+/* The length of the instruction there; 0: another one, or not all of it is known. */
 u32 exit_code_length(const struct exit_input *x);
+/* Whether what is there is known, and does not exit for this reason. */
+bool exit_code_is_another(const struct exit_input *x);
 /* By exit reason: bits of the exit qualification that are 0; what is saved: 30.2.1 to 30.2.5. */
 u64 exit_zero_qualification(const struct exit_input *x);
 bool exit_reason_is_known(u16 reason);

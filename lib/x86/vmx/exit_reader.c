@@ -197,20 +197,27 @@ void exit_read_before(struct exit_input *x, struct entry_input *entry)
 
 /*
  * Where the guest has the paging structures that the host has, and no EPT, the host reads what the
- * guest has executed.
+ * guest has executed. Not from the next page: to read there could fault, or set an accessed flag.
  */
 static void read_code(struct exit_input *x)
 {
-	u64 rip = x->field[INDEX_GUEST_RIP], low = 0, high = 0;
+	u64 rip = x->field[INDEX_GUEST_RIP], cr2 = read_cr2();
+	u64 left = PAGE_SIZE - rip % PAGE_SIZE;
+	u32 size = left < INSTRUCTION_BYTES ? left : INSTRUCTION_BYTES;
+	u64 from = rip, to = (u64)x->code, count = size;
 	const struct entry_input *in = x->entry;
 
-	x->has_code = exit_code_matters(x) && !IS(PROC2, ENABLE_EPT) &&
-		      !((NOW(GUEST_CR3) ^ x->after[EXIT_REGISTER_CR3]) & BITS(51, 12)) &&
-		      !((NOW(GUEST_CR4) ^ x->after[EXIT_REGISTER_CR4]) & CR4_LA57) &&
-		      ATTEMPT("mov (%1), %0", "+r" (low) : "r" (rip)) == OUTCOME_DONE &&
-		      ATTEMPT("mov (%1), %0", "+r" (high) : "r" (rip + 7)) == OUTCOME_DONE;
-	memcpy(x->code, &low, 8);
-	memcpy(x->code + 7, &high, 8);
+	x->code_bytes = 0;
+	memset(x->code, 0, sizeof(x->code));
+	if (!exit_code_matters(x) || IS(PROC2, ENABLE_EPT) ||
+	    (NOW(GUEST_CR3) ^ x->after[EXIT_REGISTER_CR3]) & BITS(51, 12) ||
+	    (NOW(GUEST_CR4) ^ x->after[EXIT_REGISTER_CR4]) & CR4_LA57)
+		return;
+	/* It may be there no more. */
+	if (ATTEMPT("rep movsb", "+S" (from), "+D" (to), "+c" (count) : : "memory") == OUTCOME_DONE)
+		x->code_bytes = size;
+	else
+		write_cr2(cr2);
 }
 
 void exit_read_after(struct exit_input *x, outcome_t outcome, u64 rflags, u64 rsp)
