@@ -76,8 +76,8 @@ entry_rules_exit_entry.def s/ERROR_CODE && F(INJECTED_EVENT_ERROR_CODE) & BITS(3
 entry_rules_exit_entry.def s/HARDWARE_EXCEPTION && EVENT_VECTOR > 31/HARDWARE_EXCEPTION \&\& EVENT_VECTOR > 30/
 entry_rules_exit_entry.def s/HARDWARE_EXCEPTION && EVENT_VECTOR > 31/HARDWARE_EXCEPTION \&\& EVENT_VECTOR > 32/
 entry_rules_exit_entry.def s/NMI && EVENT_VECTOR != 2/NMI \&\& EVENT_VECTOR > 2/
-entry_rules_exit_entry.def s/!FRED_GUEST && (EVENT_VECTOR || !MTF)/!FRED_GUEST/
-entry_rules_exit_entry.def s/!FRED_GUEST && (EVENT_VECTOR || !MTF)/!FRED_GUEST \&\& EVENT_VECTOR > 1/
+entry_rules_exit_entry.def s,OTHER_EXISTS && (EVENT_VECTOR || !MTF),OTHER_EXISTS,
+entry_rules_exit_entry.def s,OTHER_EXISTS && (EVENT_VECTOR || !MTF),OTHER_EXISTS \&\& EVENT_VECTOR > 1,
 entry_rules_exit_entry.def s/16 \* F(COUNT_FIELD) - 1)/16 * F(COUNT_FIELD))/
 entry_rules_exit_entry.def s/16 \* F(COUNT_FIELD) - 1)/16 * F(COUNT_FIELD) - 17)/
 entry_rules_exit_entry.def s/F(COUNT_FIELD) && F(ADDRESS_FIELD) & BITS(3, 0)/F(ADDRESS_FIELD) \& BITS(3, 0)/
