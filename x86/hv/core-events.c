@@ -139,7 +139,7 @@ CASE(emulation_ends_the_sti_shadow, PROVES("interruptibility:sti.block"), NEEDS(
 BOX_GUEST_64(single_step_guest,
 	     "pushfq\n\t orl $0x100, (%rsp)\n\t popfq\n\t cpuid\n\t nop\n\t hlt");
 
-/* The single-step trap comes behind an emulated instruction, too: RFLAGS.TF as in 19.3.1.4. */
+/* The single-step trap comes behind an emulated instruction, too: RFLAGS.TF as in 20.3.1.4. */
 CASE(emulation_is_single_stepped, PROVES("interruptibility:pdbg.deliver"), NEEDS(BOX_NEEDS))
 {
 	box_start(&box, &single_step_guest);

@@ -40,19 +40,25 @@ enum hv_next hv_emulation_failure(struct hv_vcpu *vcpu)
 	return hv_user(vcpu, KVM_EXIT_INTERNAL_ERROR, NULL);
 }
 
+void hv_end_shadow(void)
+{
+	const u64 shadow = BLOCKING_BY_STI | BLOCKING_BY_MOV_SS;
+	u64 state = vmcs_get(GUEST_INTERRUPTIBILITY_STATE);
+
+	if (state & shadow)
+		vmcs_put(GUEST_INTERRUPTIBILITY_STATE, state & ~shadow);
+}
+
 void hv_skip(struct hv_vcpu *vcpu, u64 length)
 {
 	u64 rip = vmcs_get(GUEST_RIP) + length, flags = vmcs_get(GUEST_RFLAGS);
-	u64 state = vmcs_get(GUEST_INTERRUPTIBILITY_STATE);
 
 	if (!hv_in_64_bit_mode(vcpu))
 		rip &= BITS(31, 0);
 	vmcs_put(GUEST_RIP, rip);
 	if (flags & RFLAGS_RF)
 		vmcs_put(GUEST_RFLAGS, flags & ~(u64)RFLAGS_RF);
-	if (state & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS))
-		vmcs_put(GUEST_INTERRUPTIBILITY_STATE,
-			 state & ~(u64)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
+	hv_end_shadow();
 	/* 27.4.2: the single-step trap behind the instruction. */
 	if (flags & RFLAGS_TF)
 		vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS,
@@ -114,12 +120,25 @@ static enum hv_next deliver_again(struct hv_vcpu *vcpu, u64 event)
 		};
 		return HV_GUEST;
 	}
-	if (vector == VECTOR_DB)
+	if (vector == VECTOR_DB) {
 		hv_note_debug_exception();
+		/* 30.1: delivered, it would have ended it; and 29.3.1.5 wants BS with it. */
+		hv_end_shadow();
+	}
 	hv_inject(vcpu, (struct hv_fault){ .vector = vector, .has_error = vector == VECTOR_AC });
 	/* 30.3.3: RF is as the processor would have pushed it, which for a trap is not 1. */
 	vmcs_put(GUEST_RFLAGS, flags);
 	return hv_exit_preemption_timer(vcpu);
+}
+
+/* A step of the guest's own is over: it is not to be told once more for the STI that it was. */
+static enum hv_next for_debugger(struct hv_vcpu *vcpu, u8 vector)
+{
+	u64 dr6 = vector == VECTOR_DB ? vmcs_get(EXIT_QUALIFICATION) : 0;
+
+	if (dr6 & HV_PENDING_BS)
+		hv_end_shadow();
+	return hv_debug_exception(vcpu, vector, dr6);
 }
 
 /* A page fault that the MMU has asked for, or an NMI of the host: its handler gets it. */
@@ -133,8 +152,7 @@ enum hv_next hv_exit_exception_or_nmi(struct hv_vcpu *vcpu)
 		return hv_exit_memory(vcpu);
 	/* Table 30-1: what DR6 would get. A step of the core's own is not user space's. */
 	if (!nmi && hv_debug_wants(vcpu, vector) && !hv_real_is_step(vcpu))
-		return hv_debug_exception(vcpu, vector,
-					  vector == VECTOR_DB ? vmcs_get(EXIT_QUALIFICATION) : 0);
+		return for_debugger(vcpu, vector);
 	if (!nmi && vcpu->real.way != HV_WAY_NATIVE) {
 		hv_real_exception(vcpu, event);
 		if (vcpu->event.id && !vcpu->shutdown)

@@ -66,6 +66,8 @@ void hv_note_debug_exception(void);
 /* The instruction that exited, or was emulated, is done: RIP, interrupt shadow, single step. */
 void hv_skip(struct hv_vcpu *vcpu, u64 length);
 void hv_skip_exiting(struct hv_vcpu *vcpu);
+/* Blocking by STI or MOV SS ends, as behind the next instruction and when an event is delivered. */
+void hv_end_shadow(void);
 /* One element of a repeated string instruction is done, and more are left. */
 void hv_repeat(struct hv_vcpu *vcpu);
 

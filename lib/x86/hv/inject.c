@@ -84,7 +84,7 @@ void hv_inject(struct hv_vcpu *vcpu, struct hv_fault fault)
 		      (fault.has_error ? HV_EVENT_ERROR_CODE : 0),
 		.error = fault.error, .raised = true,
 	};
-	/* 19.3.1.1: the RFLAGS that a fault pushes have RF = 1. Injection does not see to it. */
+	/* 20.3.1.1: the RFLAGS that a fault pushes have RF = 1. Injection does not see to it. */
 	vmcs_put(GUEST_RFLAGS, vmcs_get(GUEST_RFLAGS) | RFLAGS_RF);
 }
 
@@ -144,6 +144,22 @@ int hv_next_interrupt(const struct hv_vcpu *vcpu)
 	return vcpu->vm->irqchip && vcpu->lapic.requested ? hv_lapic_next(vcpu) : -1;
 }
 
+/*
+ * 29.3.1.5: with blocking by STI or by MOV SS, BS must say whether that instruction was a step; it
+ * need not where user space has put one or the other. The guest has no BTF.
+ */
+static void make_step_legal(void)
+{
+	u64 pending;
+
+	if (!(vmcs_get(GUEST_INTERRUPTIBILITY_STATE) & SHADOW))
+		return;
+	pending = vmcs_get(GUEST_PENDING_DEBUG_EXCEPTIONS) & ~(u64)HV_PENDING_BS;
+	if (vmcs_get(GUEST_RFLAGS) & RFLAGS_TF)
+		pending |= HV_PENDING_BS;
+	vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS, pending);
+}
+
 void hv_events_before_entry(struct hv_vcpu *vcpu)
 {
 	int vector;
@@ -162,6 +178,7 @@ void hv_events_before_entry(struct hv_vcpu *vcpu)
 	}
 	if (vcpu->event.id)
 		deliver(vcpu);
+	make_step_legal();
 	watch(vcpu, vcpu->nmi_pending, vector >= 0 || vcpu->run->request_interrupt_window);
 }
 
@@ -238,6 +255,7 @@ static void raise_pending_debug(struct hv_vcpu *vcpu)
 	if (!hits || vcpu->event.id || vcpu->complete || hv_debug_wants(vcpu, VECTOR_DB))
 		return;
 	vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
+	hv_end_shadow();
 	vmcs_put(GUEST_DR7, vmcs_get(GUEST_DR7) & ~(u64)DR7_GD);
 	vcpu->dr6 = (vcpu->dr6 & ~(u64)BITS(3, 0)) | hits;
 	/* Its instruction is over: not raised, whatever registers are set. */

@@ -234,6 +234,7 @@ static bool take_pending_debug(struct hv_vcpu *vcpu, int *next)
 	if (!pending || vmcs_get(GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_MOV_SS)
 		return false;
 	vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
+	hv_end_shadow();
 	raise_debug(vcpu, pending, next);
 	return true;
 }
