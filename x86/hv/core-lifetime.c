@@ -174,13 +174,15 @@ static void vcpu_without_room(const struct case_def *this_case)
 {
 	static struct hv_vcpu second;
 	struct hv_pool spare = { 0 };
-	u32 pages;
+	u64 pages, reserve;
 	int result = -ENOMEM;
 
 	start_on(this_case->row);
+	reserve = box.vm.reserve;
+	box.vm.mmu->reclaim(&box.vm);
 	hv_pool_move(&spare, &box.vm.pool, box.vm.pool.left);
 	for (pages = 0; result; pages++) {
-		REQUIRE_TRUE(pages < 8);
+		REQUIRE_TRUE(pages < reserve + 8);
 		result = hv_vcpu_create(&box.vm, &second, 1);
 		if (!result)
 			break;
@@ -189,10 +191,101 @@ static void vcpu_without_room(const struct case_def *this_case)
 		EXPECT_EQ(box.vm.vcpu_count, 1);
 		hv_pool_move(&box.vm.pool, &spare, 1);
 	}
-	EXPECT_TRUE(pages > 3 || !box.vm.ept.pml);
-	EXPECT_EQ(box.vm.pool.left, 0);
+	EXPECT_EQ(pages, reserve + 3 + (box.vm.ept.pml || this_case->row == &hv_mmu_shadow));
+	/* What the MMU needs is left; it has made a table for the new one. */
+	box.vm.mmu->reclaim(&box.vm);
+	EXPECT_EQ(box.vm.pool.left, reserve);
 	hv_vcpu_destroy(&second);
 	EXPECT_EQ(box.vm.pool.left, pages);
 }
 
 EACH_MMU(vcpu_without_room, vcpu_without_room, "kvm-ioctls:create_vcpu.ok");
+
+/* --- the least there is ----------------------------------------------------------------------- */
+
+/* Eight bytes from two pages to two others, at the borders of entries of the topmost table. */
+#define FAR_FROM	(BIT(39) - 4)
+#define FAR_TO		(BIT(39) * 3 - 4)
+
+BOX_GUEST_64(far_guest,
+	     "out %al, $0x80\n\t mov $0x7ffffffffc, %rsi\n\t mov $0x17ffffffffc, %rdi\n\t"
+	     "movsq\n\t out %al, $0x80");
+
+struct far {
+	const struct hv_mmu *mmu;
+	u64 apart;		/* guest-physical addresses of the tables for them */
+	u32 exit;
+};
+
+/* The page for `linear`, and its tables below the topmost: each in a slot of its own. */
+static u64 *map_far(u64 linear, u64 apart, u32 *slot)
+{
+	u64 *table = box_at(&box, BOX_TABLES), gpa;
+	u32 level;
+
+	for (level = 4; level; level--) {
+		u64 *entry = &table[linear >> (3 + 9 * level) & 511];
+
+		/* The first 512 GBytes have a table already. */
+		if (*entry) {
+			table = box_at(&box, *entry & PTE_ADDRESS);
+			continue;
+		}
+		gpa = BIT(30) + ++*slot * (level > 1 ? apart : BIT(30));
+		*entry = gpa | PTE_P | PTE_RW;
+		table = (u64 *)box_add_memory(&box, *slot, gpa, PAGE_SIZE, 0);
+	}
+	return table;
+}
+
+/*
+ * A VM with as few pages as it may have for one vCPU: no more of them, and no log. One instruction
+ * needs pages in six GBytes, or with its paging structures in sixteen, which are more tables of
+ * EPT than there are pages. That must not hang.
+ */
+static void least_pages(const struct case_def *this_case)
+{
+	const struct far *row = this_case->row;
+	static struct hv_vcpu second;
+	struct kvm_userspace_memory_region region = {
+		.slot = 20, .guest_phys_addr = BIT(36), .memory_size = PAGE_SIZE,
+		.flags = KVM_MEM_LOG_DIRTY_PAGES, .userspace_addr = physical(page_alloc()),
+	};
+	u64 *from, *to, *to_end;
+	u32 slot = 0;
+
+	hv_start(page_alloc());
+	box_start_on(&box, row->mmu, row->mmu->min_pages + 4, &far_guest);
+	if (!box.vm.vcpu_pages)
+		hv_pool_take(&box.vm.pool);
+	from = map_far(FAR_FROM, row->apart, &slot);
+	map_far(FAR_FROM + 4, row->apart, &slot);
+	to = map_far(FAR_TO, row->apart, &slot);
+	to_end = map_far(FAR_TO + 4, row->apart, &slot);
+	from[511] = 0x12345678ull << 32;
+	run_to_out(&box.vcpu);
+	EXPECT_EQ(hv_vcpu_create(&box.vm, &second, 1), -ENOMEM);
+	EXPECT_EQ(hv_vm_set_memory(&box.vm, &region), -ENOMEM);
+	EXPECT_EQ(box.vm.vcpu_count, 1);
+	EXPECT_EXIT(box_run(&box), row->exit);
+	if (row->exit == KVM_EXIT_IO) {
+		EXPECT_EQ(to[511] >> 32, 0x12345678);
+		EXPECT_EQ(to_end[0], 0);
+		return;
+	}
+	EXPECT_EQ(box.vcpu.run->internal.suberror, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON);
+}
+
+static const struct far near_ept = { &hv_mmu_ept, PAGE_SIZE, KVM_EXIT_IO };
+static const struct far near_restricted = { &hv_mmu_ept_restricted, PAGE_SIZE, KVM_EXIT_IO };
+static const struct far far_ept = { &hv_mmu_ept, BIT(30), KVM_EXIT_INTERNAL_ERROR };
+static const struct far far_shadow = { &hv_mmu_shadow, BIT(30), KVM_EXIT_IO };
+
+#define LEAST(id, the_row)								\
+	CASE_RUN(least_pages_##id, least_pages, PROVES("kvm-ioctls:create_vcpu.ok"),	\
+		 NEEDS(BOX_NEEDS), ROW(&(the_row)))
+
+LEAST(tables_together, near_ept);
+LEAST(tables_together_restricted, near_restricted);
+LEAST(tables_apart, far_ept);
+LEAST(tables_apart_with_shadow_paging, far_shadow);

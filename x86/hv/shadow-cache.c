@@ -201,7 +201,7 @@ EACH_MODE(large_pages_of_the_same_memory, large_pages, "paging:ad.d_write");
 /* As few pages as a VM may have, and more tables than that. */
 CASE(least_pool_is_enough, PROVES("kvm-ioctls:mem.ok"), NEEDS(VMX))
 {
-	u32 i, pages = hv_mmu_shadow.min_pages + 3;
+	u32 i, pages = hv_mmu_shadow.min_pages + 4;
 	u64 page, linear, made = 0;
 	struct hv_pool pool;
 
@@ -236,7 +236,7 @@ BOX_GUEST_32(far_guest,
 
 CASE(oldest_tables_make_room, PROVES("kvm-ioctls:mem.ok"), NEEDS(VMX))
 {
-	u32 pages = hv_mmu_shadow.min_pages + 3, i, count = 30, *memory[30];
+	u32 pages = hv_mmu_shadow.min_pages + 4, i, count = 30, *memory[30];
 	struct box *box = &paged.box;
 	struct shadow *shadow;
 

@@ -296,11 +296,31 @@ static u64 information_on_iret(void)
 	       vmcs_get(EXIT_QUALIFICATION) : vmcs_get(EXITING_EVENT_IDENTIFICATION);
 }
 
+/*
+ * Whether the same instruction has made the tables anew too often, with nothing done meanwhile.
+ * What it does bit by bit (a gather) does not show in these registers, and needs a few times.
+ */
+static bool is_stuck(struct hv_vcpu *vcpu)
+{
+	struct hv_progress *progress = &vcpu->vm->progress;
+	u64 rip = vmcs_get(GUEST_RIP), rsp = vmcs_get(GUEST_RSP);
+	bool same = progress->vcpu == vcpu && progress->rip == rip &&
+		    progress->rsp == rsp &&
+		    !memcmp(&progress->regs, &vcpu->state.regs, sizeof(progress->regs));
+
+	/* Those of other vCPUs do not count: then `same` is false. */
+	if (same && vcpu->vm->evictions - progress->evictions <= HV_MAX_EVICTIONS)
+		return false;
+	*progress = (struct hv_progress){ vcpu, vcpu->state.regs, rip, rsp,
+					 vcpu->vm->evictions };
+	return same;
+}
+
 enum hv_next hv_exit_memory(struct hv_vcpu *vcpu)
 {
 	u64 values[4];
 
-	switch (vcpu->vm->mmu->fault(vcpu)) {
+	switch (is_stuck(vcpu) ? HV_MMU_REFUSED : vcpu->vm->mmu->fault(vcpu)) {
 	case HV_MMU_DEVICE:
 		if (!vcpu->event.id)
 			return hv_emulate(vcpu);

@@ -13,6 +13,8 @@ struct hv_slot *hv_slot_at(struct hv_vm *vm, u64 gpa);
  */
 u8 *hv_memory(struct hv_vm *vm, u64 gpa, u32 size, bool write);
 void hv_mark_dirty(struct hv_slot *slot, u64 gpa);
+/* Whether so many pages can be taken from the VM's pool, and its MMU keeps what it needs. */
+bool hv_has_room(struct hv_vm *vm, u64 pages);
 
 /* For walk(): the guest's registers; its memory, where what is no memory reads as all ones. */
 void hv_walk_cpu(const struct hv_vcpu *vcpu, struct walk_cpu *cpu);

@@ -63,6 +63,19 @@ struct hv_ept {
 	bool has_identity;		/* they are mapped, or will be when they are used */
 };
 
+/*
+ * The instruction that the MMU makes entries for. If the pool is too small for all that it touches
+ * at once, they throw away each other, and it would never end.
+ */
+struct hv_progress {
+	const struct hv_vcpu *vcpu;
+	struct general_registers regs;
+	u64 rip, rsp;
+	u64 evictions;			/* of the VM, when it began */
+};
+
+#define HV_MAX_EVICTIONS	512	/* for one instruction */
+
 struct hv_vm {
 	struct hv_pool pool;		/* its own pages */
 	struct hv_pool *lender;		/* where they come from, and go back to */
@@ -74,6 +87,10 @@ struct hv_vm {
 		void *mmu_data;		/* of any other MMU: what it has in the pool */
 	};
 	u64 fills;			/* entries made so far by the MMU */
+	u64 evictions;			/* times that its tables made room for others */
+	struct hv_progress progress;
+	u64 reserve;			/* pages that stay its own: what min_pages leaves to it */
+	u32 vcpu_pages;			/* that it takes for each vCPU */
 	u64 user_space_msr;		/* KVM_CAP_X86_USER_SPACE_MSR */
 	u64 user_space_hypercall;	/* KVM_CAP_EXIT_HYPERCALL */
 	struct hv_vcpu *vcpus[HV_MAX_VCPUS];
@@ -200,8 +217,11 @@ void hv_start(void *page);
 
 /*
  * Makes an empty VM that lives in `pages` pages, which `lender` lends it for as long as it exists:
- * at least mmu->min_pages; for each vCPU three more, four with page-modification logging; and for
- * dirty logs what those take. When the MMU's tables have used all of them up, they are made anew.
+ * at least mmu->min_pages; for each vCPU three more, four with page-modification logging or shadow
+ * paging; and for dirty logs what those take. When the MMU's tables have used all of them up, they
+ * are made anew. vCPUs and logs leave it min_pages, with which all but the oddest instructions come
+ * to an end: one that touches more at once than the tables can map is KVM_EXIT_INTERNAL_ERROR
+ * (KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON).
  * -ENOMEM: too few, or more than the lender has; -EOPNOTSUPP: this processor cannot. Then nothing
  * is lent.
  */
@@ -238,8 +258,8 @@ int hv_vm_enable_cap(struct hv_vm *vm, const struct kvm_enable_cap *cap);
 
 /*
  * A vCPU as after a reset; `id` is its APIC ID. -EINVAL: HV_MAX_VCPUS are there, or the id is not
- * below HV_MAX_VCPU_ID; -EEXIST: the id is in use; -ENOMEM. Then nothing is taken from the VM's
- * pages.
+ * below HV_MAX_VCPU_ID; -EEXIST: the id is in use; -ENOMEM: the MMU needs the pages that are left.
+ * Then nothing is taken from the VM's pages.
  */
 int hv_vcpu_create(struct hv_vm *vm, struct hv_vcpu *vcpu, u32 id);
 

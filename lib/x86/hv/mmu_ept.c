@@ -85,6 +85,7 @@ static int create_restricted(struct hv_vm *vm)
 	u32 i, j;
 
 	vm->mmu = &hv_mmu_ept_restricted;
+	vm->vcpu_pages = 0;
 	vm->ept.pml = false;
 	for (i = 0; i < ARRAY_SIZE(vm->ept.identity); i++) {
 		u64 *directory = vm->ept.identity[i] = hv_pool_take(&vm->pool);
@@ -107,6 +108,7 @@ static int create_write_protect(struct hv_vm *vm)
 static int create(struct hv_vm *vm)
 {
 	vm->ept.pml = control_allowed(CONTROL_PROC2_ENABLE_PML) && need_ept_vpid_cap(EPT_CAP_AD);
+	vm->vcpu_pages = vm->ept.pml;
 	return create_write_protect(vm);
 }
 
@@ -229,6 +231,7 @@ static u64 *need_entry(struct hv_vm *vm, u64 gpa, enum paging_level level)
 
 	if (entry)
 		return entry;
+	vm->evictions++;
 	forget_all(vm);
 	return make_entry(vm, gpa, level);
 }

@@ -139,6 +139,7 @@ int shadow_create(struct hv_vm *vm)
 	shadow->blocks = hv_pool_take(&vm->pool);
 	/* Number 0 is none. */
 	shadow->numbers = 1;
+	vm->vcpu_pages = 1;
 	return shadow->buckets && shadow->mapped && shadow->blocks ? 0 : -ENOMEM;
 }
 
@@ -321,6 +322,7 @@ bool shadow_reclaim(struct hv_vm *vm)
 		return false;
 	shadow_free(vm, shadow->oldest);
 	shadow->reclaimed++;
+	vm->evictions++;
 	return true;
 }
 

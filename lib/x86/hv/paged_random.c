@@ -271,7 +271,7 @@ void random_tables(const struct case_def *this_case)
 
 	hv_start(page_alloc());
 	for (i = 0; i < ROUNDS; i++) {
-		run_vm(row, i % 2 ? POOL : row->mmu->min_pages + 3);
+		run_vm(row, i % 2 ? POOL : row->mmu->min_pages + 4);
 		if (i % 4 == 3)
 			tap_comment("%u of %u accesses", (i + 1) * ACCESSES, ROUNDS * ACCESSES);
 	}

@@ -143,7 +143,7 @@ static int take_pages(struct hv_vcpu *vcpu)
 {
 	struct hv_pool *pool = &vcpu->vm->pool;
 
-	if (pool->left < PAGES)
+	if (!hv_has_room(vcpu->vm, PAGES + vcpu->vm->vcpu_pages))
 		return -ENOMEM;
 	vcpu->vmcs = hv_pool_take(pool);
 	vcpu->run = hv_pool_take(pool);

@@ -49,6 +49,8 @@ int hv_vm_create(struct hv_vm *vm, const struct hv_mmu *mmu, struct hv_pool *len
 	result = mmu->create(vm);
 	if (result)
 		hv_vm_destroy(vm);
+	else
+		vm->reserve = mmu->min_pages - (pages - vm->pool.left);
 	return result;
 }
 
@@ -111,14 +113,18 @@ static void stop_log(struct hv_vm *vm, struct hv_slot *slot)
 	vm->logs--;
 }
 
-/* The MMU keeps enough pages for one instruction's accesses: min_pages. */
+bool hv_has_room(struct hv_vm *vm, u64 pages)
+{
+	if (vm->pool.left < pages + vm->reserve)
+		vm->mmu->reclaim(vm);
+	return vm->pool.left >= pages + vm->reserve;
+}
+
 static int start_log(struct hv_vm *vm, struct hv_slot *slot)
 {
 	u64 i;
 
-	if (vm->pool.left < log_pages(slot) + 1 + vm->mmu->min_pages)
-		vm->mmu->reclaim(vm);
-	if (vm->pool.left < log_pages(slot) + 1 + vm->mmu->min_pages)
+	if (!hv_has_room(vm, log_pages(slot) + 1))
 		return -ENOMEM;
 	slot->dirty = hv_pool_take(&vm->pool);
 	for (i = 0; i < log_pages(slot); i++)
