@@ -124,17 +124,21 @@ measure()
 	[ "$measured" -eq 0 ] || die "platform $1 does not boot $image"
 }
 
+# must_have_run PLATFORM: false where the image that has just run was skipped; asked for by name, it must run.
+must_have_run()
+{
+	grep -q '^ok .* # SKIP' "$folder/tap" || return 0
+	why=$(sed -n 's/^ok .* # SKIP //p' "$folder/tap" | head -n 1)
+	[ -z "$on" ] || die "bench $what: platform $1 cannot run $image: $why"
+	printf '%-10s cannot run it: %s\n' "$1" "$why"
+	return 1
+}
+
 # bench_entry PLATFORM: the cases of vmx/entry-speed are: no entries, with the audit, without.
 bench_entry()
 {
 	run_child "$EXITPATH_RUNNERS/$1/run" "$image" >"$folder/tap"
-	if grep -q '^ok .* # SKIP' "$folder/tap"; then
-		why=$(sed -n 's/^ok .* # SKIP //p' "$folder/tap" | head -n 1)
-		# Asked for by name, it must run.
-		[ -z "$on" ] || die "bench entry: platform $1 cannot run $image: $why"
-		printf '%-10s cannot run it: %s\n' "$1" "$why"
-		return
-	fi
+	must_have_run "$1" || return 0
 	measure "$1" 1
 	none=$median
 	measure "$1" 2
@@ -158,6 +162,7 @@ bench_core()
 {
 	EXITPATH_SELECT='' run_child "$EXITPATH_RUNNERS/$1/run" "$image" >"$folder/tap"
 	ran=$?
+	must_have_run "$1" || return 0
 	awk -v name="$1 $EXITPATH_IDENTITY" '
 		/^# cost of / {
 			sub(/^# cost of /, "")
