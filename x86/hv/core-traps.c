@@ -126,3 +126,120 @@ CASE_RUN(blocking_by_sti_with_a_step, blocking_with_a_step,
 CASE_RUN(blocking_by_mov_ss_with_a_step, blocking_with_a_step,
 	 PROVES("vm-entry-checks:guest.pdbg.bs_needed_mov_ss"), NEEDS(BOX_NEEDS),
 	 ROW((&(const u8){ KVM_X86_SHADOW_INT_MOV_SS })));
+
+/* --- user space and the registers ------------------------------------------------------------- */
+
+BOX_GUEST_64(io_guest,
+	     "mov %cr4, %rax\n\t or $8, %eax\n\t mov %rax, %cr4\n\t mov $0x80, %eax\n\t"
+	     "mov %rax, %dr0\n\t mov $0x20003, %eax\n\t mov %rax, %dr7\n\t out %al, $0x80\n\t"
+	     "nop\n\t hlt");
+
+static void go_elsewhere(u64 flags)
+{
+	struct kvm_regs regs = box_regs(&box);
+
+	memcpy(box.memory + ELSEWHERE, "\x90\xf4", 2);
+	regs.rip = ELSEWHERE;
+	regs.rflags = flags | RFLAGS_FIXED;
+	REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+}
+
+static void expect_no_trap_elsewhere(void)
+{
+	struct kvm_debugregs debug;
+
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rip, ELSEWHERE + 2);
+	hv_vcpu_get_debugregs(&box.vcpu, &debug);
+	EXPECT_EQ(debug.dr6, DR6_FIXED);
+}
+
+/* The access is the last of an instruction that user space does not let come to its end. */
+static void io_breakpoint_elsewhere(const struct case_def *this_case)
+{
+	hv_start(page_alloc());
+	box_start_on(&box, this_case->row, 300, &io_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	go_elsewhere(0);
+	expect_no_trap_elsewhere();
+}
+
+CASE_RUN(io_breakpoint_is_not_met_elsewhere, io_breakpoint_elsewhere,
+	 PROVES("kvm-ioctls:run.pio_complete"), NEEDS(BOX_NEEDS), ROW(&hv_mmu_ept));
+CASE_RUN(io_breakpoint_is_not_met_elsewhere_with_shadow_paging, io_breakpoint_elsewhere,
+	 PROVES("kvm-ioctls:run.pio_complete"), NEEDS(VMX), ROW(&hv_mmu_shadow));
+
+CASE(io_breakpoint_is_met, PROVES("kvm-ioctls:run.pio_complete"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &io_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	EXPECT_VECTOR(&box, VECTOR_DB);
+	/* Behind OUT are NOP and HLT. */
+	EXPECT_EQ(*box_at(&box, BOX_STACK - FRAME_64),
+		  BOX_CODE + (io_guest.end - io_guest.start) - 2);
+}
+
+BOX_GUEST_64(out_guest, "out %al, $0x80\n\t nop\n\t hlt");
+
+/* OUT is over, and its step is about to be told; user space looks at it first, or does not. */
+static void step_elsewhere(bool look)
+{
+	box_start(&box, &out_guest);
+	REQUIRE_EXIT(box_run(&box), KVM_EXIT_IO);
+	set_flags(RFLAGS_TF);
+	box.vcpu.run->immediate_exit = 1;
+	EXPECT_EQ(hv_vcpu_run(&box.vcpu), -EINTR);
+	box.vcpu.run->immediate_exit = 0;
+	if (look)
+		EXPECT_EQ(get_events().exception.injected, 1);
+	go_elsewhere(0);
+	EXPECT_EQ(get_events().exception.injected, 0);
+	EXPECT_EXIT(box_run(&box), KVM_EXIT_HLT);
+	EXPECT_EQ(box_regs(&box).rip, ELSEWHERE + 2);
+}
+
+CASE(step_is_not_told_elsewhere, PROVES("kvm-ioctls:regs.pending"), NEEDS(BOX_NEEDS))
+{
+	step_elsewhere(false);
+}
+
+CASE(step_that_was_read_is_not_told_elsewhere, PROVES("kvm-ioctls:regs.pending"),
+     NEEDS(BOX_NEEDS))
+{
+	step_elsewhere(true);
+}
+
+BOX_GUEST_64(steps_guest, SINGLE_STEP
+	     ".rept 600\n\t nop\n\t .endr\n\t pushfq\n\t andl $0xfffffeff, (%rsp)\n\t popfq\n\t"
+	     "hlt");
+
+/* Whenever a slice ends, user space writes what it has read: no step is lost, nor comes twice. */
+static void same_registers(bool events_too)
+{
+	struct kvm_vcpu_events events;
+	struct kvm_regs regs;
+
+	box_start_with_apic(&box, &steps_guest);
+	count_steps();
+	while (hv_vcpu_run(&box.vcpu) == 0) {
+		if (events_too)
+			events = get_events();
+		regs = box_regs(&box);
+		EXPECT_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+		if (events_too)
+			EXPECT_EQ(hv_vcpu_set_events(&box.vcpu, &events), 0);
+	}
+	EXPECT_EQ(box_regs(&box).r8, 603);
+}
+
+CASE(step_stays_with_the_same_registers, PROVES("interruptibility:pdbg.deliver"),
+     NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	same_registers(false);
+}
+
+CASE(step_stays_with_the_same_registers_and_events, PROVES("interruptibility:pdbg.deliver"),
+     NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	same_registers(true);
+}

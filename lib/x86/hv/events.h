@@ -18,6 +18,9 @@ struct hv_fault {
 /* The guest gets `fault` instead of the instruction that it is at. */
 void hv_inject(struct hv_vcpu *vcpu, struct hv_fault fault);
 
+/* User space is about to set registers: what is raised, and no exception any more, is dropped. */
+void hv_drop_raised(struct hv_vcpu *vcpu, u64 rip);
+
 /* Before an entry: the event to deliver, the windows to watch. After an exit: what it broke off. */
 void hv_events_before_entry(struct hv_vcpu *vcpu);
 void hv_events_after_exit(struct hv_vcpu *vcpu);

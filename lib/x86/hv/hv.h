@@ -270,7 +270,10 @@ int hv_vcpu_create(struct hv_vm *vm, struct hv_vcpu *vcpu, u32 id);
 void hv_vcpu_destroy(struct hv_vcpu *vcpu);
 
 int hv_vcpu_get_regs(struct hv_vcpu *vcpu, struct kvm_regs *regs);
-/* An exception that the core has raised at the old ones is dropped, as on KVM. */
+/*
+ * An exception that the core has raised at the old ones is dropped, as on KVM; but not a debug
+ * exception while RIP stays what it is, for nothing would raise it once more.
+ */
 int hv_vcpu_set_regs(struct hv_vcpu *vcpu, const struct kvm_regs *regs);
 int hv_vcpu_get_sregs(struct hv_vcpu *vcpu, struct kvm_sregs *sregs);
 /* -EINVAL for control registers that contradict each other or have unknown bits. */

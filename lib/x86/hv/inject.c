@@ -258,9 +258,23 @@ static void raise_pending_debug(struct hv_vcpu *vcpu)
 	hv_end_shadow();
 	vmcs_put(GUEST_DR7, vmcs_get(GUEST_DR7) & ~(u64)DR7_GD);
 	vcpu->dr6 = (vcpu->dr6 & ~(u64)BITS(3, 0)) | hits;
-	/* Its instruction is over: not raised, whatever registers are set. */
 	vcpu->event = (struct hv_event){
-		.id = HV_EVENT(HV_EVENT_HARDWARE_EXCEPTION, VECTOR_DB) };
+		.id = HV_EVENT(HV_EVENT_HARDWARE_EXCEPTION, VECTOR_DB), .raised = true };
+}
+
+/*
+ * Elsewhere nothing counts that was about the instruction at the old RIP, or the one before it. At
+ * the same place a fault comes anew; a debug exception does not, for the instruction of a trap is
+ * over, and what made a fault is switched off: RF is 1, or DR7.GD 0.
+ */
+void hv_drop_raised(struct hv_vcpu *vcpu, u64 rip)
+{
+	bool moved = rip != vmcs_get(GUEST_RIP);
+
+	if (moved)
+		vmcs_put(GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
+	if (vcpu->event.raised && (moved || FIELD(vcpu->event.id, 7, 0) != VECTOR_DB))
+		vcpu->event = (struct hv_event){ 0 };
 }
 
 /*

@@ -61,6 +61,15 @@ enum hv_next hv_port_to_user(struct hv_vcpu *vcpu, const struct hv_port *port, u
 
 /* --- one element -------------------------------------------------------------------- */
 
+/* 20.3.1.3: a breakpoint is a trap behind the instruction, if that comes to its end. */
+static void finish_access(struct hv_vcpu *vcpu)
+{
+	const struct io_exit io = read_exit();
+
+	hv_add_pending_debug(hv_port_breakpoints(vcpu, &io.port));
+	hv_skip_exiting(vcpu);
+}
+
 static int complete_in(struct hv_vcpu *vcpu)
 {
 	const u32 size = read_exit().port.size;
@@ -69,13 +78,13 @@ static int complete_in(struct hv_vcpu *vcpu)
 	memcpy(&value, hv_port_data(vcpu), size);
 	/* A 32-bit result clears bits 63:32. */
 	*rax = size == 4 ? value : (*rax & ~mask) | value;
-	hv_skip_exiting(vcpu);
+	finish_access(vcpu);
 	return 0;
 }
 
 static int complete_out(struct hv_vcpu *vcpu)
 {
-	hv_skip_exiting(vcpu);
+	finish_access(vcpu);
 	return 0;
 }
 
@@ -174,10 +183,12 @@ static int complete_string(struct hv_vcpu *vcpu)
 	if (io.port.in)
 		result = hv_copy(vcpu, hv_linear(vcpu, operand.segment, operand.offset),
 				 hv_port_data(vcpu), operand.size, ACCESS_WRITE, &fault);
-	if (result == HV_COPIED)
-		finish_string(vcpu, &insn, &io, count);
-	else
+	if (result != HV_COPIED) {
 		copy_failed(vcpu, result, fault);
+		return 0;
+	}
+	hv_add_pending_debug(hv_port_breakpoints(vcpu, &io.port));
+	finish_string(vcpu, &insn, &io, count);
 	return 0;
 }
 
@@ -228,7 +239,6 @@ static enum hv_next string_io(struct hv_vcpu *vcpu, const struct io_exit *io)
 		return hv_emulate(vcpu);
 	if (result != HV_COPIED)
 		return give_fault(vcpu, fault);
-	hv_add_pending_debug(hv_port_breakpoints(vcpu, &io->port));
 	return hv_port_to_user(vcpu, &io->port, operand.size / io->port.size, complete_string);
 }
 
@@ -236,10 +246,8 @@ enum hv_next hv_exit_io(struct hv_vcpu *vcpu)
 {
 	const struct io_exit io = read_exit();
 
-	/* 20.3.1.3: a trap behind the instruction, but a string may fault. */
 	if (io.string)
 		return string_io(vcpu, &io);
-	hv_add_pending_debug(hv_port_breakpoints(vcpu, &io.port));
 	if (io.port.in)
 		return hv_port_to_user(vcpu, &io.port, 1, complete_in);
 	memcpy(hv_port_data(vcpu), &vcpu->state.regs.rax, io.port.size);

@@ -271,9 +271,7 @@ int hv_vcpu_get_regs(struct hv_vcpu *vcpu, struct kvm_regs *regs)
 int hv_vcpu_set_regs(struct hv_vcpu *vcpu, const struct kvm_regs *regs)
 {
 	hv_load(vcpu);
-	/* It was about the instruction at the old RIP. */
-	if (vcpu->event.raised)
-		vcpu->event = (struct hv_event){ 0 };
+	hv_drop_raised(vcpu, regs->rip);
 	vcpu->state.regs = (struct general_registers){
 		.rax = regs->rax, .rbx = regs->rbx, .rcx = regs->rcx, .rdx = regs->rdx,
 		.rsi = regs->rsi, .rdi = regs->rdi, .rbp = regs->rbp,
