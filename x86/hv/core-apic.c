@@ -222,6 +222,23 @@ DIVIDES(0, 2);
 DIVIDES(3, 16);
 DIVIDES(0xa, 128);
 
+/* 13.4.1: a register is read as a whole, however fast the timer counts down. */
+BOX_GUEST_64(count_guest,
+	     "movl $0x1ff, 0xf0(%rsi)\n\t movl $0xb, 0x3e0(%rsi)\n\t movl $0x10035, 0x320(%rsi)\n\t"
+	     "movl $0x7fffffff, 0x380(%rsi)\n\t mov $3000, %ecx\n\t mov $0x7fffffff, %r8d\n\t"
+	     "1: mov 0x390(%rsi), %eax\n\t mov %r8d, %edx\n\t sub %eax, %edx\n\t"
+	     "cmp %edx, %r9d\n\t cmovb %edx, %r9d\n\t mov %eax, %r8d\n\t loop 1b\n\t cli\n\t hlt");
+
+CASE(count_is_read_as_a_whole, PROVES("kvm-ioctls:irqchip.create"), NEEDS(APIC_NEEDS))
+{
+	start_with_apic(&count_guest);
+	do {
+		REQUIRE_EQ(hv_vcpu_run(&box.vcpu), 0);
+	} while (mp_state_of(&box.vcpu) != KVM_MP_STATE_HALTED);
+	/* Bytes of two counts would be 65536 apart, or there would be a step up. */
+	EXPECT_TRUE(box_regs(&box).r9 < 60000);
+}
+
 /*
  * 13.4.7.2, 13.5.1, 13.5.3: a masked timer requests nothing; one with an illegal vector, and a
  * register that does not exist, are errors; while software has the APIC disabled all entries of the
@@ -441,6 +458,54 @@ static void check_two_apics(const struct case_def *this_case)
 
 TWO_APICS(registers_in_places_of_their_own, EPT, &hv_mmu_ept, FAR_PAGE, 0);
 TWO_APICS(registers_in_places_of_their_own_with_shadow_paging, VMX, &hv_mmu_shadow, FAR_PAGE, 0);
+
+/* The registers are what OUTS reads and INS writes; and their page is no table: no memory is. */
+BOX_GUEST_64(core_access_guest,
+	     "mov $0x1b, %ecx\n\t xor %edx, %edx\n\t lea 0x900(%rdi), %eax\n\t wrmsr\n\t"
+	     "mov %edi, %ebx\n\t lea 0x30(%rbx), %esi\n\t mov $0x80, %edx\n\t outsl\n\t"
+	     "lea 0x80(%rbx), %edi\n\t insl\n\t mov 0x80(%rbx), %r10d\n\t"
+	     "mov $0x600000, %eax\n\t mov (%rax), %r11d\n\t cli\n\t hlt");
+
+static u32 *run_to_port(void)
+{
+	u32 reason;
+
+	do {
+		reason = box_run(&box);
+	} while (reason == KVM_EXIT_INTR);
+	REQUIRE_EXIT(reason, KVM_EXIT_IO);
+	return (u32 *)((u8 *)box.vcpu.run + box.vcpu.run->io.data_offset);
+}
+
+static void core_accesses(const struct case_def *this_case)
+{
+	const struct moved *row = this_case->row;
+	struct hv_slot *slot;
+	u64 *page;
+
+	start_moved(row, &core_access_guest);
+	slot = &box.vm.slots[1];
+	page = (u64 *)(slot->region.userspace_addr + (row->page - FAR_SLOT));
+	page[0] = BOX_DATA | PTE_P | PTE_RW;
+	box_at(&box, BOX_TABLES + 2 * PAGE_SIZE)[3] = row->page | PTE_P | PTE_RW;
+	EXPECT_EQ(*run_to_port(), APIC_VERSION_HERE);
+	*run_to_port() = 0x50;
+	run_until_halted(&box.vcpu);
+	EXPECT_EQ(box_regs(&box).r10, 0x50);
+	EXPECT_EQ(box_regs(&box).rip, BOX_HANDLERS + VECTOR_PF * 8 + 3);
+	/* P, and reserved bits of all ones. */
+	EXPECT_EQ(*box_at(&box, box_regs(&box).rsp), PF_P | PF_RSVD);
+	EXPECT_EQ(page[0], BOX_DATA | PTE_P | PTE_RW);
+	EXPECT_EQ(((u32 *)page)[0x80 / 4], IN_MEMORY);
+}
+
+#define CORE_ACCESSES(id, needs, ...)							\
+	CASE_RUN(id, core_accesses, PROVES("apic:base.page"), NEEDS(needs, MOVED_NEEDS),	\
+		 ROW((&(const struct moved){ __VA_ARGS__ })))
+
+CORE_ACCESSES(registers_for_strings_and_tables, EPT, &hv_mmu_ept, FAR_PAGE, 0);
+CORE_ACCESSES(registers_for_strings_and_tables_with_shadow_paging, VMX, &hv_mmu_shadow, FAR_PAGE,
+	      0);
 
 /* --- tasks ------------------------------------------------------------------------------------ */
 

@@ -8,8 +8,9 @@
 struct hv_slot *hv_slot_at(struct hv_vm *vm, u64 gpa);
 
 /*
- * Where `size` bytes at guest-physical `gpa`, within one page, are; NULL outside the slots and for
- * a write to a read-only one. A write is noted in the dirty log.
+ * Where `size` bytes at guest-physical `gpa`, within one page, are; NULL outside the slots, in the
+ * page of the APIC of who runs, and for a write to a read-only slot. A write is noted in the dirty
+ * log.
  */
 u8 *hv_memory(struct hv_vm *vm, u64 gpa, u32 size, bool write);
 void hv_mark_dirty(struct hv_slot *slot, u64 gpa);

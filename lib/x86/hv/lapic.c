@@ -352,13 +352,15 @@ bool hv_lapic_within(const struct hv_vm *vm, u64 gpa, u64 size)
 
 void hv_lapic_read(struct hv_vcpu *vcpu, u64 gpa, u8 *bytes, u32 size)
 {
-	u32 offset = gpa & ~PAGE_MASK, i;
+	u32 offset = gpa & ~PAGE_MASK, i, value = 0;
 
 	for (i = 0; i < size; i++) {
 		u32 at = (offset + i) & ~15u, byte = (offset + i) & 15;
 		const struct register_row *row = find(at);
-		u32 value = row && row->xapic & R ? read_register(vcpu, at) : 0;
 
+		/* Once: the timer's count would be another one for the next byte. */
+		if (!i || !byte)
+			value = row && row->xapic & R ? read_register(vcpu, at) : 0;
 		if (!row || !row->xapic)
 			note_error(vcpu, HV_LAPIC_ILLEGAL_REGISTER);
 		bytes[i] = byte < 4 ? value >> 8 * byte : 0;

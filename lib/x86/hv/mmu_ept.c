@@ -397,7 +397,7 @@ static bool ask(struct hv_vcpu *vcpu, u64 gpa)
 {
 	u64 *entry;
 
-	if (gpa >= GPA_END || hv_slot_at(vcpu->vm, gpa))
+	if (gpa >= GPA_END || hv_memory(vcpu->vm, gpa, 1, false))
 		return false;
 	entry = need_entry(vcpu->vm, gpa, LEVEL_PTE);
 	if (!entry)

@@ -72,7 +72,8 @@ u8 *hv_memory(struct hv_vm *vm, u64 gpa, u32 size, bool write)
 	struct hv_slot *slot = hv_slot_at(vm, gpa);
 
 	/* Slots are whole pages, so what lies in one page lies in one slot. */
-	if (!slot || (gpa & ~PAGE_MASK) + size > PAGE_SIZE)
+	if (!slot || (gpa & ~PAGE_MASK) + size > PAGE_SIZE ||
+	    hv_lapic_within(vm, gpa & PAGE_MASK, PAGE_SIZE))
 		return NULL;
 	if (write && slot->region.flags & KVM_MEM_READONLY)
 		return NULL;
