@@ -340,6 +340,34 @@ CASE(init_of_the_boot_processor, PROVES("apic:init.state", "apic:base.bsp"),
 	EXPECT_EQ(box_sregs(&box).cs.base, 0xffff0000);
 }
 
+/* Both are meant; the APIC of the first is disabled by software. */
+BOX_GUEST_64(disabled_guest, "movl $0x01000000, 0xd0(%rsi)\n\t cli\n\t hlt");
+BOX_GUEST_64(lowest_guest,
+	     "movl $0x02000000, 0xd0(%rsi)\n\t movl $0x1ff, 0xf0(%rsi)\n\t"
+	     "movl $0x03000000, 0x310(%rsi)\n\t movl $0x4935, 0x300(%rsi)\n\t"
+	     "sti\n\t nop\n\t nop\n\t cli\n\t hlt");
+
+/* 13.6.2.4: one of those that are meant takes it, and a disabled one takes none (13.4.7.2). */
+CASE(lowest_priority_goes_to_one_that_takes_it, PROVES("apic:ipi.logical", "apic:accept.irr"),
+     NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };
+	struct kvm_regs regs;
+
+	start_with_apic(&disabled_guest);
+	memcpy(box.memory + 0x9000, lowest_guest.start, lowest_guest.end - lowest_guest.start);
+	box_add_vcpu(&box, &second, 1);
+	regs = box_regs(&box);
+	regs.rip = 0x9000;
+	hv_vcpu_set_regs(&second, &regs);
+	REQUIRE_EQ(hv_vcpu_set_mp_state(&second, &runnable), 0);
+	run_until_halted(&box.vcpu);
+	run_until_halted(&second);
+	hv_vcpu_get_regs(&second, &regs);
+	EXPECT_EQ(regs.rdi, 0x35);
+	EXPECT_EQ(box.vcpu.lapic.requested, 0);
+}
+
 /* --- where the registers are: 13.4.5 Relocating the Local APIC Registers ---------------------- */
 
 #define MOVED_NEEDS	PIN(ACTIVATE_VMX_PREEMPTION_TIMER), ENTRY_CTL(LOAD_IA32_EFER),		\

@@ -243,3 +243,56 @@ CASE(step_stays_with_the_same_registers_and_events, PROVES("interruptibility:pdb
 {
 	same_registers(true);
 }
+
+/* --- HLT -------------------------------------------------------------------------------------- */
+
+/* The breakpoint on the operand, which is in use already, waits for the end of HLT. */
+BOX_GUEST_64(load_ss_guest,
+	     "mov 0xa000, %ss\n\t"
+	     "mov $0xa000, %eax\n\t mov %rax, %dr0\n\t mov $0x30003, %eax\n\t mov %rax, %dr7\n\t"
+	     "mov 0xa000, %ss\n\t hlt\n\t hlt");
+
+static void expect_trap_behind_hlt(void)
+{
+	EXPECT_EQ(*box_at(&box, BOX_STACK - FRAME_64),
+		  BOX_CODE + (load_ss_guest.end - load_ss_guest.start) - 1);
+}
+
+CASE(breakpoint_ends_hlt, PROVES("interruptibility:pdbg.deliver"), NEEDS(BOX_NEEDS))
+{
+	box_start(&box, &load_ss_guest);
+	*box_at(&box, BOX_DATA) = SELECTOR_DATA;
+	EXPECT_VECTOR(&box, VECTOR_DB);
+	expect_trap_behind_hlt();
+}
+
+CASE(breakpoint_ends_hlt_with_apic, PROVES("interruptibility:pdbg.deliver"),
+     NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	u32 runs = 0;
+
+	box_start_with_apic(&box, &load_ss_guest);
+	*box_at(&box, BOX_DATA) = SELECTOR_DATA;
+	while (hv_vcpu_run(&box.vcpu) == 0 && ++runs < 20)
+		continue;
+	EXPECT_EQ(box_regs(&box).rip & ~(u64)7, BOX_HANDLERS + 8 * VECTOR_DB);
+	expect_trap_behind_hlt();
+}
+
+/* User space says that it waits, and that a trap does. */
+CASE(step_ends_a_wait, PROVES("interruptibility:pdbg.deliver", "kvm-ioctls:mpstate.get"),
+     NEEDS(BOX_NEEDS, PIN(ACTIVATE_VMX_PREEMPTION_TIMER)))
+{
+	const struct kvm_mp_state halted = { .mp_state = KVM_MP_STATE_HALTED };
+
+	box_start_with_apic(&box, &out_guest);
+	while (box_run(&box) == KVM_EXIT_INTR)
+		continue;
+	set_flags(RFLAGS_TF);
+	box.vcpu.run->immediate_exit = 1;
+	EXPECT_EQ(hv_vcpu_run(&box.vcpu), -EINTR);
+	box.vcpu.run->immediate_exit = 0;
+	REQUIRE_EQ(hv_vcpu_set_mp_state(&box.vcpu, &halted), 0);
+	EXPECT_EQ(hv_vcpu_run(&box.vcpu), 0);
+	EXPECT_EQ(*box_at(&box, BOX_STACK - FRAME_64), BOX_CODE + 2);
+}

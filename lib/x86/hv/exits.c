@@ -80,9 +80,9 @@ void hv_skip_exiting(struct hv_vcpu *vcpu)
 enum hv_next hv_exit_hlt(struct hv_vcpu *vcpu)
 {
 	hv_skip_exiting(vcpu);
-	/* A trap behind HLT ends the wait at once. */
+	/* So does a trap: of HLT, or of a load of SS before it. */
 	if ((vcpu->nmi_pending && hv_nmis_open()) ||
-	    vmcs_get(GUEST_PENDING_DEBUG_EXCEPTIONS) & HV_PENDING_BS ||
+	    hv_pending_debug() ||
 	    (hv_next_interrupt(vcpu) >= 0 && hv_interrupts_open(vcpu)))
 		return HV_GUEST;
 	if (!vcpu->vm->irqchip)

@@ -150,16 +150,17 @@ void hv_lapic_error(struct hv_vcpu *vcpu, enum hv_lapic_errors error)
 	note_error(vcpu, error);
 }
 
-void hv_lapic_accept(struct hv_vcpu *vcpu, u8 vector)
+bool hv_lapic_accept(struct hv_vcpu *vcpu, u8 vector)
 {
 	if (!is_enabled(vcpu))
-		return;
+		return false;
 	if (vector < 16) {
 		note_error(vcpu, HV_LAPIC_RECEIVED_ILLEGAL_VECTOR);
-		return;
+		return true;
 	}
 	set_bit(vcpu, APIC_INTERRUPT_REQUEST, vector, true);
 	set_bit(vcpu, APIC_TRIGGER_MODE, vector, false);
+	return true;
 }
 
 /* --- the timer: 13.5.4 APIC Timer; its clock is the time-stamp counter ------------------- */

@@ -45,8 +45,11 @@ static bool is_meant(const struct hv_vcpu *from, const struct hv_vcpu *to, u32 c
 	return to->id == destination;
 }
 
-/* 11.4.2, 12.1.1: INIT is kept until the vCPU runs; a start-up IPI counts only after INIT. */
-static void deliver(struct hv_vcpu *to, u32 command)
+/*
+ * 11.4.2, 12.1.1: INIT is kept until the vCPU runs; a start-up IPI counts only after INIT. False:
+ * it is not accepted here.
+ */
+static bool deliver(struct hv_vcpu *to, u32 command)
 {
 	/* INIT level de-assert: 13.6.1, not for processors with 64-bit mode. */
 	const bool deassert = !(command & ICR_ASSERT) && command & BIT(15);
@@ -54,8 +57,7 @@ static void deliver(struct hv_vcpu *to, u32 command)
 	switch (FIELD(command, 10, 8)) {
 	case FIXED:
 	case LOWEST_PRIORITY:
-		hv_lapic_accept(to, command);
-		break;
+		return hv_lapic_accept(to, command);
 	case NMI:
 		hv_vcpu_nmi(to);
 		break;
@@ -72,6 +74,7 @@ static void deliver(struct hv_vcpu *to, u32 command)
 		to->start_vector = command;
 		break;
 	}
+	return true;
 }
 
 void hv_lapic_send(struct hv_vcpu *vcpu, u32 command, u32 destination)
@@ -89,8 +92,8 @@ void hv_lapic_send(struct hv_vcpu *vcpu, u32 command, u32 destination)
 	for (i = 0; i < vm->vcpu_count; i++) {
 		if (!is_meant(vcpu, vm->vcpus[i], command, destination))
 			continue;
-		deliver(vm->vcpus[i], command);
-		if (delivery == LOWEST_PRIORITY)
+		/* One of them, and one that takes interrupts: 13.6.2.4. */
+		if (deliver(vm->vcpus[i], command) && delivery == LOWEST_PRIORITY)
 			break;
 	}
 }

@@ -16,8 +16,8 @@ enum hv_lapic_errors {
 /* Sends `command` (the low half of the ICR) to `destination`, from `vcpu`. */
 void hv_lapic_send(struct hv_vcpu *vcpu, u32 command, u32 destination);
 
-/* A fixed interrupt arrives. */
-void hv_lapic_accept(struct hv_vcpu *vcpu, u8 vector);
+/* A fixed interrupt arrives. False: the APIC is disabled, and takes none. */
+bool hv_lapic_accept(struct hv_vcpu *vcpu, u8 vector);
 void hv_lapic_error(struct hv_vcpu *vcpu, enum hv_lapic_errors error);
 
 #endif

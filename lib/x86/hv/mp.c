@@ -30,7 +30,7 @@ bool hv_ready(struct hv_vcpu *vcpu)
 	if (vcpu->vm->irqchip)
 		hv_lapic_poll(vcpu);
 	if (vcpu->mp_state == KVM_MP_STATE_HALTED &&
-	    ((vcpu->nmi_pending && hv_nmis_open()) ||
+	    ((vcpu->nmi_pending && hv_nmis_open()) || hv_pending_debug() ||
 	     (hv_next_interrupt(vcpu) >= 0 && hv_interrupts_open(vcpu))))
 		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
 	return vcpu->mp_state == KVM_MP_STATE_RUNNABLE;
