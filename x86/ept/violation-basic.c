@@ -360,3 +360,35 @@ CASE_RUN(rf_is_saved_as_1_by_write, saves_rf,
 CASE_RUN(rf_is_saved_as_1_by_fetch, saves_rf,
 	 PROVES("host-and-exit:save.rf.ept", "ept:violation.saved_rf"), NEEDS(VMX, EPT),
 	 NOT_PRESENT(PTE, FETCH));
+
+/*
+ * 30.1, 30.3.4: an instruction that meets an EPT violation has not been executed, so the breakpoint
+ * on the data that it had read before is not pending. It will be when the instruction is over:
+ * 20.3.1.2.
+ */
+GUEST_INSTRUCTION(movs, "", "movsb");
+
+CASE(breakpoint_before_a_violation, PROVES("host-and-exit:save.pdbg.clear"),
+     NEEDS(VMX, EPT, ENTRY_CTL(LOAD_DEBUG_CONTROLS)))
+{
+	struct ept_probe probe;
+	u64 entry;
+
+	ept_probe_start(&probe, LEVEL_PTE, 0);
+	entry = *probe.entry[LEVEL_PTE];
+	*probe.entry[LEVEL_PTE] = 0;
+	guest_regs()->rsi = (u64)guest_memory;
+	guest_regs()->rdi = probe.linear;
+	write_dr0((u64)guest_memory);
+	vmcs_set_control(CONTROL_ENTRY_LOAD_DEBUG_CONTROLS);
+	vmwrite(GUEST_DR7, DR7_FIXED | BIT(0) | BITS(17, 16));
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_DB));
+	REQUIRE(enter_at_instruction(&guest_movs), OUTCOME_EXIT(EXIT_EPT_VIOLATION));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_movs.at);
+	EXPECT_EQ(vmread(GUEST_PENDING_DEBUG_EXCEPTIONS), 0);
+
+	*probe.entry[LEVEL_PTE] = entry;
+	EXPECT(resume(), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_movs.at + 1);
+	EXPECT_EQ(vmread(EXIT_QUALIFICATION), BIT(0));
+}
