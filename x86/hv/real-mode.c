@@ -249,25 +249,69 @@ CASE(ports_and_control_registers, PROVES("kvm-exits:2"), NEEDS(VMX))
 	}
 }
 
-/* The vector table, or the stack, is no memory; or the table has no such vector. */
+/* The table has no such vector: #GP, the double fault's too. */
 CASE(nowhere_to_deliver_is_a_shutdown, PROVES("kvm-exits:8"), NEEDS(VMX))
 {
-	static const struct kvm_dtable tables[] = {
-		{ .base = 0x10000000, .limit = 0x3ff },
-		{ .base = 0, .limit = 0x10 },
-	};
 	struct kvm_sregs sregs;
-	u32 i, way;
+	u32 way;
 
 	hv_start(page_alloc());
-	for (i = 0; i < ARRAY_SIZE(tables); i++)
-		for (way = 0; way < ways(); way++) {
-			start(&store_ldtr, way);
-			sregs = box_sregs(&box);
-			sregs.idt = tables[i];
-			REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
-			EXPECT_EXIT(box_run(&box), KVM_EXIT_SHUTDOWN);
-		}
+	for (way = 0; way < ways(); way++) {
+		start(&store_ldtr, way);
+		sregs = box_sregs(&box);
+		sregs.idt = (struct kvm_dtable){ .limit = 0x10 };
+		REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+		EXPECT_EXIT(box_run(&box), KVM_EXIT_SHUTDOWN);
+	}
+}
+
+BOX_GUEST_16(nop_guest, "nop; hlt");
+
+/*
+ * The vector table or the stack is no memory: the run ends, whichever MMU, and the interrupt is not
+ * lost. With memory there it goes on.
+ */
+static void no_memory_to_deliver(const struct hv_mmu *mmu)
+{
+	const struct kvm_interrupt interrupt = { .irq = 0x41 };
+	struct kvm_vcpu_events events;
+	struct kvm_sregs sregs, good;
+	struct kvm_regs regs;
+	u32 what;
+
+	for (what = 0; what < 2; what++) {
+		box_start_on(&box, mmu, POOL, &nop_guest);
+		good = sregs = box_sregs(&box);
+		if (what)
+			sregs.ss.base = 0x20000, sregs.ss.selector = 0x2000;
+		else
+			sregs.idt.base = 0x10000000;
+		REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
+		regs = box_regs(&box);
+		regs.rflags |= RFLAGS_IF;
+		REQUIRE_EQ(hv_vcpu_set_regs(&box.vcpu, &regs), 0);
+		REQUIRE_EQ(hv_vcpu_interrupt(&box.vcpu, &interrupt), 0);
+		REQUIRE_EXIT(box_run(&box), KVM_EXIT_INTERNAL_ERROR);
+		EXPECT_EQ(box.vcpu.run->internal.suberror, KVM_INTERNAL_ERROR_DELIVERY_EV);
+		EXPECT_EQ(FIELD(box.vcpu.run->internal.data[0], 7, 0), 0x41);
+		hv_vcpu_get_events(&box.vcpu, &events);
+		EXPECT_EQ(events.interrupt.injected, 1);
+		EXPECT_EQ(events.interrupt.nr, 0x41);
+		EXPECT_EQ(box_regs(&box).rip, BOX_CODE);
+		EXPECT_EQ(box_regs(&box).rsp, BOX_STACK);
+		REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &good), 0);
+		EXPECT_VECTOR(&box, 0x41);
+	}
+}
+
+CASE(no_memory_to_deliver_is_an_internal_error, PROVES("kvm-exits:17"), NEEDS(VMX))
+{
+	hv_start(page_alloc());
+	no_memory_to_deliver(&hv_mmu_shadow);
+	if (hv_mmu_ept_restricted.supported())
+		no_memory_to_deliver(&hv_mmu_ept_restricted);
+	if (hv_mmu_ept.supported())
+		no_memory_to_deliver(&hv_mmu_ept);
 }
 
 /* --- what virtual-8086 mode, or protected mode, would do with it ------------------------------ */

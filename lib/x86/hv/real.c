@@ -264,10 +264,17 @@ static bool stay_outside(struct hv_vcpu *vcpu, int *next)
 
 bool hv_real_enter(struct hv_vcpu *vcpu, int *next)
 {
+	const u64 id = vcpu->event.id;
+
 	*next = HV_GUEST;
 	vcpu->real.way = HV_WAY_NATIVE;
 	if (!hv_real_by_hand(vcpu))
 		return true;
+	if (vcpu->real.nowhere) {
+		vcpu->real.nowhere = false;
+		*next = hv_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV, &id, 1);
+		return false;
+	}
 	/* A fault has taken the place of what was delivered. */
 	if (vcpu->event.id || vcpu->shutdown)
 		return stay_outside(vcpu, next);
@@ -339,7 +346,7 @@ void hv_real_deliver(struct hv_vcpu *vcpu)
 	if (FIELD(event.id, 10, 8) == HV_EVENT_NMI)
 		vmcs_put(GUEST_INTERRUPTIBILITY_STATE,
 			 vmcs_get(GUEST_INTERRUPTIBILITY_STATE) | BLOCKING_BY_NMI);
-	/* Without a vector table or a stack there is nothing to go on with: as a triple fault. */
+	/* It ends the run, as where the processor delivers it and exits: hv_exit_memory(). */
 	if (hv_real_interrupt(vcpu, FIELD(event.id, 7, 0), next) == HV_REAL_NO_MEMORY)
-		vcpu->shutdown = true;
+		vcpu->real.nowhere = true;
 }

@@ -29,6 +29,7 @@ enum hv_way { HV_WAY_NATIVE, HV_WAY_V86, HV_WAY_STEP };
 struct hv_real {
 	u8 way;				/* enum hv_way, of the entry that is under way */
 	bool step;			/* the next instruction is not one for virtual-8086 mode */
+	bool nowhere;			/* an event met a table or stack that is no memory */
 	u16 selector[6];		/* in the order of the VMCS */
 	u32 rights[6], tr_rights, tr_limit, sysenter_cs, exceptions;
 	u64 iopl, cr0, cr0_mask, cr0_shadow, cr4;
