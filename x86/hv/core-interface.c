@@ -327,7 +327,7 @@ CASE(sipi_vector_goes_along, PROVES("kvm-ioctls:events.sipi", "kvm-ioctls:mpstat
 	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = (struct kvm_segment){
 		.limit = 0xffff, .type = 3, .present = 1, .s = 1 };
 	REQUIRE_EQ(hv_vcpu_set_sregs(&box.vcpu, &sregs), 0);
-	REQUIRE_EXIT(box_run(&box), KVM_EXIT_INTR);
+	box_run_to_halt(&box);
 	EXPECT_EQ(box_sregs(&box).cs.base, 0x9000);
 	EXPECT_EQ(box_regs(&box).rip, 1);
 	hv_vcpu_get_events(&box.vcpu, &events);

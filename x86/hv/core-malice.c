@@ -114,7 +114,7 @@ CASE(blocked_nmi_does_not_wake_a_halted_vcpu, PROVES("kvm-ioctls:run.ap_eagain")
 	struct kvm_mp_state state;
 
 	box_start_with_apic(&box, &two_hlt_guest);
-	REQUIRE_EXIT(box_run(&box), KVM_EXIT_INTR);
+	box_run_to_halt(&box);
 	nmi_while_blocked(true);
 	EXPECT_EQ(hv_vcpu_run(&box.vcpu), -EAGAIN);
 	hv_vcpu_get_mp_state(&box.vcpu, &state);

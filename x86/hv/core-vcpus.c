@@ -309,12 +309,12 @@ CASE(second_interrupt_is_refused, PROVES("kvm-ioctls:irq.eexist"),
 	const struct kvm_interrupt second = { .irq = 0x47 };
 
 	box_start_with_apic(&box, &waiting_guest);
-	REQUIRE_EXIT(box_run(&box), KVM_EXIT_INTR);
+	box_run_to_halt(&box);
 	queue(INTERRUPT);
 	EXPECT_EQ(hv_vcpu_interrupt(&box.vcpu, &second), -EEXIST);
 	break_off();
 	EXPECT_EQ(hv_vcpu_interrupt(&box.vcpu, &second), -EEXIST);
-	REQUIRE_EXIT(box_run(&box), KVM_EXIT_INTR);
+	box_run_to_halt(&box);
 	EXPECT_EQ(*box_at(&box, BOX_STACK - STACK_FRAME), BOX_CODE + 2);
 	EXPECT_EQ(hv_vcpu_interrupt(&box.vcpu, &second), 0);
 }

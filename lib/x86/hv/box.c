@@ -5,6 +5,7 @@
 
 #define HANDLER_SIZE	8
 #define HANDLER_END	3	/* RIP behind the HLT */
+#define MOST_SLICES	1000
 
 union table {
 	struct kvm_cpuid2 table;
@@ -222,6 +223,18 @@ u32 box_run(struct box *box)
 {
 	REQUIRE_EQ(hv_vcpu_run(&box->vcpu), 0);
 	return box->vcpu.run->exit_reason;
+}
+
+void box_run_to_halt(struct box *box)
+{
+	struct kvm_mp_state state;
+	u32 runs = 0;
+
+	do {
+		REQUIRE_EXIT(box_run(box), KVM_EXIT_INTR);
+		hv_vcpu_get_mp_state(&box->vcpu, &state);
+		REQUIRE_TRUE(++runs < MOST_SLICES);
+	} while (state.mp_state != KVM_MP_STATE_HALTED);
 }
 
 struct kvm_regs box_regs(struct box *box)

@@ -78,6 +78,9 @@ void box_make(struct box *box, const struct hv_mmu *mmu, bool apic, const struct
 /* Runs the vCPU: KVM_EXIT_... An error of the call fails and ends the case. */
 u32 box_run(struct box *box);
 
+/* The same, with a local APIC, until a HLT waits: a slice may end before. */
+void box_run_to_halt(struct box *box);
+
 /*
  * Another vCPU, with the CPUID table, segments and control registers of the first; the caller's
  * general registers.
