@@ -10,6 +10,12 @@
 # shellcheck source=tests/lib.sh
 . "${0%/*}/lib.sh"
 
+# The cases are those of the images, which may be older than their sources.
+unset MAKEFLAGS MFLAGS MAKELEVEL
+run_cmd make -s -f "$top/Makefile" "SRC=$top" "B=$build" images
+is "the images are built" "$status:$err" "0:"
+[ "$status" -eq 0 ] || done_testing
+
 findings=$top/docs/findings.md
 
 # rows FILE: "platform TAB section TAB glob" for each finding, section and id.
