@@ -77,9 +77,9 @@ $(foreach goal,$(OTHER_NAMES),$(eval $(goal): $(abspath $(goal)) ;))
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: images tools trees
-images: $(IMAGE_FILES) $(IMAGE_FILES:=.tsv)
+images: $(IMAGE_FILES) $(IMAGE_FILES:=.tsv) $(IMAGE_FILES:=.takes)
 # An image whose source is gone must not stay: it would be listed, run and counted.
-STALE := $(filter-out $(IMAGE_FILES) $(IMAGE_FILES:=.tsv),$(wildcard $(B)/images/*/*))
+STALE := $(filter-out $(IMAGE_FILES) $(IMAGE_FILES:=.tsv) $(IMAGE_FILES:=.takes),$(wildcard $(B)/images/*/*))
 ifneq ($(STALE),)
 .PHONY: stale
 images: stale
@@ -123,14 +123,16 @@ $(B)/obj/images/%.sections.c: $(B)/obj/images/%.pass1 $(B)/tools/imageinfo $(wil
 	$(Q)$(B)/tools/imageinfo --spec $(SRC)/spec --sections $< > $@
 $(B)/obj/images/%.sections.o: $(B)/obj/images/%.sections.c $(CONFIG)
 	$(Q)$(CC) $(IMAGE_CFLAGS) -c -o $@ $<
-# imageinfo needs two symbols; the pass before has them all, for a debugger.
+# imageinfo needs three symbols; the pass before has them all, for a debugger.
 $(B)/images/%: $(B)/obj/x86/%.o $(B)/obj/images/%.sections.o $(LIB) $(LDS)
 	@mkdir -p $(@D)
 	$(Q)$(LD) $(IMAGE_LDFLAGS) -S -T $(LDS) -o $@ $< $(B)/obj/images/$*.sections.o $(LIB) $(LIBFDT_A)
-	$(Q)$(OBJCOPY) --strip-all -K __cases_start -K __cases_end $@
+	$(Q)$(OBJCOPY) --strip-all -K __cases_start -K __cases_end -K platform_count $@
 	$(Q)[ $$(wc -c <$@) -le 262144 ] || { echo "$@: more than 256 KiB; split it" >&2; exit 1; }
 $(B)/images/%.tsv: $(B)/images/% $(B)/tools/imageinfo
 	$(Q)$(B)/tools/imageinfo --spec $(SRC)/spec --image $* $< > $@
+$(B)/images/%.takes: $(B)/images/% $(B)/tools/imageinfo
+	$(Q)$(B)/tools/imageinfo --takes $< > $@
 
 $(B)/boot/rom.bin: $(SRC)/lib/x86/boot/rom.S $(CONFIG)
 	@mkdir -p $(@D)
@@ -272,7 +274,7 @@ install: all
 	$(Q)install -m 755 $(patsubst %,$(B)/runners/linux/%,vmm init session) "$$TO"/build/runners/linux
 	$(Q)for image in $(IMAGES); do \
 		mkdir -p "$$TO"/build/images/$${image%/*} && \
-		install -m 644 $(B)/images/$$image $(B)/images/$$image.tsv \
+		install -m 644 $(B)/images/$$image $(B)/images/$$image.tsv $(B)/images/$$image.takes \
 			"$$TO"/build/images/$${image%/*} || exit 1; \
 	done
 	$(Q)printf 'BOCHS = %s\nQEMU = %s\n' '$(BOCHS)' '$(QEMU)' > "$$TO"/build/config.mk

@@ -42,7 +42,7 @@ struct platform {
 	u32 case_count;
 	u32 first, plan;		/* TAP numbers; plan 0: as many as there are */
 	u64 seed;
-	u32 count;			/* of what an image draws at random; 0: its own number */
+	u32 count;			/* see platform_count() */
 	u32 sweep_percent;		/* of the accesses of a sweep that are made: 1 to 100 */
 	u32 entry_percent;		/* likewise of the VM entries of a sweep or of walks */
 	/* Of the VM entries behind a case's first, those that are audited in full: 0 to 100. */
@@ -75,5 +75,11 @@ __noreturn void platform_die(struct platform *platform, const char *why);
 
 /* The machine this image runs on; valid once cases run. */
 const struct platform *this_platform(void);
+
+/*
+ * How often an image that asks draws at random; 0: its own number. That it has this function in it
+ * is what tells ./exitpath run that the image has a use for --count (tools/imageinfo).
+ */
+u32 platform_count(void);
 
 #endif

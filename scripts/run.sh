@@ -20,7 +20,8 @@ says. Sets up what it needs first. GLOB: AREA/IMAGE or AREA/IMAGE:CASE, for inst
   -j N              so many images at a time (default: one per CPU)
   --shuffle[=SEED]  images and cases in another order
   --seed N          the seed of what images draw at random (default: 1)
-  --count N         how often those draw that have a number for it: vmx/random (default: 512 walks)
+  --count N         how often those draw that have a number for it, such as vmx/random (default: 512 walks);
+                    an error where none of the images has
   --audit-all       audit every VM entry in full, those of sweeps and random walks as well, of which else a
                     sample is; machines have five times as long
   --silence SECONDS a machine that prints nothing for so long has hung (default: 20)
@@ -214,6 +215,18 @@ need_parameters()
 	done
 }
 
+# need_count IMAGES: dies when none of IMAGES, one per line, has a number that --count gives; says which have.
+need_count()
+{
+	need_count_all=$(image_names | while IFS= read -r need_count_image; do
+		grep -qx count "$EXITPATH_BUILD/images/$need_count_image.takes" 2>/dev/null && put "$need_count_image"
+	done)
+	[ -z "$({ put "$need_count_all" && put "$1"; } | sed '/^$/d' | sort | uniq -d)" ] || return 0
+	say "--count: none of these images draws as often as it is told; those that do are:"
+	printf '%s\n' "${need_count_all:-none}" | sed 's/^/  /' >&2
+	die "leave --count out, or name one of them"
+}
+
 # shuffled SEED: its input lines in an order that depends on nothing but SEED.
 shuffled()
 {
@@ -392,6 +405,7 @@ ids=$(select_ids "$globs") || exit 2
 EXITPATH_SELECT=$(id_globs "$globs")
 images=$(put "$ids" | sed 's/:.*//' | uniq)
 [ -n "$images" ] || die "there are no images in $EXITPATH_BUILD/images"
+[ -z "$EXITPATH_COUNT" ] || need_count "$images"
 if [ -n "$EXITPATH_SHUFFLE" ]; then
 	images=$(put "$images" | shuffled "$EXITPATH_SHUFFLE")
 	say "shuffled; to repeat the order: --shuffle=$EXITPATH_SHUFFLE"

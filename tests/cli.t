@@ -214,6 +214,20 @@ like "options after -- are prove's" "$out" '^ok 3 - charlie'
 run_cmd "$exitpath" run --on fake -j2 vmx/good --silence=2 --limit=9
 is "options with = and without a blank" "$status" 0
 
+# Of the images named at least one must have a use for it.
+run_cmd "$exitpath" run --on fake vmx/good --count 12
+is "--count of no use: exit status 2, nothing printed" "$status:$out" "2:"
+like "--count of no use: says so" "$err" '^exitpath: --count: none of these images'
+like "--count of no use: names no image where none has" "$err" '^  none$'
+fake_image vmx/random ''
+echo count >"$tmp/build/images/vmx/random.takes"
+run_cmd "$exitpath" run --on fake vmx/good 'mmu/*' --count 12
+is "--count for another image: exit status 2, nothing printed" "$status:$out" "2:"
+like "--count for another image: names those that have a use for it" "$err" '^  vmx/random$'
+run_cmd "$exitpath" run --on fake 'vmx/*' --count 12
+is "--count for one of several images" "$status" 0
+rm "$tmp/build/images/vmx/random"*
+echo count >"$tmp/build/images/vmx/good.takes"
 fake_image vmx/good 'start:count start:seed'
 run_cmd "$exitpath" run --on fake vmx/good --count 12 --seed=34 -- -v
 like "--count reaches the image" "$out" '^# count 12$'

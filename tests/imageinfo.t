@@ -35,6 +35,16 @@ refused()
 
 # --- what is right ---
 
+# The function by which an image asks for a number is what says that it has a use for one.
+image
+run_cmd "$tool" --takes "$tmp/image"
+is "takes nothing" "$status:$out:$err" "0::"
+image -DCOUNT
+run_cmd "$tool" --takes "$tmp/image"
+is "takes a count" "$status:$out:$err" "0:count:"
+run_cmd "$tool" --takes
+is "--takes of nothing: exit status" "$status:$out" "2:"
+
 image
 info
 is "case list" "$status:$err:$out" "0::1	first_case	nonroot-behavior:cpuid exit-reasons:10	VMX operation; secondary \

@@ -3,6 +3,7 @@
  *
  *	imageinfo --spec DIR [--image AREA/IMAGE] ELF		the case list, docs/design.md
  *	imageinfo --spec DIR [--image AREA/IMAGE] --sections ELF	case_sections[] as C
+ *	imageinfo --takes ELF					options of run that mean something to it
  *	imageinfo --spec DIR --facts				every fact: id, tab, section
  *
  * The case table lies between the symbols __cases_start and __cases_end of a static ELF64
@@ -237,13 +238,24 @@ static void print_sections(const struct image *image, const struct spec *spec)
 	printf("};\nconst unsigned int case_section_count = %zu;\n", image->count);
 }
 
+/* What `exitpath run` can tell the image beyond what it tells all: one word a line. */
+static void print_takes(const struct elf *elf)
+{
+	uint64_t value;
+
+	if (elf_symbol(elf, "platform_count", &value))
+		puts("count");
+}
+
 static void usage(FILE *to)
 {
 	fputs("usage: imageinfo --spec DIR [--image AREA/IMAGE] [--sections] ELF\n"
+	      "       imageinfo --takes ELF\n"
 	      "       imageinfo --spec DIR --facts\n"
 	      "  --spec DIR          the folder with the tables of facts\n"
 	      "  --image AREA/IMAGE  the name of the image, for messages\n"
 	      "  --sections          print case_sections[] as C instead of the case list\n"
+	      "  --takes             print what the image makes use of, for instance count\n"
 	      "  --facts             print every fact: id, tab, section\n", to);
 }
 
@@ -253,6 +265,7 @@ int main(int argc, char **argv)
 		{ "spec", required_argument, NULL, 's' },
 		{ "image", required_argument, NULL, 'i' },
 		{ "sections", no_argument, NULL, 'c' },
+		{ "takes", no_argument, NULL, 't' },
 		{ "facts", no_argument, NULL, 'f' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
@@ -278,12 +291,16 @@ int main(int argc, char **argv)
 			mode = option;
 		}
 	}
-	if (!dir || argc - optind != (mode != 'f')) {
+	if (!dir != (mode == 't') || argc - optind != (mode != 'f')) {
 		usage(stderr);
 		return 2;
 	}
-	spec_load(&spec, dir);
-	if (mode == 'f') {
+	if (dir)
+		spec_load(&spec, dir);
+	if (mode == 't') {
+		elf_load(&image.elf, argv[optind], name);
+		print_takes(&image.elf);
+	} else if (mode == 'f') {
 		for (i = 0; i < spec.fact_count; i++)
 			printf("%s\t%s\n", spec.facts[i].id, spec.facts[i].section);
 	} else {

@@ -193,6 +193,8 @@ EXCEPTION(ss_by_address, "movabsq $0x800000000000, %rbp", "movq (%rbp), %rax", S
 EXCEPTION(gp_by_address, "movabsq $0x800000000000, %rbx", "movq (%rbx), %rax", GP,
 	  ERROR(0));
 EXCEPTION(gp_by_selector, "movl $0xfff8, %eax", "movl %eax, %es", GP, ERROR(0xfff8));
+/* A hypervisor below this one raises the fault itself, where it looks at writes to CR4. */
+EXCEPTION(gp_by_cr4, "mov %cr4, %rbx; btsq $63, %rbx", "mov %rbx, %cr4", GP, ERROR(0));
 EXCEPTION(pf_by_read, "movabsq $0x500001000, %rbx", "movq 1(%rbx), %rax", PF,
 	  ERROR(0), .qualification = UNMAPPED_ADDRESS + 1);
 EXCEPTION(pf_by_write, "movabsq $0x500001000, %rbx", "movb %al, 2(%rbx)", PF,

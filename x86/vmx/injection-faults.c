@@ -26,6 +26,19 @@ static void start(void)
 BEFORE_EACH_CASE(start);
 
 GUEST_CODE(target, "", "ud2");
+GUEST_CODE(returns, "", "iretq");
+GUEST_CODE(int_n, "", "int $0x52");
+#define VECTOR_OF_INT_N	0x52
+/* Not by its first instruction. */
+GUEST_CODE(nop_and_exit, "", "nop; cpuid");
+
+static void set_handler(u8 vector, const struct guest_code *code)
+{
+	u64 at = (u64)code->at;
+
+	idt[vector].offset_low = at;
+	idt[vector].offset_middle = at >> 16;
+}
 
 #define INTERRUPT	0x51	/* a vector of no exception */
 #define ERROR_CODE	0x1234	/* bit 0 is EXT */
@@ -107,6 +120,41 @@ static void nested_exception_is_delivered(const struct case_def *this_case)
 	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & BIT(31), 0);
 }
 
+/*
+ * RFLAGS.RF is the nested fault's: it is delivered as ever (29.6.1), and 20.3.1.1 has 1 pushed for
+ * any fault; an exit saves what would have been pushed (30.3.3). That the RF of the field is pushed
+ * whatever the event is (29.6.1.1) is said of the one injected.
+ */
+static void nested_fault_pushes_rf(const struct case_def *this_case)
+{
+	const struct injected_event *event = this_case->row;
+
+	idt[event->vector].type = NOT_PRESENT;
+	set_handler(VECTOR_NP, &guest_nop_and_exit);
+	REQUIRE(inject(event), OUTCOME_EXIT(EXIT_CPUID));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_nop_and_exit.at + 1);
+	EXPECT_EQ(guest_frame(true)->rflags, RFLAGS_FIXED | RFLAGS_RF | event->rflags);
+}
+
+static void nested_fault_saves_rf(const struct case_def *this_case)
+{
+	const struct injected_event *event = this_case->row;
+
+	idt[event->vector].type = NOT_PRESENT;
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_NP));
+	REQUIRE(inject(event), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(vmread(GUEST_RFLAGS), RFLAGS_FIXED | RFLAGS_RF | event->rflags);
+}
+
+#define NESTED_RF(name)								\
+	CASE_RUN(nested_fault_in_##name##_pushes_rf, nested_fault_pushes_rf,	\
+		 PROVES("exceptions:frame.rf"), NEEDS(VMX), ROW(&name));	\
+	CASE_RUN(nested_fault_in_##name##_saves_rf, nested_fault_saves_rf,	\
+		 PROVES("host-and-exit:save.rf.event"), NEEDS(VMX), ROW(&name))
+NESTED_RF(external_interrupt);
+NESTED_RF(exception);
+NESTED_RF(software_interrupt);
+
 #define NESTED(name, ext_fact, ...)                                                          \
 	CASE_RUN(nested_in_##name##_exits, nested_exception_exits,                           \
 		 PROVES("event-injection:inject.nested_bitmap", "event-injection:" ext_fact, \
@@ -122,6 +170,24 @@ NESTED(exception, "inject.ext_bit");
 NESTED(int1, "inject.ext_bit", "host-and-exit:exit.ilen.injected");
 NESTED(software_interrupt, "inject.ext_bit.software", "host-and-exit:exit.ilen.injected");
 NESTED(int3, "inject.ext_bit.software", "host-and-exit:exit.ilen.injected");
+
+/*
+ * The handler returns, and INT n is executed where the entry was: RIP and RSP are those of the entry
+ * when its delivery exits, but the event is not the one that was injected.
+ */
+CASE(event_of_the_guest_behind_the_injected_one,
+     PROVES("event-injection:inject.nested_bitmap", "host-and-exit:exit.orig.valid"), NEEDS(VMX))
+{
+	set_handler(VECTOR_NM, &guest_returns);
+	idt[VECTOR_OF_INT_N].type = NOT_PRESENT;
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_NP));
+	audit_guest_comes_back();
+	REQUIRE(inject_event(&exception, 0, &guest_int_n), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~BIT(12),
+		  BIT(31) | EVENT_TYPE_SOFTWARE_INTERRUPT << 8 | VECTOR_OF_INT_N);
+	EXPECT_EQ(vmread(VM_EXIT_INSTRUCTION_LENGTH), 2);
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_int_n.at);
+}
 
 /* --- double and triple faults: 7.15, Table 7-5 ------------------------------------------- */
 

@@ -22,6 +22,11 @@ static const struct case_machine machine = {
 	.restore = restore,
 };
 
+u32 platform_count(void)
+{
+	return this_platform()->count;
+}
+
 const struct platform *this_platform(void)
 {
 	return &platform;

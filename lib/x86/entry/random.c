@@ -341,10 +341,8 @@ void entry_random(u32 walks)
 	entry_session_start(&walk.session);
 	entry_session_load_all(&walk.session);
 	audit_outcomes_judged();
-	if (platform->count)
-		walks = platform->count;
-	else
-		walks = (walks * platform->entry_percent + 99) / 100;
+	walks = platform_count() ? platform_count() :
+				   (walks * platform->entry_percent + 99) / 100;
 	for (i = 0; i < walks; i++, seed = next_seed(seed)) {
 		/* Should the machine die, its last words say where to look. */
 		if (i % 32 == 0)

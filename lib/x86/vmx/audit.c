@@ -30,6 +30,11 @@ void audit_guest_changes_segments(void)
 			audit_guest_changes_index(groups[group] + segment);
 }
 
+void audit_guest_comes_back(void)
+{
+	this_vmx()->audit.exit.guest_comes_back = true;
+}
+
 void audit_whole(void)
 {
 	this_vmx()->audit.whole = true;

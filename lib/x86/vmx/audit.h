@@ -46,6 +46,12 @@ void audit_guest_changes_index(enum vmcs_index index);
 /* The same of the selectors, bases, limits and access rights of CS, SS, DS, ES, FS and GS. */
 void audit_guest_changes_segments(void);
 
+/*
+ * The guest of this case comes back to the RIP and RSP of the entry, where the delivery of an event
+ * of its own exits: nothing else tells that from the delivery of what the entry has injected.
+ */
+void audit_guest_comes_back(void);
+
 /* All entries of the case in full, whatever the platform's level: it uses the models itself. */
 void audit_whole(void);
 

@@ -40,6 +40,8 @@
 #define EVENT_TYPE		FIELD(F(INJECTED_EVENT_IDENTIFICATION), 10, 8)
 #define EVENT_VECTOR		FIELD(F(INJECTED_EVENT_IDENTIFICATION), 7, 0)
 #define INJECTS_TYPE(type)	(INJECTS && EVENT_TYPE == EVENT_TYPE_##type)
+/* Not an event: 29.6.2 Injection of Pending MTF VM Exits. */
+#define INJECTS_MTF		(INJECTS_TYPE(OTHER) && !EVENT_VECTOR)
 
 /* --- how to break a rule ---------------------------------------------------------- */
 

@@ -330,15 +330,18 @@ bool exit_while_active(const struct exit_input *x)
 }
 
 /*
- * RIP and RSP are still those of the entry. The original event may then be a fault that the
- * injection led to, but for the type or vector of the injected one.
+ * No field says that the original event is the one that the entry has injected. A delivery that
+ * breaks off leaves RIP and RSP as the entry has loaded them (30.1; 29.6.1.1), so without that it is
+ * another one. With it, it is the injected one or a fault that this led to, which is a hardware
+ * exception; one of the same vector makes a double fault, or cannot happen. But a guest that has run
+ * may be back at both with an event of its own: it must say so, audit_guest_comes_back().
  */
 bool exit_breaks_injection(const struct exit_input *x)
 {
 	const struct entry_input *in = x->entry;
 
-	if (!INJECTS || INJECTS_TYPE(OTHER) || !exit_may_have_original_event(x) ||
-	    !VALID(ORIGINAL_EVENT) ||
+	if (!INJECTS || INJECTS_MTF || x->guest_comes_back ||
+	    !exit_may_have_original_event(x) || !VALID(ORIGINAL_EVENT) ||
 	    NOW(GUEST_RIP) != F(GUEST_RIP) || NOW(GUEST_RSP) != F(GUEST_RSP))
 		return false;
 	return TYPE_OF(ORIGINAL_EVENT) != EVENT_TYPE_HARDWARE_EXCEPTION ||

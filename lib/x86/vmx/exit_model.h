@@ -56,6 +56,7 @@ struct exit_input {
 	u64 exists;			/* bit = enum exit_register */
 	u64 has_field[EXIT_FIELD_WORDS];/* bit = enum vmcs_index: the processor has the field */
 	u64 guest_changes[EXIT_FIELD_WORDS];	/* what the guest does not leave alone */
+	bool guest_comes_back;		/* it may be at the RIP and RSP of the entry again */
 
 	bool host_only;			/* only the host state is judged, where it needs no more */
 	outcome_t outcome;		/* an exit, a late entry failure, or VMfail */
