@@ -157,7 +157,7 @@ $(sort $(patsubst $(SRC)/%/,$(B)/%,$(dir $(wildcard $(SRC)/tools/*/*.c)))): \
 
 $(B)/obj/runners/%.o: $(SRC)/runners/%.c $(CONFIG)
 	@mkdir -p $(@D)
-	$(Q)$(HOSTCC) $(HOST_CFLAGS) -pthread -MMD -MP -c -o $@ $<
+	$(Q)$(HOSTCC) $(HOST_CFLAGS) -iquote $(SRC)/lib/x86 -pthread -MMD -MP -c -o $@ $<
 $(B)/runners/kvm/vmm: $(VMM_OBJ)
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -pthread -o $@ $^ -lfdt

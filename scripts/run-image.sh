@@ -13,6 +13,7 @@
 #	EXITPATH_SHUFFLE  a seed for the order of the cases; empty: in order
 #	EXITPATH_SEED     the seed that the cases use; empty: 1
 #	EXITPATH_COUNT    how often an image repeats what it draws at random; empty: its own number
+#	EXITPATH_WITHOUT  what the processors shall lack, for machines that can hide it; empty: nothing
 #	EXITPATH_AUDIT_ALL  not empty: every VM entry is audited in full
 #	EXITPATH_AGAIN    the options of run that choose the machine, for comments that say how to repeat something
 #	EXITPATH_GO_ON    not empty: one image that bails out does not end the run of prove
@@ -74,6 +75,7 @@ fi
 [ -z "${EXITPATH_SHUFFLE-}" ] || set -- "$@" --shuffle "$EXITPATH_SHUFFLE"
 [ -z "${EXITPATH_SEED-}" ] || set -- "$@" --seed "$EXITPATH_SEED"
 [ -z "${EXITPATH_COUNT-}" ] || set -- "$@" --count "$EXITPATH_COUNT"
+[ -z "${EXITPATH_WITHOUT-}" ] || set -- "$@" --without "$EXITPATH_WITHOUT"
 [ -z "${EXITPATH_AUDIT_ALL-}" ] || set -- "$@" --audit-all
 [ -z "${EXITPATH_AGAIN-}" ] || set -- "$@" --again "$EXITPATH_AGAIN"
 [ -z "${EXITPATH_GO_ON-}" ] || set -- "$@" --go-on

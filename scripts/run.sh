@@ -24,6 +24,9 @@ says. Sets up what it needs first. GLOB: AREA/IMAGE or AREA/IMAGE:CASE, for inst
                     an error where none of the images has
   --audit-all       audit every VM entry in full, those of sweeps and random walks as well, of which else a
                     sample is; machines have five times as long
+  --without NAMES   hide VMX capabilities from the guest, with commas between them, as KVM lets a user-space
+                    hypervisor do; on the platforms kvm and linux. ENABLE_EPT,ACTIVITY_HLT for instance;
+                    what is nothing without them goes with them. --without help lists the names
   --silence SECONDS a machine that prints nothing for so long has hung (default: 20)
   --limit SECONDS   for one image as a whole (default: 900)
   -- OPTION...      for prove: -v, --timer, --formatter TAP::Formatter::JUnit, ...
@@ -37,7 +40,8 @@ Only with --on linux, where a Linux kernel boots inside Bochs and its KVM runs t
   --kernel-from SUITE
                     Debian trixie's or sid's cloud kernel, fetched
   --kvm-params TEXT parameters of kvm_intel, and kvm.NAME=VALUE (default: nested=1)
-  --matrix          one run after another with the parameters in runners/linux/matrix: ept=0, vpid=0, ...
+  --matrix          one run after another with the parameters and the hidden capabilities in
+                    runners/linux/matrix: ept=0, vpid=0, ...
   --append TEXT     more for the kernel's command line
 
 Exit status: 0 all as expected (ok, skipped, known deviation), 1 something unexpected,
@@ -108,6 +112,22 @@ for_linux()
 	[ -z "$2" ] || [ "$on" = linux ] || die "$1 is for the platform linux, not for $on"
 }
 
+# show_capabilities: what --without can hide.
+show_capabilities()
+{
+	run_child "$EXITPATH_TOP/scripts/setup.sh" --for list >&2 || exit 2
+	"$EXITPATH_BUILD/runners/kvm/vmm" --without help
+	exit
+}
+
+# say_hidden: what a run with --without is without. KVM may still refuse; then there is no result.
+say_hidden()
+{
+	[ -n "$EXITPATH_WITHOUT" ] || return 0
+	hidden=$("$EXITPATH_BUILD/runners/kvm/vmm" --without "$EXITPATH_WITHOUT") || exit 2
+	say "hidden from the guest, where it is there: $(put "$hidden" | sed -n 2p)"
+}
+
 # quoted TEXT: as a shell reads it.
 quoted()
 {
@@ -171,6 +191,7 @@ run_matrix()
 {
 	case " $* " in
 	*" --kvm-params"*) die "--matrix and --kvm-params exclude each other" ;;
+	*" --without"*) die "--matrix and --without exclude each other" ;;
 	esac
 	case " $* " in
 	*" --on linux "* | *" --on=linux "*) ;;
@@ -188,7 +209,13 @@ run_matrix()
 		esac
 		printf '\n== %s\n' "$matrix_line"
 		matrix_status=0
-		run_child "$0" --kvm-params "$matrix_line" "$@" || matrix_status=$?
+		case $matrix_line in
+		*' --without '*)
+			run_child "$0" --kvm-params "${matrix_line%% --without *}" \
+				--without "${matrix_line##* --without }" "$@" || matrix_status=$?
+			;;
+		*) run_child "$0" --kvm-params "$matrix_line" "$@" || matrix_status=$? ;;
+		esac
 		[ "$matrix_status" -le "$matrix_worst" ] || matrix_worst=$matrix_status
 		case $matrix_status in
 		0) matrix_word='as expected' ;;
@@ -255,6 +282,7 @@ EXITPATH_SHUFFLE=
 EXITPATH_SEED=${EXITPATH_SEED:-}
 EXITPATH_COUNT=${EXITPATH_COUNT:-}
 EXITPATH_AUDIT_ALL=
+EXITPATH_WITHOUT=
 EXITPATH_SILENCE=
 EXITPATH_LIMIT=
 kernel=
@@ -286,14 +314,14 @@ while [ $# -gt 0 ]; do
 		shift
 		continue
 		;;
-	--on | --cpu | --bochs | --silence | --limit | --seed | --count | -j | \
+	--on | --cpu | --bochs | --without | --silence | --limit | --seed | --count | -j | \
 		--kernel | --modules | --kernel-from | --kvm-params | --append)
 		need_value "$1" $#
 		option=$1
 		value=$2
 		shift 2
 		;;
-	--on=* | --cpu=* | --bochs=* | --silence=* | --limit=* | --shuffle=* | \
+	--on=* | --cpu=* | --bochs=* | --without=* | --silence=* | --limit=* | --shuffle=* | \
 		--seed=* | --count=* | \
 		--kernel=* | --modules=* | --kernel-from=* | --kvm-params=* | --append=*)
 		option=${1%%=*}
@@ -325,7 +353,7 @@ while [ $# -gt 0 ]; do
 		;;
 	esac
 	case $option in
-	--on | --cpu | --bochs | --kernel | --modules | --kvm-params | --kernel-from | --append)
+	--on | --cpu | --bochs | --without | --kernel | --modules | --kvm-params | --kernel-from | --append)
 		EXITPATH_AGAIN="${EXITPATH_AGAIN:+$EXITPATH_AGAIN }$option $(quoted "$value")"
 		;;
 	esac
@@ -333,6 +361,7 @@ while [ $# -gt 0 ]; do
 	--on) on=$value ;;
 	--cpu) need_text --cpu "$value" && EXITPATH_CPU=$value ;;
 	--bochs) need_text --bochs "$value" && bochs=$value ;;
+	--without) need_text --without "$value" && EXITPATH_WITHOUT=$value ;;
 	-j) need_number -j "$value" && jobs=$value ;;
 	--silence) need_number --silence "$value" && EXITPATH_SILENCE=$value ;;
 	--limit) need_number --limit "$value" && EXITPATH_LIMIT=$value ;;
@@ -348,7 +377,12 @@ while [ $# -gt 0 ]; do
 done
 # What is left is for prove.
 
+[ "$EXITPATH_WITHOUT" != help ] || show_capabilities
 need_platform "$on"
+case $on:$EXITPATH_WITHOUT in
+*: | kvm:* | linux:*) ;;
+*) die "--without is for the platforms kvm and linux, whose KVM can hide capabilities from its guest, not for $on; try --on linux" ;;
+esac
 platform=$EXITPATH_RUNNERS/$on
 EXITPATH_BOCHS=${EXITPATH_BOCHS:-$(configured BOCHS)}
 EXITPATH_QEMU=${EXITPATH_QEMU:-$(configured QEMU)}
@@ -380,7 +414,7 @@ fi
 [ -z "$EXITPATH_AUDIT_ALL" ] || limit=$((limit * 5)) silence=$((silence * 5))
 EXITPATH_SILENCE=${EXITPATH_SILENCE:-$silence}
 EXITPATH_LIMIT=${EXITPATH_LIMIT:-$limit}
-export EXITPATH_SEED EXITPATH_COUNT EXITPATH_AUDIT_ALL EXITPATH_AGAIN
+export EXITPATH_SEED EXITPATH_COUNT EXITPATH_AUDIT_ALL EXITPATH_AGAIN EXITPATH_WITHOUT
 export EXITPATH_CPU EXITPATH_SHUFFLE EXITPATH_SILENCE EXITPATH_LIMIT EXITPATH_BOCHS EXITPATH_QEMU
 need_images "$globs"
 # Most often everything is there: who can say who he is can run, and need not be asked again.
@@ -416,6 +450,7 @@ fi
 }
 [ ! -e "$platform/deviations.tsv" ] ||
 	"$EXITPATH_BUILD/tools/supervise" --check-deviations "$platform/deviations.tsv" || exit 2
+say_hidden
 new_run
 EXITPATH_RESULTS=$run
 EXITPATH_IDENTITY=$identity

@@ -109,13 +109,17 @@ for option in --kernel --modules --kernel-from --kvm-params --append; do
 	is "$option for another platform: exit status 2, nothing printed" "$status:$out" "2:"
 	like "$option for another platform: says so" "$err" "^exitpath: $option is for the platform linux, not for fake"
 done
+run_cmd "$exitpath" run --on fake --without ENABLE_EPT vmx/good
+is "--without for another platform: exit status 2, nothing printed" "$status:$out" "2:"
+like "--without for another platform: says so, and what to do" "$err" \
+	"^exitpath: --without is for the platforms kvm and linux, .*, not for fake; try --on linux$"
 run_cmd "$exitpath" run --on linux --kvm-params vmx/exit-basic
 is "--kvm-params without a value: exit status 2, nothing printed" "$status:$out" "2:"
 like "--kvm-params without a value: says so" "$err" "takes NAME=VALUE, .*not .vmx/exit-basic."
 run_cmd "$exitpath" run --on fake --kernel
 is "--kernel without a file: exit status 2" "$status" 2
 for options in '--kernel-from jessie' '--kernel-from sid --kernel /bin/sh' '--kernel tiny --modules /' \
-	'--modules /' '--matrix --kvm-params ept=0'; do
+	'--modules /' '--matrix --kvm-params ept=0' '--matrix --without ENABLE_EPT' '--without='; do
 	# shellcheck disable=SC2086	# words
 	run_cmd "$exitpath" run --on fake $options vmx/good
 	is "$options: exit status 2, nothing printed" "$status:$out" "2:"

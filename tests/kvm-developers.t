@@ -73,7 +73,7 @@ is "three commands" "$(wc -l <"$HOME/log" | tr -d ' ')" 3
 like "the last one runs images on the kernel" "$(cat "$HOME/log")" \
 	"^exitpath run --on linux --kernel $HOME/kvm/vmlinux vmx/exit-\* ept/\*-basic"
 run_cmd "$top/exitpath" run --help
-for option in --on --kernel --modules --kvm-params --append --cpu -j; do
+for option in --on --kernel --modules --kvm-params --without --append --cpu -j; do
 	like "exitpath run knows $option" "$out" "^ *$option "
 done
 like "the images are there" "$(cd "$build/images" && echo vmx/exit-* ept/*-basic)" 'vmx/exit-basic .*ept/.*-basic'

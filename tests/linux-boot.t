@@ -156,4 +156,29 @@ is "a value that KVM does not take: status" "$status" 2
 like "a value that KVM does not take: which" "$out" \
 	"^Bail out! .*: linux: --kvm-params has a value that KVM does not take: kvm_intel: .maybe. invalid for parameter .ept."
 
+# Capabilities hidden from one VM: it is not there anyhow; it is there no more; the next VM of the same machine has it.
+unset EXITPATH_KVM_PARAMS
+EXITPATH_SESSION=$tmp/socket
+export EXITPATH_SESSION
+serve
+activity=guest_activity_hlt_unsupported
+# without NAMES: that case without NAMES.
+without()
+{
+	supervise vmx/entry-guest-state "$build/images/vmx/entry-guest-state" "$build/images/vmx/entry-guest-state.tsv" \
+		--silence 300 --select "vmx/entry-guest-state:$activity" ${1+--without "$1"}
+}
+without ACTIVITY_HLT,ENABLE_PCONFIG
+machine=$(bochs_of)
+is "what the processor lacks anyhow: status" "$status" 2
+like "what the processor lacks anyhow: says so" "$out" \
+	'^Bail out! .*: linux: there is no PROC2_ENABLE_PCONFIG to hide: this processor lacks it anyhow; leave it out of --without'
+without ACTIVITY_HLT
+like "without the HLT state the case of its absence runs" "$out" "^(not )?ok 1 - $activity [^#]*$"
+without
+like "with it, it cannot" "$out" "^ok 1 - $activity .*# SKIP "
+is "all on one machine" "$(bochs_of)" "$machine"
+kill -s TERM "$server"
+wait "$server"
+
 done_testing

@@ -57,6 +57,10 @@ image stopped <<'END'
 frame "lthe VMM says why"
 frame e1
 END
+image refuses <<'END'
+frame "lvmm: there is no such thing"
+frame e2
+END
 image warns <<'END'
 frame "lok 1 - before"
 frame "kWARNING: CPU: 0 PID: 1 at nested.c:1"
@@ -221,6 +225,11 @@ kernel: [    3.0] watchdog: BUG: soft lockup - CPU#0 stuck for 11s! [vmm:80]
 kernel: [    3.0] RIP: 0010:handle_vmptrst"
 run_cmd timeout 20 "$session" run "$tmp/socket" "$tmp/good" "$tmp/tree"
 is "and the next image has another machine, again" "$status $(boots)" "0 5"
+# A VMM that cannot start says why; its machine is as good as before.
+run_cmd timeout 20 "$session" run "$tmp/socket" "$tmp/refuses" "$tmp/tree"
+is "a VMM that cannot start: status 2, and why" "$status $err" "2 linux: there is no such thing"
+run_cmd timeout 20 "$session" run "$tmp/socket" "$tmp/good" "$tmp/tree"
+is "and the next image has the same machine" "$status $(boots)" "0 5"
 : >"$tmp/empty"
 run_cmd "$session" run "$tmp/socket" "$tmp/empty" "$tmp/tree"
 is "served: what cannot be run" "$status $err" "2 linux: cannot use $tmp/empty: empty"

@@ -64,6 +64,8 @@ run_cmd env EXITPATH_SEED=77 "$run" vmx/fake
 like "EXITPATH_SEED" "$out" 'seed 0 77$'
 run_cmd env BEHAVIOURS=start:count EXITPATH_COUNT=88 "$run" vmx/fake
 like "EXITPATH_COUNT" "$out" '^# count 88$'
+run_cmd env BEHAVIOURS=start:without EXITPATH_WITHOUT=ENABLE_EPT "$run" vmx/fake
+like "EXITPATH_WITHOUT" "$out" '^# without ENABLE_EPT$'
 run_cmd env BEHAVIOURS=start:audit EXITPATH_AUDIT_ALL=1 "$run" vmx/fake
 like "EXITPATH_AUDIT_ALL" "$out" '^# all audited$'
 

@@ -24,6 +24,11 @@ like "/chosen: no count" "$out" '^# count none$'
 supervise 'start:count' --count 4294967295
 like "/chosen: count" "$out" '^# count 4294967295$'
 
+supervise 'start:without'
+like "/cpus: nothing hidden" "$out" '^# without nothing$'
+supervise 'start:without' --without ENABLE_EPT,ACTIVITY_HLT
+like "/cpus: what is hidden" "$out" '^# without ENABLE_EPT,ACTIVITY_HLT$'
+
 supervise 'start:audit'
 like "/chosen: not all audited" "$out" '^# a sample audited$'
 supervise 'start:audit' --audit-all

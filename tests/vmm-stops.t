@@ -28,7 +28,7 @@ build_vmm()
 		*) set -- "$@" "$source" ;;
 		esac
 	done
-	"$CC" -std=gnu11 -O1 -I"$top/runners/kvm" -o "$vmm" "$@" -lfdt -lpthread
+	"$CC" -std=gnu11 -O1 -I"$top/runners/kvm" -iquote "$top/lib/x86" -o "$vmm" "$@" -lfdt -lpthread
 }
 ok "the VMM builds without KVM" build_vmm
 ok "guest hello builds" "$top/tests/guests/build.sh" hello.S "$tmp/hello"
@@ -45,6 +45,13 @@ stop()
 
 stop off
 is "power-off: exit status 0" "$status" 0
+
+# A back end that hides nothing says so, instead of running a guest that has all.
+sed 's/^	cpus {/&exitpath,without = "ENABLE_EPT";/' "$top/runners/kvm/machine.dts" >"$tmp/without.dts"
+dtc -q -I dts -O dtb -o "$tmp/without.dtb" "$tmp/without.dts"
+run_cmd env FAKE_CONSOLE="$tmp/console" FAKE_END=off timeout 20 "$vmm" "$tmp/hello" "$tmp/without.dtb"
+is "a back end that hides nothing: exit status 2, nothing on the console" "$status:$out" "2:"
+like "a back end that hides nothing: says so" "$err" 'exitpath,without: nothing can be hidden here'
 
 stop 1
 is "emulation failure: exit status 1" "$status" 1

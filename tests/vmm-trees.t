@@ -136,6 +136,10 @@ refused_edit "wrong cells in cpus" 'node cpus: needs' \
 	'/cpus {/,$s/#size-cells = <0>/#size-cells = <1>/'
 refused_edit "wrong cells in the root" 'root needs' \
 	'1,/cells/s/#address-cells = <2>/#address-cells = <1>/'
+refused_edit "what is hidden: two strings" 'exitpath,without must be one string' \
+	's/^	cpus {/&exitpath,without = "ENABLE_EPT", "ENABLE_VPID";/'
+refused_edit "what is hidden: a number" 'exitpath,without must be one string' \
+	's/^	cpus {/&exitpath,without = <1>;/'
 refused_edit "no console" 'there is no console' 's/exitpath,port-e9/exitpath,other/'
 refused_edit "console without a port" 'console has no property exitpath,port' \
 	's/exitpath,port = <0xe9>;//'

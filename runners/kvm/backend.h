@@ -2,6 +2,7 @@
 #ifndef VMM_BACKEND_H
 #define VMM_BACKEND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,7 @@ struct vcpu {
 struct backend {
 	const struct backend_functions *functions;
 	const char *failed, *advice;
+	bool is_sentence;	/* `failed` says all, the error value nothing more */
 	int system, vm;		/* handles of the back end */
 };
 
@@ -44,6 +46,8 @@ struct backend_functions {
 			 const struct kvm_sregs *sregs);
 	int (*translate)(struct backend *backend, struct vcpu *vcpu,
 			 struct kvm_translation *translation);
+	/* Takes VMX capabilities (capabilities.h) from a CPU that has its CPUID; may be NULL. */
+	int (*hide)(struct backend *backend, struct vcpu *vcpu, const char *names);
 	/* Runs the guest until something is left for user space, which `vcpu->run` says. */
 	int (*run)(struct backend *backend, struct vcpu *vcpu);
 };

@@ -1,5 +1,6 @@
 /* The back end that drives Linux KVM through /dev/kvm. */
 #include "backend.h"
+#include "hide.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -223,5 +224,6 @@ const struct backend_functions kvm_functions = {
 	.get_state = kvm_get_state,
 	.set_state = kvm_set_state,
 	.translate = kvm_translate,
+	.hide = kvm_hide,
 	.run = kvm_run,
 };

@@ -159,6 +159,22 @@ static int read_cpu(const struct reader *reader, int node)
 	return 0;
 }
 
+/* What no CPU shall have; the back end knows the names. */
+static int read_without(const struct reader *reader, int cpus)
+{
+	int length;
+	const char *names = fdt_getprop(reader->tree, cpus, "exitpath,without", &length);
+
+	if (!names)
+		return 0;
+	if (!length || memchr(names, '\0', (size_t)length) != names + length - 1) {
+		text_print(reader->error, "node cpus: exitpath,without must be one string");
+		return -1;
+	}
+	reader->machine->without = names;
+	return 0;
+}
+
 static int read_cpus(const struct reader *reader)
 {
 	int node, cpus = fdt_path_offset(reader->tree, "/cpus");
@@ -176,7 +192,7 @@ static int read_cpus(const struct reader *reader)
 		if (is_of_type(reader, node, "cpu") && read_cpu(reader, node))
 			return -1;
 	}
-	return 0;
+	return read_without(reader, cpus);
 }
 
 static int read_text(const struct reader *reader, int node, char *text)

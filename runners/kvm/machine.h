@@ -48,6 +48,7 @@ struct machine {
 	size_t range_count;
 	uint32_t apic_ids[MACHINE_MAX_CPUS];	/* the first one boots */
 	size_t cpu_count;
+	const char *without;	/* what the CPUs shall lack: names with commas; or NULL */
 	struct device_description devices[MACHINE_MAX_DEVICES];
 	size_t device_count;
 };

@@ -3,7 +3,9 @@
  *
  * Console bytes go to standard output; so do lines that start with "# vmm: " when the machine
  * stops in another way than by switching itself off.
- * vmm --probe: tries whether KVM can run a guest here.
+ * vmm --probe [NAMES]: tries whether KVM can run a guest here, and hide what NAMES says from it.
+ * vmm --without NAMES: prints NAMES as this program understands them, in full, and on a second line
+ * all that is hidden; vmm --without help: what there is.
  * EXITPATH_GUEST_TIME in the environment names a file that gets the guest's own CPU seconds.
  * Exit status: 0 switched off; 1 stopped or killed; 2 could not be started (words on stderr).
  */
@@ -18,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "capabilities.h"
 #include "guest_time.h"
 #include "probe.h"
 #include "report.h"
@@ -200,19 +203,57 @@ static void end_by_signal(struct host *h)
 
 static void explain_backend(const struct backend *backend, int result)
 {
-	fprintf(stderr, "vmm: %s: %s%s%s\n", backend->failed, strerror(-result),
-		*backend->advice ? "; " : "", backend->advice);
+	if (backend->is_sentence)
+		fprintf(stderr, "vmm: %s\n", backend->failed);
+	else
+		fprintf(stderr, "vmm: %s: %s%s%s\n", backend->failed, strerror(-result),
+			*backend->advice ? "; " : "", backend->advice);
 }
 
-/* vmm --probe */
-static int probe(void)
+/* vmm --probe [NAMES] */
+static int probe(const char *without)
 {
 	struct backend backend = { .functions = &kvm_functions };
-	const int result = probe_guest(&backend);
+	const int result = probe_guest(&backend, without);
 
 	if (result)
 		explain_backend(&backend, result);
 	return result ? EXIT_SET_UP : 0;
+}
+
+static void print_all_capabilities(void)
+{
+	const struct capability *one;
+
+	for (size_t i = 0; (one = capability(i)); i++)
+		if (!one->is_default1)
+			printf("%-45s %s\n", one->name, one->words);
+}
+
+/* vmm --without NAMES */
+static int explain_names(const char *names)
+{
+	char bytes[CONSOLE_BUFFER];
+	struct text text;
+	struct capability_set set;
+	const struct capability *one;
+
+	if (strcmp(names, "help") == 0) {
+		print_all_capabilities();
+		return 0;
+	}
+	text_init(&text, bytes, sizeof(bytes));
+	if (capability_set_parse(&set, names, &text)) {
+		fprintf(stderr, "vmm: %s\n", bytes);
+		return EXIT_SET_UP;
+	}
+	capability_set_print(&set, &text);
+	puts(bytes);
+	for (size_t i = 0; (one = capability(i)); i++)
+		if (set.hidden[i])
+			printf("%s ", one->name);
+	putchar('\n');
+	return 0;
 }
 
 /* vmm ELF DTB */
@@ -254,13 +295,18 @@ static int boot(struct host *h, const char *elf_name, const char *tree_name)
 
 int main(int argc, char **argv)
 {
-	if (argc == 2 && strcmp(argv[1], "--probe") == 0)
-		return probe();
+	if ((argc == 2 || argc == 3) && strcmp(argv[1], "--probe") == 0)
+		return probe(argv[2]);
+	if (argc == 3 && strcmp(argv[1], "--without") == 0)
+		return explain_names(argv[2]);
 	if (argc == 3 && argv[1][0] != '-')
 		return boot(&host, argv[1], argv[2]);
 	fputs("usage: vmm ELF DTB    boots the image ELF in a KVM virtual machine that the\n"
 	      "                      flattened device tree DTB describes; its console is\n"
 	      "                      standard output\n"
-	      "       vmm --probe    exits 0 when KVM can run a guest here\n", stderr);
+	      "       vmm --probe [NAMES]\n"
+	      "                      exits 0 when KVM can run a guest here, and hide NAMES\n"
+	      "       vmm --without NAMES\n"
+	      "                      says what is hidden; help: what there is\n", stderr);
 	return EXIT_SET_UP;
 }

@@ -13,12 +13,27 @@ enum {
 	PROBE_PORT = 0xe9,
 };
 
+/* Hides what the guest shall lack. The CPU gets all that its CPUID can say first. */
+static int hide(struct backend *backend, struct vcpu *vcpu, const char *without)
+{
+	union cpuid_table table;
+	bool tsc_deadline;
+	int result = backend->functions->get_cpuid(backend, &table.table, &tsc_deadline);
+
+	if (!result)
+		result = backend->functions->set_cpuid(backend, vcpu, &table.table);
+	if (!result)
+		result = backend->functions->hide(backend, vcpu, without);
+	return result;
+}
+
 /*
- * Makes a VM with one CPU, whose guest writes to a port, and waits for that.
+ * Makes a VM with one CPU that lacks `without`, names as in capabilities.h or NULL, whose guest
+ * writes to a port, and waits for that.
  * Returns 0, or a negative errno value, which `backend` explains; -ENOTSUP when it ran but
  * something else came out than the guest does.
  */
-int probe_guest(struct backend *backend)
+int probe_guest(struct backend *backend, const char *without)
 {
 	static const uint8_t code[] = { 0xe6, PROBE_PORT };	/* out %al, $PROBE_PORT */
 	const struct backend_functions *functions = backend->functions;
@@ -33,6 +48,8 @@ int probe_guest(struct backend *backend)
 					       &memory.slots[0].host);
 	if (!result)
 		result = functions->add_vcpu(backend, 0, &vcpu);
+	if (!result && without)
+		result = hide(backend, &vcpu, without);
 	if (!result)
 		result = functions->get_state(backend, &vcpu, &regs, &sregs);
 	if (result)

@@ -4,6 +4,6 @@
 
 #include "backend.h"
 
-int probe_guest(struct backend *backend);
+int probe_guest(struct backend *backend, const char *without);
 
 #endif

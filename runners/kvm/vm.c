@@ -70,6 +70,8 @@ static int add_vcpu(struct vm *vm, const union cpuid_table *supported,
 	result = functions->add_vcpu(&vm->backend, topology->apic_id, vcpu);
 	if (!result)
 		result = functions->set_cpuid(&vm->backend, vcpu, &own.table);
+	if (!result && vm->machine.without)
+		result = functions->hide(&vm->backend, vcpu, vm->machine.without);
 	if (!result)
 		vm->vcpu_count++;
 	return result;
@@ -123,6 +125,10 @@ int vm_create(struct vm *vm, const struct backend_functions *functions, struct b
 	vm->backend.functions = functions;
 	if (machine_read(&vm->machine, tree.bytes, tree.size, error))
 		return VM_BAD_TREE;
+	if (vm->machine.without && !functions->hide) {
+		text_print(error, "node cpus: exitpath,without: nothing can be hidden here");
+		return VM_BAD_TREE;
+	}
 	devices_init(&vm->devices, &vm->machine, console);
 
 	result = functions->create(&vm->backend, vm->machine.apic_ids[0]);

@@ -323,9 +323,18 @@ static void tell_end(struct machine *m, struct client *client)
 		tell(client, "# linux: Bochs has ended, and the kernel with it\n");
 }
 
+/* A VMM that cannot start has said why in its last line: its standard error is the console. */
+static int vmm_status(int status, const char *last_words, struct client *client)
+{
+	if (status == STATUS_SET_UP)
+		tell_why(client, "%s", *last_words ? last_words : "the VMM cannot start");
+	return status;
+}
+
 /* Passes on what the machine says until the image is over; returns the VMM's exit status. */
 static int follow(struct machine *m, struct client *client)
 {
+	char last_words[sizeof(client->why)] = "";
 	char frame;
 
 	for (;;) {
@@ -350,6 +359,9 @@ static int follow(struct machine *m, struct client *client)
 		case FRAME_LINE:
 		case FRAME_PART:
 			tell_console(client, m->line, frame == FRAME_LINE);
+			if (strncmp(m->line, "vmm: ", 5) == 0)
+				snprintf(last_words, sizeof(last_words), "%.*s",
+					 (int)sizeof(last_words) - 1, m->line + 5);
 			break;
 		case FRAME_KERNEL:
 			m->bug |= is_bug(m->line);
@@ -360,7 +372,7 @@ static int follow(struct machine *m, struct client *client)
 			break;
 		case FRAME_END:
 			tell_held(client);
-			return atoi(m->line);
+			return vmm_status(atoi(m->line), last_words, client);
 		case FRAME_FAILED:
 			tell(client, "# linux: %s\n", m->line);
 			return STATUS_STOPPED;
@@ -388,7 +400,7 @@ static int serve_image(struct machine *m, struct client *client, const char *elf
 		kill(-m->process, SIGCONT);
 		status = follow(m, client);
 		if (!client->gone && !m->bug &&
-		    (status == STATUS_OFF || status == STATUS_STOPPED) &&
+		    status >= STATUS_OFF && status <= STATUS_SET_UP &&
 		    waitpid(m->process, NULL, WNOHANG) == 0) {
 			kill(-m->process, SIGSTOP);
 			return status;

@@ -158,6 +158,7 @@ static bool start(struct boot *b)
 		.first = run->next,
 		.seed = run->options->seed,
 		.waived = &waived,
+		.without = run->options->without,
 		.audit_all = run->options->audit_all,
 		.count = run->options->count,
 	}, &b->bailed) && machine_start(&b->machine, run->options->command, run->options->elf,

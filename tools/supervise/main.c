@@ -43,6 +43,7 @@ static const char usage[] =
 	" the platform\n"
 	"  --count N             how often an image repeats what it draws at random"
 	" (its own number)\n"
+	"  --without NAMES       what the processors shall lack, for a machine that can hide it\n"
 	"  --audit-all           every VM entry is audited in full\n"
 	"  --help                prints this\n"
 	"\n"
@@ -171,6 +172,7 @@ static void parse_arguments(struct arguments *a, int argc, char **argv)
 		{ "tap", required_argument, NULL, 't' },
 		{ "seed", required_argument, NULL, 'n' },
 		{ "count", required_argument, NULL, 'C' },
+		{ "without", required_argument, NULL, 'w' },
 		{ "audit-all", no_argument, NULL, 'A' },
 		{ "again", required_argument, NULL, 'a' },
 		{ "go-on", no_argument, NULL, 'g' },
@@ -224,6 +226,9 @@ static void parse_arguments(struct arguments *a, int argc, char **argv)
 			break;
 		case 'C':
 			a->run.count = parse_count("--count", optarg);
+			break;
+		case 'w':
+			a->run.without = optarg;
 			break;
 		case 'A':
 			a->run.audit_all = true;

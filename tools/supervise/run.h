@@ -13,6 +13,7 @@ struct run_options {
 	const char *elf;
 	char *const *command; /* ended by NULL */
 	uint64_t seed;
+	const char *without; /* what the processors shall lack, for the machine; NULL: nothing */
 	bool audit_all; /* the images are to audit every VM entry in full */
 	uint32_t count; /* of what an image repeats; 0: its own number */
 	int64_t silence_ms;

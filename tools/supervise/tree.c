@@ -39,6 +39,15 @@ static int set_cases(void *fdt, int node, const struct tree_choice *choice)
 	return bad;
 }
 
+static int fill_cpus(void *fdt, const struct tree_choice *choice)
+{
+	int node = choice->without ? fdt_path_offset(fdt, "/cpus") : 0;
+
+	if (node <= 0)
+		return node;
+	return fdt_setprop_string(fdt, node, "exitpath,without", choice->without);
+}
+
 static int fill_chosen(void *fdt, const struct tree_choice *choice)
 {
 	int node = chosen_node(fdt);
@@ -69,14 +78,16 @@ bool tree_choose(struct text *out, const struct text *tree, const struct tree_ch
 {
 	/* Room for the properties, their names and the node, and more. */
 	size_t room = tree->len + 1024 + strlen(choice->image) + choice->cases->count * 4 +
-		      choice->waived->len;
+		      choice->waived->len + (choice->without ? strlen(choice->without) : 0);
 	char *fdt = must_realloc(NULL, room);
 	int bad = fdt_open_into(tree->data, fdt, (int)room);
 
 	if (!bad)
+		bad = fill_cpus(fdt, choice);
+	if (!bad)
 		bad = fill_chosen(fdt, choice);
 	if (bad)
-		text_printf(error, "cannot write /chosen into the device tree: %s",
+		text_printf(error, "cannot write /chosen or /cpus into the device tree: %s",
 			    fdt_strerror(bad));
 	else
 		text_add(out, fdt, fdt_totalsize(fdt));

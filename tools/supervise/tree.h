@@ -1,4 +1,4 @@
-/* The device tree that one boot is given: the platform's, with /chosen filled in. */
+/* The device tree that one boot is given: the platform's, with more in /chosen and /cpus. */
 #ifndef SUPERVISE_TREE_H
 #define SUPERVISE_TREE_H
 
@@ -11,6 +11,7 @@ struct tree_choice {
 	size_t first; /* index in cases of the first case to run */
 	uint64_t seed;
 	const struct text *waived; /* rules of the audit, each with its terminator */
+	const char *without; /* for /cpus; NULL: nothing */
 	bool audit_all;
 	uint32_t count; /* 0: the image's own */
 };

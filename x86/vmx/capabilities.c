@@ -21,11 +21,6 @@ BEFORE_EACH_CASE(vmx_start);
 #define LAST_MSR	IA32_VMX_EXIT_CTLS2
 #define MSR_COUNT	(LAST_MSR - FIRST_MSR + 1)
 
-#define BASIC_TRUE_MSRS		BIT(55)
-#define BASIC_ANY_ERROR_CODE	BIT(56)
-#define MISC_STORE_LMA		BIT(5)
-#define MISC_PT			BIT(14)
-
 static bool need_no_misc(u64 bits)
 {
 	return vmx_supported() && !(capabilities()->misc & bits);
@@ -56,7 +51,7 @@ static bool must_exist(u32 msr)
 	case IA32_VMX_EPT_VPID_CAP:
 		return has_ept_or_vpid();
 	case IA32_VMX_TRUE_PINBASED_CTLS ... IA32_VMX_TRUE_ENTRY_CTLS:
-		return capabilities()->basic & BASIC_TRUE_MSRS;
+		return capabilities()->basic & BASIC_CAP_TRUE_CONTROLS;
 	case IA32_VMX_VMFUNC:
 		return control_field_exists(CONTROL_FIELD_VMFUNC);
 	case IA32_VMX_PROCBASED_CTLS3:
@@ -220,18 +215,18 @@ CASE(memory_type, PROVES("vmx-capabilities:basic.memory_type"), NEEDS(VMX))
 CASE(fred_comes_with_any_error_code, PROVES("vmx-capabilities:basic.error_code_any_vector"),
      NEEDS(VMX, CPU(FRED)))
 {
-	EXPECT_TRUE(capabilities()->basic & BASIC_ANY_ERROR_CODE);
+	EXPECT_TRUE(capabilities()->basic & BASIC_CAP_ANY_ERROR_CODE);
 }
 
 CASE(unrestricted_guest_comes_with_lma_stored, PROVES("vmx-capabilities:misc.store_lma"),
      NEEDS(VMX, PROC2(UNRESTRICTED_GUEST)))
 {
-	EXPECT_TRUE(capabilities()->misc & MISC_STORE_LMA);
+	EXPECT_TRUE(capabilities()->misc & MISC_CAP_STORE_LMA);
 }
 
 /* 36.5.1 VMX-Specific Packets and VMCS Controls. */
 CASE(no_conceal_controls_without_pt, PROVES("vmx-capabilities:misc.intel_pt"),
-     NEEDS(VMX, { "IA32_VMX_MISC bit 14 clear", need_no_misc, MISC_PT, 0 }))
+     NEEDS(VMX, { "IA32_VMX_MISC bit 14 clear", need_no_misc, MISC_CAP_PROCESSOR_TRACE, 0 }))
 {
 	EXPECT_FALSE(control_allowed(CONTROL_PROC2_CONCEAL_VMX_FROM_PT));
 	EXPECT_FALSE(control_allowed(CONTROL_EXIT_CONCEAL_VMX_FROM_PT));
@@ -285,7 +280,7 @@ static void check_true(const struct case_def *this_case)
 	enum control_field field = *(const enum control_field *)this_case->row;
 	u64 plain, real;
 
-	if (!(capabilities()->basic & BASIC_TRUE_MSRS))
+	if (!(capabilities()->basic & BASIC_CAP_TRUE_CONTROLS))
 		case_skip("IA32_VMX_BASIC bit 55");
 	plain = read(control_field_source(field)->msr);
 	real = read(control_field_source(field)->true_msr);

@@ -21,18 +21,6 @@ BEFORE_EACH_CASE(vmx_start);
 #define BAD_CONTROLS	OUTCOME_VMFAIL_VALID(VMFAIL_ENTRY_INVALID_CONTROL_FIELDS)
 #define BAD_GUEST_STATE	OUTCOME_ENTRY_FAILURE(EXIT_ENTRY_FAILURE_INVALID_GUEST_STATE, 0)
 
-#define BASIC_DUAL_MONITOR	BIT(49)
-#define BASIC_INS_OUTS		BIT(54)
-#define BASIC_ANY_ERROR_CODE	BIT(56)
-#define BASIC_NESTED_EXCEPTION	BIT(58)
-#define MISC_STORE_LMA		BIT(5)
-#define MISC_HLT		BIT(6)
-#define MISC_SHUTDOWN		BIT(7)
-#define MISC_WAIT_FOR_SIPI	BIT(8)
-#define MISC_PT			BIT(14)
-#define MISC_SMM_MONITOR_CTL	BIT(28)
-#define MISC_LENGTH_0		BIT(30)
-
 #define IA32_SMM_MONITOR_CTL	0x9b
 #define IA32_RTIT_CTL		0x570
 
@@ -51,6 +39,8 @@ static bool need_basic(u64 bits)
 	return vmx_supported() && basic(bits);
 }
 
+#define BASIC_HAS(name)		basic(BASIC_CAP_##name)
+#define MISC_HAS(name)		misc(MISC_CAP_##name)
 #define BASIC(bit, number)	{ "IA32_VMX_BASIC bit " #number, need_basic, bit, 0 }
 #define TIMER			PIN(ACTIVATE_VMX_PREEMPTION_TIMER)
 
@@ -81,7 +71,7 @@ CASE(default_settings_are_accepted, PROVES("vmx-capabilities:pin.allowed0",
 
 /* 34.15.5: IA32_SMM_MONITOR_CTL is for SMM to write. */
 CASE(dual_monitor_comes_with_its_msr, PROVES("vmx-capabilities:basic.dual_monitor"),
-     NEEDS(VMX, BASIC(BASIC_DUAL_MONITOR, 49)))
+     NEEDS(VMX, BASIC(BASIC_CAP_DUAL_MONITOR_TREATMENT, 49)))
 {
 	u64 value = 0;
 
@@ -93,7 +83,7 @@ CASE(dual_monitor_comes_with_its_msr, PROVES("vmx-capabilities:basic.dual_monito
 CASE(smm_monitor_ctl_needs_dual_monitor, PROVES("vmx-capabilities:misc.smm_monitor_ctl",
      "vmx-capabilities:basic.dual_monitor"), NEEDS(VMX))
 {
-	EXPECT_TRUE(!misc(MISC_SMM_MONITOR_CTL) || basic(BASIC_DUAL_MONITOR));
+	EXPECT_TRUE(!MISC_HAS(BLOCK_SMIS_IN_VMXOFF) || BASIC_HAS(DUAL_MONITOR_TREATMENT));
 }
 
 GUEST_CODE(outs_from_fs, "", "fs outsb");
@@ -113,7 +103,7 @@ static void expect_io_exit(const struct guest_code *code, u64 information)
 /* Table 30-8: the address size, and for OUTS the segment register. */
 CASE(ins_and_outs_save_instruction_information,
      PROVES("vmx-capabilities:basic.ins_outs_information"),
-     NEEDS(VMX, BASIC(BASIC_INS_OUTS, 54)))
+     NEEDS(VMX, BASIC(BASIC_CAP_INS_OUTS_INFORMATION, 54)))
 {
 	vmcs_set_control(CONTROL_PROC1_UNCONDITIONAL_IO_EXITING);
 	expect_io_exit(&guest_outs_from_fs,
@@ -143,7 +133,7 @@ static outcome_t inject(u32 event)
 
 CASE(error_code_for_any_vector, PROVES("vmx-capabilities:basic.error_code_any_vector"), NEEDS(VMX))
 {
-	outcome_t want = basic(BASIC_ANY_ERROR_CODE) ? DELIVERED : BAD_CONTROLS;
+	outcome_t want = BASIC_HAS(ANY_ERROR_CODE) ? DELIVERED : BAD_CONTROLS;
 
 	EXPECT(inject(EVENT_EXCEPTION(VECTOR_GP) | EVENT_ERROR_CODE), DELIVERED);
 	EXPECT(inject(EVENT_EXCEPTION(VECTOR_UD)), DELIVERED);
@@ -155,7 +145,7 @@ CASE(nested_exception, PROVES("vmx-capabilities:basic.nested_exception",
      "field-formats:injected_event.nested"), NEEDS(VMX))
 {
 	EXPECT(inject(EVENT_EXCEPTION(VECTOR_GP) | EVENT_ERROR_CODE | EVENT_NESTED),
-	       basic(BASIC_NESTED_EXCEPTION) ? DELIVERED : BAD_CONTROLS);
+	       BASIC_HAS(NESTED_EXCEPTION) ? DELIVERED : BAD_CONTROLS);
 }
 
 /* --- the VMX-preemption timer --------------------------------------------------------- */
@@ -211,23 +201,24 @@ static outcome_t enter_in(u64 activity_state)
 CASE(hlt_state, PROVES("vmx-capabilities:misc.hlt",
      "field-formats:activity_state"), NEEDS(VMX, TIMER))
 {
-	EXPECT(enter_in(ACTIVITY_HLT), misc(MISC_HLT) ? TIMER_EXPIRED : BAD_GUEST_STATE);
+	EXPECT(enter_in(ACTIVITY_HLT), MISC_HAS(ACTIVITY_HLT) ? TIMER_EXPIRED : BAD_GUEST_STATE);
 }
 
 CASE(shutdown_state, PROVES("vmx-capabilities:misc.shutdown",
      "field-formats:activity_state"), NEEDS(VMX, TIMER))
 {
-	EXPECT(enter_in(ACTIVITY_SHUTDOWN), misc(MISC_SHUTDOWN) ? TIMER_EXPIRED : BAD_GUEST_STATE);
+	EXPECT(enter_in(ACTIVITY_SHUTDOWN),
+	       MISC_HAS(ACTIVITY_SHUTDOWN) ? TIMER_EXPIRED : BAD_GUEST_STATE);
 }
 
 static bool need_wait_for_sipi(u64 unused __maybe_unused)
 {
-	return vmx_supported() && misc(MISC_WAIT_FOR_SIPI);
+	return vmx_supported() && MISC_HAS(ACTIVITY_WAIT_FOR_SIPI);
 }
 
 static bool need_no_wait_for_sipi(u64 unused __maybe_unused)
 {
-	return vmx_supported() && !misc(MISC_WAIT_FOR_SIPI);
+	return vmx_supported() && !MISC_HAS(ACTIVITY_WAIT_FOR_SIPI);
 }
 
 /* 28.2: the exit has the vector of the IPI in the exit qualification. */
@@ -276,13 +267,14 @@ CASE(exits_store_lma, PROVES("vmx-capabilities:misc.store_lma"),
 	audit_guest_changes(GUEST_IA32_EFER);
 	EXPECT(resume(), OUTCOME_EXIT(EXIT_VMCALL));
 	EXPECT_EQ(vmread(GUEST_CR0) & CR0_PG, CR0_PG);
-	EXPECT_EQ(vmcs_has_control(CONTROL_ENTRY_IA_32E_MODE_GUEST), misc(MISC_STORE_LMA));
+	EXPECT_EQ(vmcs_has_control(CONTROL_ENTRY_IA_32E_MODE_GUEST), MISC_HAS(STORE_LMA));
 }
 
 /* 26.8: without the bit, IA32_RTIT_CTL cannot be written in VMX operation; or it is not there. */
 CASE(pt_in_vmx_operation, PROVES("vmx-capabilities:misc.intel_pt"), NEEDS(VMX))
 {
-	EXPECT(wrmsr_safe(IA32_RTIT_CTL, 0), misc(MISC_PT) ? OUTCOME_DONE : OUTCOME_GP0);
+	EXPECT(wrmsr_safe(IA32_RTIT_CTL, 0),
+	       MISC_HAS(PROCESSOR_TRACE) ? OUTCOME_DONE : OUTCOME_GP0);
 }
 
 CASE(cr3_targets, PROVES("vmx-capabilities:misc.cr3_targets"), NEEDS(VMX))
@@ -347,8 +339,8 @@ CASE(injection_with_length_0, PROVES("vmx-capabilities:misc.zero_length_injectio
 	trap_on(0x20, count_interrupt);
 	vmwrite(INJECTED_EVENT_IDENTIFICATION, EVENT_SOFTWARE_INTERRUPT(0x20));
 	vmwrite(VM_ENTRY_INSTRUCTION_LENGTH, 0);
-	EXPECT(enter(guest), misc(MISC_LENGTH_0) ? GUEST_DONE : BAD_CONTROLS);
-	EXPECT_EQ(interrupts_taken, misc(MISC_LENGTH_0));
+	EXPECT(enter(guest), MISC_HAS(INJECTION_LENGTH_0) ? GUEST_DONE : BAD_CONTROLS);
+	EXPECT_EQ(interrupts_taken, MISC_HAS(INJECTION_LENGTH_0));
 }
 
 /* --- IA32_VMX_EPT_VPID_CAP ------------------------------------------------------------ */

@@ -22,9 +22,6 @@ BEFORE_EACH_CASE(vmx_start);
 #define READ_ONLY	OUTCOME_VMFAIL_VALID(VMFAIL_VMWRITE_READ_ONLY_COMPONENT)
 #define UNSUPPORTED	OUTCOME_VMFAIL_VALID(VMFAIL_UNSUPPORTED_VMCS_COMPONENT)
 
-/* A.6 Miscellaneous Data, bit 29: VMWRITE may write VM-exit information fields. */
-#define MISC_VMWRITE_ANY_FIELD	BIT(29)
-
 /* 27.4.1 Guest Register State: access rights may lack these reserved bits; they are 0 then. */
 #define RIGHTS_OPTIONAL	(BITS(31, 17) | BITS(11, 8))
 
@@ -49,7 +46,8 @@ static bool is_exit_information(u32 encoding)
 
 static bool is_writable(u32 encoding)
 {
-	return !is_exit_information(encoding) || capabilities()->misc & MISC_VMWRITE_ANY_FIELD;
+	/* A.6 Miscellaneous Data. */
+	return !is_exit_information(encoding) || capabilities()->misc & MISC_CAP_VMWRITE_ANY_FIELD;
 }
 
 static bool is_access_rights(u32 encoding)

@@ -48,25 +48,11 @@ static inline u32 vmcs_revision(void)
  */
 u32 vmx_pointer_width(void);
 
-/* Bits of IA32_VMX_EPT_VPID_CAP: A.10 VPID and EPT Capabilities. */
-#define EPT_CAP_EXECUTE_ONLY		BIT(0)
-#define EPT_CAP_WALK_4			BIT(6)
-#define EPT_CAP_WALK_5			BIT(7)
-#define EPT_CAP_UC			BIT(8)
-#define EPT_CAP_WB			BIT(14)
-#define EPT_CAP_2M			BIT(16)
-#define EPT_CAP_1G			BIT(17)
-#define EPT_CAP_INVEPT			BIT(20)
-#define EPT_CAP_AD			BIT(21)
-#define EPT_CAP_ADVANCED_EXIT_INFO	BIT(22)
-#define EPT_CAP_SUPERVISOR_SHADOW_STACK	BIT(23)
-#define EPT_CAP_INVEPT_SINGLE		BIT(25)
-#define EPT_CAP_INVEPT_ALL		BIT(26)
-#define VPID_CAP_INVVPID		BIT(32)
-#define VPID_CAP_INVVPID_ADDRESS	BIT(40)
-#define VPID_CAP_INVVPID_SINGLE		BIT(41)
-#define VPID_CAP_INVVPID_ALL		BIT(42)
-#define VPID_CAP_INVVPID_SINGLE_GLOBAL	BIT(43)
+/* Bits of the capability MSRs: EPT_CAP_AD, VPID_CAP_INVVPID, MISC_CAP_ACTIVITY_HLT, ... */
+enum capability_bit {
+#define CAPABILITY(group, bit, name, needs, words) group##_CAP_##name = BIT(bit),
+#include "sdm/capability_bits.def"
+};
 
 /* --- needs: NEEDS(VMX, PROC2(ENABLE_EPT), EPT_AD) ---------------------------- */
 
