@@ -279,4 +279,25 @@ run_cmd "$exitpath" list --by moon
 is "list by what is not there: exit status 2" "$status" 2
 run_cmd "$exitpath" list 'x*'
 is "list, no match: exit status 2" "$status" 2
+
+# The platform linux, as a fake: each line of its matrix is a run, with what it hides.
+mkdir -p "$tmp/build/runners/linux" "$tmp/build/runners/kvm"
+cp -R "$tmp/runners/fake" "$tmp/runners/linux"
+cp "$tmp/build/runners/fake/machine.dtb" "$tmp/build/runners/linux"
+ln -s "$build/runners/kvm/vmm" "$tmp/build/runners/kvm/vmm"
+# shellcheck disable=SC2016	# for the script
+sed 's|echo "1.0/.*"|echo "1.0/${EXITPATH_KVM_PARAMS-none}-${EXITPATH_WITHOUT:-all}" \| tr " " ,|' "$tmp/runners/fake/boot" \
+	>"$tmp/runners/linux/boot"
+printf '# a comment\nnested=1 ept=0\nnested=1 --without ENABLE_EPT,EPT_AD\n' >"$tmp/runners/linux/matrix"
+run_cmd "$exitpath" run --on linux --matrix vmx/good
+is "--matrix: exit status" "$status" 0
+like "--matrix: a line of parameters" "$out" '^linux 1\.0/nested=1,ept=0-all: 7 cases'
+like "--matrix: a line that hides something" "$out" '^linux 1\.0/nested=1-ENABLE_EPT,EPT_AD: 7 cases'
+like "--matrix: says what is hidden" "$err" '^exitpath: hidden from the guest, where it is there: PROC2_ENABLE_EPT .*EPT_AD '
+like "--matrix: the report" "$out" '^  nested=1 --without ENABLE_EPT,EPT_AD as expected$'
+run_cmd "$exitpath" run --on linux --without=ENABLE_EPT vmx/good
+like "--without alone" "$out" '^linux 1\.0/none-ENABLE_EPT: 7 cases'
+run_cmd "$exitpath" run --without help
+is "--without help: exit status" "$status" 0
+like "--without help: the names" "$out" '^PROC2_ENABLE_EPT '
 done_testing
