@@ -5,8 +5,11 @@
  * it, and what that has left: registers, fields, code and lists of MSRs. The model must then agree
  * with itself: it says the same again, the less it is shown the less it claims, and some exit
  * satisfies all that it claims of fields and registers, unless it says that there is no such exit.
+ *
+ * Every rule must be met on the way: see exit_themes.def.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "entry_draw.h"
@@ -16,6 +19,33 @@
 
 #define MOST_LISTED	3
 #define MOST_CLAIMS	4096
+
+/* --- exits that few inputs become ------------------------------------------------------ */
+
+#define EXIT(reason)	OUTCOME_EXIT(EXIT_##reason)
+#define FAILS		OUTCOME_DONE
+static const outcome_t theme_outcomes[] = {
+#define THEME(outcome, before, after) outcome,
+#include "exit_themes.def"
+#undef THEME
+};
+
+/* What the entry finds, or, with `x`, what the exit has left. */
+static void set_theme(u32 theme, struct entry_input *in, struct exit_input *x)
+{
+	u32 number = 0;
+
+#define THEME(outcome, before, after)						\
+	if (number++ == theme) {						\
+		if (x) {							\
+			after							\
+		} else {							\
+			before							\
+		}								\
+	}
+#include "exit_themes.def"
+#undef THEME
+}
 
 /* --- exits --------------------------------------------------------------------------- */
 
@@ -46,11 +76,15 @@ static void draw_list(struct input *input, struct exit_list *list, struct exit_l
 	}
 }
 
-static outcome_t draw_outcome(struct input *input, const struct entry_prediction *predicted)
+static outcome_t draw_outcome(struct input *input, const struct entry_prediction *predicted,
+			      u32 theme)
 {
 	u32 count = predicted->outcome_count + predicted->msr_failures, reason = draw(input, 1);
 	outcome_t way = OUTCOME_DONE;
 
+	if (predicted->may_enter && predicted->first_exit == ENTRY_ANY_EXIT &&
+	    theme < ARRAY_SIZE(theme_outcomes) && theme_outcomes[theme] != FAILS)
+		return theme_outcomes[theme];
 	if (predicted->may_enter)
 		return OUTCOME_EXIT(predicted->first_exit == ENTRY_ANY_EXIT ? reason % 90 :
 				    predicted->first_exit);
@@ -98,16 +132,18 @@ static void draw_controls(struct input *input, struct entry_input *in)
 			entry_set_control(in, controls[i], set & BIT(i));
 }
 
-static void draw_exit(struct input *input, struct exit_input *x, const struct entry_input *in)
+static void draw_exit(struct input *input, struct exit_input *x, struct entry_input *in)
 {
 	static struct exit_listed_msr listed[3][MOST_LISTED];
 	struct entry_prediction predicted;
-	u32 i, count;
+	/* Every other input has a theme. */
+	u32 i, count, theme = draw(input, 1) % (2 * ARRAY_SIZE(theme_outcomes));
 
 	memset(x, 0, sizeof(*x));
 	x->entry = in;
+	set_theme(theme, in, NULL);
 	entry_predict(in, &predicted);
-	x->outcome = draw_outcome(input, &predicted);
+	x->outcome = draw_outcome(input, &predicted, theme);
 	x->exists = BIT(EXIT_REGISTERS) - 1;
 	memset(x->has_field, 0xff, sizeof(x->has_field));
 	HAD(CR0) = in->state.cr0;
@@ -131,6 +167,21 @@ static void draw_exit(struct input *input, struct exit_input *x, const struct en
 	draw_list(input, &x->entry_load, listed[0]);
 	draw_list(input, &x->store, listed[1]);
 	draw_list(input, &x->load, listed[2]);
+	set_theme(theme, in, x);
+}
+
+/* --- reach --------------------------------------------------------------------------- */
+
+static u32 claimed[EXIT_RULES];
+
+/* With FUZZ_REACH in the environment: the rules that no input has made the model claim. */
+static void print_reach(void)
+{
+	u32 rule;
+
+	for (rule = 0; rule < EXIT_RULES && getenv("FUZZ_REACH"); rule++)
+		if (!claimed[rule])
+			fprintf(stderr, "never claimed: %s\n", exit_rules[rule].name);
 }
 
 /* --- properties ---------------------------------------------------------------------- */
@@ -146,6 +197,7 @@ static void keep(void *context, const struct exit_claim *claim)
 
 	MUST(claims->count < MOST_CLAIMS);
 	MUST(claim->rule < EXIT_RULES);
+	claimed[claim->rule]++;
 	MUST(claim->subject < VMCS_FIELDS || claim->subject >= EXIT_SUBJECT_REGISTER);
 	MUST(claim->subject < EXIT_SUBJECT_REGISTER || claim->subject >= EXIT_SUBJECT_STORE ||
 	     claim->subject - EXIT_SUBJECT_REGISTER < EXIT_REGISTERS);
@@ -220,7 +272,11 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	static struct claims first, again;
 	static struct entry_scene scene;
 	static struct exit_input x;
+	static bool asked;
 
+	if (!asked)
+		atexit(print_reach);
+	asked = true;
 	draw_scene(&input, &scene);
 	/* There VMLAUNCH itself exits, and nothing is entered. */
 	scene.in.state.non_root = false;

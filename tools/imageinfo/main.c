@@ -3,7 +3,7 @@
  *
  *	imageinfo --spec DIR [--image AREA/IMAGE] ELF		the case list, docs/design.md
  *	imageinfo --spec DIR [--image AREA/IMAGE] --sections ELF	case_sections[] as C
- *	imageinfo --takes ELF					options of run that mean something to it
+ *	imageinfo --takes ELF					options of run that it uses
  *	imageinfo --spec DIR --facts				every fact: id, tab, section
  *
  * The case table lies between the symbols __cases_start and __cases_end of a static ELF64

@@ -172,8 +172,8 @@ NESTED(software_interrupt, "inject.ext_bit.software", "host-and-exit:exit.ilen.i
 NESTED(int3, "inject.ext_bit.software", "host-and-exit:exit.ilen.injected");
 
 /*
- * The handler returns, and INT n is executed where the entry was: RIP and RSP are those of the entry
- * when its delivery exits, but the event is not the one that was injected.
+ * The handler returns, and INT n is executed where the entry was: RIP and RSP are those of the
+ * entry when its delivery exits, but the event is not the one that was injected.
  */
 CASE(event_of_the_guest_behind_the_injected_one,
      PROVES("event-injection:inject.nested_bitmap", "host-and-exit:exit.orig.valid"), NEEDS(VMX))

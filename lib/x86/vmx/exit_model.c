@@ -331,10 +331,10 @@ bool exit_while_active(const struct exit_input *x)
 
 /*
  * No field says that the original event is the one that the entry has injected. A delivery that
- * breaks off leaves RIP and RSP as the entry has loaded them (30.1; 29.6.1.1), so without that it is
- * another one. With it, it is the injected one or a fault that this led to, which is a hardware
- * exception; one of the same vector makes a double fault, or cannot happen. But a guest that has run
- * may be back at both with an event of its own: it must say so, audit_guest_comes_back().
+ * breaks off leaves RIP and RSP as the entry has loaded them (30.1; 29.6.1.1), so without that it
+ * is another one. With it, it is the injected one or a fault that this led to, which is a hardware
+ * exception; one of the same vector makes a double fault, or cannot happen. But a guest that has
+ * run may be back at both with an event of its own: it must say so, audit_guest_comes_back().
  */
 bool exit_breaks_injection(const struct exit_input *x)
 {
