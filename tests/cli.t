@@ -295,6 +295,11 @@ like "--matrix: a line of parameters" "$out" '^linux 1\.0/nested=1,ept=0-all: 7 
 like "--matrix: a line that hides something" "$out" '^linux 1\.0/nested=1-ENABLE_EPT,EPT_AD: 7 cases'
 like "--matrix: says what is hidden" "$err" '^exitpath: hidden from the guest, where it is there: PROC2_ENABLE_EPT .*EPT_AD '
 like "--matrix: the report" "$out" '^  nested=1 --without ENABLE_EPT,EPT_AD as expected$'
+printf 'nested=1 --without NONSENSE\nnested=1\n' >"$tmp/runners/linux/matrix"
+run_cmd "$exitpath" run --on linux --matrix vmx/good
+is "--matrix: what cannot be hidden is no end, exit status" "$status" 2
+like "--matrix: what cannot be hidden: BROKEN" "$out" '^  nested=1 --without NONSENSE  *BROKEN$'
+like "--matrix: the next line runs" "$out" '^  nested=1  *as expected$'
 run_cmd "$exitpath" run --on linux --without=ENABLE_EPT vmx/good
 like "--without alone" "$out" '^linux 1\.0/none-ENABLE_EPT: 7 cases'
 run_cmd "$exitpath" run --without help

@@ -187,11 +187,13 @@ CASE(timer_rate, PROVES("vmx-capabilities:misc.timer_rate"),
 
 /* --- activity states ------------------------------------------------------------------ */
 
-/* A timer of 0 ends the guest before anything happens, also when it does not execute. */
+/* A timer of 0, if there is one, ends the guest before anything, also when it does not execute. */
 static outcome_t enter_in(u64 activity_state)
 {
-	vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
-	vmwrite(VMX_PREEMPTION_TIMER_VALUE, 0);
+	if (control_allowed(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER)) {
+		vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
+		vmwrite(VMX_PREEMPTION_TIMER_VALUE, 0);
+	}
 	vmwrite(GUEST_ACTIVITY_STATE, activity_state);
 	return enter(guest);
 }
@@ -241,8 +243,7 @@ CASE(wait_for_sipi_state, PROVES("vmx-capabilities:misc.wait_for_sipi", "exit-re
 CASE(no_wait_for_sipi_state, PROVES("vmx-capabilities:misc.wait_for_sipi"),
      NEEDS(VMX, { "IA32_VMX_MISC bit 8 clear", need_no_wait_for_sipi, 0, 0 }))
 {
-	vmwrite(GUEST_ACTIVITY_STATE, ACTIVITY_WAIT_FOR_SIPI);
-	EXPECT(enter(guest), BAD_GUEST_STATE);
+	EXPECT(enter_in(ACTIVITY_WAIT_FOR_SIPI), BAD_GUEST_STATE);
 }
 
 /* --- the rest of IA32_VMX_MISC -------------------------------------------------------- */
