@@ -26,18 +26,6 @@ static u32 used_count;
 
 /* --- the processor --------------------------------------------------------------- */
 
-/*
- * VMREAD and VMWRITE for fields that are known to be there: by hand, because several hundred of
- * them at each entry are what the audit costs.
- */
-static u64 read_field(u64 encoding)
-{
-	u64 value = 0;
-
-	asm volatile("vmread %1, %0" : "+r" (value) : "r" (encoding) : "cc");
-	return value;
-}
-
 outcome_t entry_probe_field(u64 encoding)
 {
 	u64 value = 0;
@@ -269,12 +257,7 @@ void entry_read_input(struct entry_input *in, bool resume, u64 vmcs)
 	in->waived = NULL;
 	read_state(&in->state, resume, vmcs);
 	for (i = 0; i < used_count; i++)
-		in->field[used[i]] = read_field(fields[used[i]].encoding);
-}
-
-static void write_field(u64 encoding, u64 value)
-{
-	asm volatile("vmwrite %0, %1" : : "r" (value), "r" (encoding) : "cc");
+		in->field[used[i]] = vmread_known(fields[used[i]].encoding);
 }
 
 void entry_write_fields(const struct entry_input *in, struct entry_input *written, bool guest)
@@ -285,7 +268,7 @@ void entry_write_fields(const struct entry_input *in, struct entry_input *writte
 		index = used[i];
 		if (in->field[index] == written->field[index] && !(guest && saved[i]))
 			continue;
-		write_field(fields[index].encoding, in->field[index]);
+		vmwrite_known(fields[index].encoding, in->field[index]);
 		written->field[index] = in->field[index];
 	}
 }

@@ -44,10 +44,7 @@ const char *exit_field_name(u32 index)
 
 static u64 read_field(u32 index)
 {
-	u64 value = 0, encoding = fields[index].encoding;
-
-	asm volatile("vmread %1, %0" : "+r" (value) : "r" (encoding) : "cc");
-	return value;
+	return vmread_known(fields[index].encoding);
 }
 
 static void find_registers(void)

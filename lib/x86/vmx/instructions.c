@@ -15,15 +15,6 @@ static const char *flag_words(char *to, size_t size, u64 flags)
 	return to;
 }
 
-/* VMREAD by itself, without a check of flags that could ask for the error number again. */
-static u64 read_instruction_error(void)
-{
-	u64 value;
-
-	asm volatile("vmread %1, %0" : "=r" (value) : "r" ((u64)VM_INSTRUCTION_ERROR) : "cc");
-	return value;
-}
-
 outcome_t vmx_outcome(const char *instruction, outcome_t trap, u64 rflags)
 {
 	char what[80], expected[60], got[60];
@@ -37,7 +28,7 @@ outcome_t vmx_outcome(const char *instruction, outcome_t trap, u64 rflags)
 		outcome = OUTCOME_VMFAIL_INVALID;
 	} else if (flags & RFLAGS_ZF) {
 		want = RFLAGS_ZF;
-		outcome = OUTCOME_VMFAIL_VALID(read_instruction_error());
+		outcome = OUTCOME_VMFAIL_VALID(vmread_known(VM_INSTRUCTION_ERROR));
 	}
 	if (flags != want) {
 		format(what, sizeof(what), "flags after %s", instruction);
