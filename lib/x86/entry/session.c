@@ -14,7 +14,10 @@
 
 extern const u8 vmx_guest_done[];
 
-/* Fields that a control may bring into use: something valid, so that only one rule is broken. */
+/*
+ * Fields that a control may bring into use have something valid, so that only one rule is broken;
+ * here those in which a session wants something of its own.
+ */
 static void set_unused_fields(const struct entry_session *session, struct entry_input *in)
 {
 	static const u16 addresses[] = {
@@ -42,10 +45,6 @@ static void set_unused_fields(const struct entry_session *session, struct entry_
 			in->field[apic[i]] = physical(session->apic_page) + i * PAGE_SIZE;
 	for (i = 0; i < ARRAY_SIZE(lists); i++)
 		in->field[lists[i]] = physical(session->msr_list);
-	if (vmcs_has_index(INDEX_VIRTUAL_PROCESSOR_IDENTIFIER))
-		F(VIRTUAL_PROCESSOR_IDENTIFIER) = 1;
-	if (vmcs_has_index(INDEX_TSC_MULTIPLIER))
-		F(TSC_MULTIPLIER) = BIT(48);
 	if (session->ept_pointer)
 		F(EPT_POINTER) = session->ept_pointer;
 	/* What is not refused must not hang: no state but wait-for-SIPI is without this exit. */
@@ -95,6 +94,7 @@ void entry_session_start(struct entry_session *session)
 				       (need_ept_vpid_cap(EPT_CAP_WB) ? 6 : 0);
 	entry_this_cpu();
 	memset(&session->valid, 0, sizeof(session->valid));
+	vmcs_fill_fields_of_controls();
 	entry_read_input(&session->valid, false, physical(this_vmx()->vmcs_region));
 	session->written = session->valid;
 	session->guest_unknown = false;

@@ -91,6 +91,8 @@ void vmcs_clear_optional_controls(void)
 	if (control_allowed(CONTROL_PROC1_ACTIVATE_TERTIARY_CONTROLS))
 		vmwrite(TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS, 0);
 	vmwrite(PRIMARY_VM_EXIT_CONTROLS, caps->must_be_1[CONTROL_FIELD_EXIT]);
+	if (control_allowed(CONTROL_EXIT_ACTIVATE_SECONDARY_CONTROLS))
+		vmwrite(SECONDARY_VM_EXIT_CONTROLS, 0);
 	vmwrite(VM_ENTRY_CONTROLS, caps->must_be_1[CONTROL_FIELD_ENTRY]);
 	vmcs_set_control(CONTROL_EXIT_HOST_ADDRESS_SPACE_SIZE);
 	vmcs_set_control(CONTROL_ENTRY_IA_32E_MODE_GUEST);
