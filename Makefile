@@ -100,6 +100,10 @@ $(patsubst %,$(B)/obj/lib/x86/hv/%.o,run inject dispatch exits cpuid fpu lapic m
 # Many small rules, in every image of x86/vmx: likewise.
 $(patsubst %,$(B)/obj/lib/x86/vmx/%.o,exit_model exit_lists exit_information exit_code audit audit_words): \
 	IMAGE_CFLAGS += -Os
+# What every image has and runs once, or only to say what is wrong. Not entry_rules, the largest: the
+# sweeps ask it at every entry, and would take a seventh longer.
+$(patsubst %,$(B)/obj/lib/%.o,platform tree fmt x86/cpu/smp x86/vmx/vmcs x86/vmx/controls x86/vmx/capabilities): \
+	IMAGE_CFLAGS += -Os
 
 $(B)/obj/lib/%.o: $(SRC)/lib/%.c $(CONFIG)
 	@mkdir -p $(@D)

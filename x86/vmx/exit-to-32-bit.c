@@ -162,10 +162,13 @@ CASE(host_with_pae_paging, PROVES("host-and-exit:host.pdpte"), NEEDS(VMX))
 	}));
 }
 
-
 /*
- * The field has 0 there, or the entry would fail (29.2.4), and so has the processor outside IA-32e
- * mode: this is what must have come of both.
+ * The exit clears the bit, but no state that it can be reached from has it set. The field has 0, or
+ * the entry fails (29.2.4: case fred). The guest begins with 0 (29.3.1.1: the bit needs an IA-32e
+ * mode guest, and a host that enters from 32-bit code can have none, 29.2.4), may set it in IA-32e
+ * mode alone, and then never leaves that mode: with FRED code at CPL 0 is 64-bit code (29.3.1.2),
+ * which cannot clear CR0.PG; so its exit is the VMX abort of 30.7. What the case can find is a bit
+ * that comes from elsewhere, as from a hypervisor below, whose own CR4 has it.
  */
 CASE(host_without_fred, PROVES("host-and-exit:host.cr4.fred"), NEEDS(VMX, CPU(FRED)))
 {
@@ -174,6 +177,7 @@ CASE(host_without_fred, PROVES("host-and-exit:host.cr4.fred"), NEEDS(VMX, CPU(FR
 
 	vmx_start();
 	ia32e_tables = read_cr3();
+	cr4_high = ~0u;
 	make_guest();
 	make_host(physical(tables), host_cr4(true));
 	put_away();
@@ -186,6 +190,7 @@ CASE(host_without_fred, PROVES("host-and-exit:host.cr4.fred"), NEEDS(VMX, CPU(FR
 	}));
 	EXPECT_EQ(cr4_high, 0);
 }
+
 /* --- POP SS, which is no instruction of 64-bit mode -------------------------------------- */
 
 #define ONLY_ZF		RFLAGS_ZF
@@ -258,8 +263,10 @@ static void check_host_rule(const struct case_def *this_case)
 
 HOST_RULE(ss_null, PROVES("vm-entry-checks:host.ss.null"), NEEDS(VMX), false,
 	  vmwrite(HOST_SS_SELECTOR, 0);)
-/* 29.2.4 does not say whether its checks are of the controls or of the host. */
-/* Two rules, neither of which can be broken without the other. */
+/*
+ * 29.2.4 does not say whether its checks are of the controls or of the host. Here two rules,
+ * neither of which can be broken without the other.
+ */
 HOST_RULE(ia32e_mode_guest, PROVES("vm-entry-checks:host.space.legacy_guest64",
 	  "vm-entry-checks:host.space32.guest64"), NEEDS(VMX), true,
 	  vmcs_set_control(CONTROL_ENTRY_IA_32E_MODE_GUEST);)
