@@ -4,6 +4,7 @@
 #   make tools      the host programs   make trees      the device trees
 #   make install DESTDIR=... PREFIX=...
 #   make MUTATE=NAME    the core broken on purpose: tests/mutants/core.tsv
+#   make REHEARSE=1     the cases that no machine can run, on a pretended processor: tests/rehearsal
 #
 # SRC is the source folder, B the build folder; configure writes $(B)/config.mk.
 
@@ -19,7 +20,7 @@ endif
 override SRC := $(or $(realpath $(SRC)),$(SRC))
 override B := $(or $(realpath $(B)),$(abspath $(B)))
 # A built file that is asked for by another name: not what is a goal by itself.
-GOALS := all images tools trees models mutants install clean stale
+GOALS := all images tools trees models mutants rehearsal install clean stale
 OTHER_NAMES := $(filter-out $(GOALS) $(B)/%,$(foreach goal,$(MAKECMDGOALS),$(if $(filter $(B)/%,$(abspath \
 	$(goal))),$(goal))))
 
@@ -240,6 +241,10 @@ $(B)/tests/exit_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/exit_fuzz.o tests/
 
 ifdef MUTATE
 include $(SRC)/tests/mutants/mutants.mk
+endif
+
+ifdef REHEARSE
+include $(SRC)/tests/rehearsal/rehearsal.mk
 endif
 
 # --- install ----------------------------------------------------------------

@@ -88,6 +88,13 @@ need_seed()
 	} || die "$1: $2 is too large"
 }
 
+# no_rehearsal COMMAND: dies when the build folder is that of make REHEARSE=1: nothing there is a result of a machine.
+no_rehearsal()
+{
+	[ ! -e "$EXITPATH_BUILD/rehearsed" ] ||
+		die "$1: $EXITPATH_BUILD is a rehearsal, which proves nothing; runners/bochs/run AREA/IMAGE runs it"
+}
+
 # platforms: the names of all platforms, one per line. A platform is a folder with a boot script.
 platforms()
 {

@@ -1,10 +1,11 @@
 # Says which facts the last runs have proved. After csv.awk, called by coverage.sh:
 #
 #	awk -f csv.awk -f coverage.awk [-v strict=1] [-v details=1] -v tables="NAME NAME..." \
-#		-v images=DIR -v unprovable=FILE spec/*.csv < MANIFEST
+#		-v images=DIR -v unprovable=FILE [-v rehearsals=FILE] spec/*.csv < MANIFEST
 #
 # tables      the spec tables to report on; empty: all
 # images      the folder of the built images: AREA/IMAGE.tsv are their cases
+# rehearsals  tests/rehearsal/cases.tsv: cases that run on no machine; they prove nothing, which is said
 # MANIFEST    lines "image", tab, AREA/IMAGE for every built image; then, from the oldest to the
 #             newest, "run", tab, platform, tab, folder of the run, tab, AREA/IMAGE
 #
@@ -44,6 +45,24 @@ function load_unprovable(    line, column, status)
 	if (status < 0)
 		csv_die(unprovable ": cannot read it")
 	close(unprovable)
+}
+
+function load_rehearsals(    line, column)
+{
+	while (rehearsals != "" && (getline line < rehearsals) > 0) {
+		split(line, column, "\t")
+		is_rehearsed[column[1]] = 1
+	}
+}
+
+# Whether a case that names the fact runs on the pretended processor.
+function rehearsed(id,    part, i, n)
+{
+	n = split(cases[id], part, " ")
+	for (i = 1; i <= n; i++)
+		if (part[i] in is_rehearsed)
+			return 1
+	return 0
 }
 
 # Files away what one case of one run showed about each fact that it names.
@@ -181,7 +200,7 @@ function print_details(id, now,    i, n, part)
 	if (now == "unprovable")
 		printf "%s: unprovable: %s\n", id, why
 	else
-		printf "%s: %s\n", id, now
+		printf "%s: %s%s\n", id, now, now == "skipped" && rehearsed(id) ? " (rehearsed)" : ""
 	for (i = 1; i <= seen_count[id]; i++)
 		printf "    %s\n", seen[id, i]
 	if (now != "not run")
@@ -201,6 +220,7 @@ BEGIN {
 	for (i = 1; i <= n; i++)
 		wanted[part[i]] = 1
 	load_unprovable()
+	load_rehearsals()
 	while ((getline line < "/dev/stdin") > 0) {
 		n = split(line, column, "\t")
 		if (column[1] == "image") {
@@ -249,6 +269,8 @@ table == "sections" || (tables && !(table in wanted)) {
 	rows["total"]++
 	tally[table, now]++
 	tally["total", now]++
+	if (now == "skipped" && rehearsed(id))
+		rehearsed_rows++
 	if (now == "skipped")
 		count_reasons(id, "skipped", skip_reasons[id])
 	if (now == "unprovable")
@@ -272,6 +294,9 @@ END {
 	if (tables_seen > 1)
 		print_line("total", "total")
 	print_reasons("skipped here, rows by reason:", "skipped")
+	if (rehearsed_rows)
+		printf "\n%d of the skipped rows have a case that was rehearsed, which proves nothing: " \
+			"tests/rehearsal\n", rehearsed_rows
 	print_reasons("unprovable, rows by reason:", "unprovable")
 	for (i = 1; i <= ids; i++)
 		if (now_of[i] == "proved" && why_of[i] != "")

@@ -4,8 +4,8 @@
 #	coverage [--strict] [--run DIR]... [TABLE...]
 #
 # Reads: EXITPATH_BUILD (the built images), EXITPATH_STATE (results/), see scripts/common.sh;
-# the folder of a run is described in docs/design.md. EXITPATH_SPEC (default: spec/ of exitpath)
-# is for the tests.
+# the folder of a run is described in docs/design.md. EXITPATH_SPEC (default: spec/ of exitpath) and
+# EXITPATH_REHEARSALS (default: tests/rehearsal/cases.tsv) are for the tests.
 # Exit status: 0; 1 with --strict when a provable row has no case; 2 when the command line is
 # wrong or there is nothing to read.
 
@@ -37,6 +37,8 @@ END
 }
 
 spec=${EXITPATH_SPEC:-$EXITPATH_TOP/spec}
+rehearsals=${EXITPATH_REHEARSALS:-$EXITPATH_TOP/tests/rehearsal/cases.tsv}
+[ -r "$rehearsals" ] || rehearsals=	# an installed exitpath has no tests
 strict=
 tables=
 runs=
@@ -134,10 +136,11 @@ while [ $# -gt 0 ]; do
 	shift
 done
 
+no_rehearsal coverage
 LC_ALL=C
 export LC_ALL
 manifest=$(manifest)
 [ -n "$manifest" ] || die "no image is built and no run is recorded; call: exitpath run"
 printf '%s\n' "$manifest" | awk -v strict="$strict" -v details="${tables:+1}" -v tables="$tables" \
-	-v images="$EXITPATH_BUILD/images" -v unprovable="$spec/unprovable.tsv" \
+	-v images="$EXITPATH_BUILD/images" -v unprovable="$spec/unprovable.tsv" -v rehearsals="$rehearsals" \
 	-f "$EXITPATH_TOP/scripts/csv.awk" -f "$EXITPATH_TOP/scripts/coverage.awk" "$spec"/*.csv

@@ -419,6 +419,7 @@ EXITPATH_SILENCE=${EXITPATH_SILENCE:-$silence}
 EXITPATH_LIMIT=${EXITPATH_LIMIT:-$limit}
 export EXITPATH_SEED EXITPATH_COUNT EXITPATH_AUDIT_ALL EXITPATH_AGAIN EXITPATH_WITHOUT
 export EXITPATH_CPU EXITPATH_SHUFFLE EXITPATH_SILENCE EXITPATH_LIMIT EXITPATH_BOCHS EXITPATH_QEMU
+no_rehearsal run
 need_images "$globs"
 # Most often everything is there: who can say who he is can run, and need not be asked again.
 identity=

@@ -119,6 +119,27 @@ like "details: skipped" "$out" '^colors:blue: skipped$'
 like "details: why" "$out" '^    skipped    vmx/demo:three: needs blue light  \(bochs'
 like "details: unprovable" "$out" '^colors:black: unprovable: no such light$'
 like "details: no case" "$out" '^colors:white: no case$'
+
+# --- rehearsals prove nothing ---
+
+unlike "no rehearsal: nothing is said of one" "$out" 'rehearsed'
+printf '# a comment\nvmx/demo:three\tsome_fault\t-\nvmx/demo:one\tsome_fault\t-\n' >"$tmp/rehearsals"
+EXITPATH_REHEARSALS=$tmp/rehearsals
+export EXITPATH_REHEARSALS
+coverage colors
+is "a rehearsal: colors" "$(counts colors)" "colors 6 2 0 1 0 1 2"
+like "a rehearsal: said below the table" "$out" '^1 of the skipped rows have a case that was rehearsed, which proves nothing'
+like "a rehearsal: said of the row" "$out" '^colors:blue: skipped \(rehearsed\)$'
+like "a rehearsal: not of another" "$out" '^colors:red: proved$'
+unset EXITPATH_REHEARSALS
+: >"$EXITPATH_BUILD/rehearsed"
+for command in coverage run; do
+	run_cmd "$top/exitpath" "$command"
+	is "$command in the build folder of a rehearsal: status and output" "$status:$out" "2:"
+	like "$command in the build folder of a rehearsal: message" "$err" 'is a rehearsal, which proves nothing'
+done
+rm "$EXITPATH_BUILD/rehearsed"
+
 for name in spec/colors.csv colors.csv; do
 	coverage "$name"
 	like "a table named '$name'" "$status $(counts colors)" '^0 colors 6'
