@@ -168,11 +168,11 @@ without()
 	supervise vmx/entry-guest-state "$build/images/vmx/entry-guest-state" "$build/images/vmx/entry-guest-state.tsv" \
 		--silence 300 --select "vmx/entry-guest-state:$activity" ${1+--without "$1"}
 }
-without ACTIVITY_HLT,ENABLE_PCONFIG
+without ACTIVITY_HLT,ENABLE_PCONFIG,INSTRUCTION_TIMEOUT
 machine=$(bochs_of)
 is "what the processor lacks anyhow: status" "$status" 2
 like "what the processor lacks anyhow: says so" "$out" \
-	'^Bail out! .*: linux: there is no PROC2_ENABLE_PCONFIG to hide: this processor lacks it anyhow; leave it out of --without'
+	'^Bail out! .*: linux: there is no PROC2_ENABLE_PCONFIG, PROC2_INSTRUCTION_TIMEOUT to hide: this processor lacks it anyhow; leave it out of --without'
 without ACTIVITY_HLT
 like "without the HLT state the case of its absence runs" "$out" "^(not )?ok 1 - $activity [^#]*$"
 without

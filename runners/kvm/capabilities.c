@@ -73,6 +73,12 @@ static const struct {
 #include "sdm/control_rules.def"
 #define CAPABILITY(group, number, name, needs, words) { group##_##name, needs, true },
 #include "sdm/capability_bits.def"
+	/* A.6 Miscellaneous Data: who has the control has the bit. */
+	{ PROC2_UNRESTRICTED_GUEST, MISC_STORE_LMA, true },
+	/* 36.5.1 VMX-Specific Packets and VMCS Controls. */
+	{ PROC2_CONCEAL_VMX_FROM_PT, MISC_PROCESSOR_TRACE, true },
+	{ EXIT_CONCEAL_VMX_FROM_PT, MISC_PROCESSOR_TRACE, true },
+	{ ENTRY_CONCEAL_VMX_FROM_PT, MISC_PROCESSOR_TRACE, true },
 	/* Fields that a control announces: 27.6.2 Processor-Based VM-Execution Controls, 27.7.1. */
 #define ACTIVATES_PIN(name)
 #define ACTIVATES_PROC1(name)

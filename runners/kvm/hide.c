@@ -74,30 +74,42 @@ static void print_names(struct hiding *h, uint32_t msr, uint64_t value)
 	}
 }
 
+static bool is_absent(int vcpu, const struct capability *one)
+{
+	return !(get_msr(vcpu, one->msr) >> one->bit & 1);
+}
+
+/* A control that must be 1: A.2 Reserved Controls and Default Settings. */
+static bool is_always_1(int vcpu, const struct capability *one)
+{
+	return one->plain_msr && get_msr(vcpu, one->msr) >> (one->bit - 32) & 1;
+}
+
+/* Says which of what was asked for by name are `bad`, if any. */
+static bool name_those(struct hiding *h, bool (*bad)(int vcpu, const struct capability *one),
+		       const char *before, const char *behind)
+{
+	const struct capability *one;
+	bool any = false;
+
+	for (size_t i = 0; (one = capability(i)); i++) {
+		if (!h->set.named[i] || !bad(h->vcpu, one))
+			continue;
+		text_print(&h->words, "%s%s", any ? ", " : before, one->name);
+		any = true;
+	}
+	if (any)
+		text_print(&h->words, "%s; " ADVICE, behind);
+	return any;
+}
+
 /* All that was asked for by name must be there to be hidden: a run shall not bear a false name. */
 static int check_presence(struct hiding *h)
 {
-	const struct capability *one;
-
-	for (size_t i = 0; (one = capability(i)); i++) {
-		const uint64_t value = get_msr(h->vcpu, one->msr);
-
-		if (!h->set.named[i])
-			continue;
-		if (!(value >> one->bit & 1)) {
-			text_print(&h->words,
-				   "there is no %s to hide: this processor lacks it anyhow; "
-				   ADVICE, one->name);
-			return -ENOENT;
-		}
-		/* A control that must be 1: A.2 Reserved Controls and Default Settings. */
-		if (one->bit >= 32 && one->plain_msr && value >> (one->bit - 32) & 1) {
-			text_print(&h->words,
-				   "%s cannot be hidden: this processor has it always 1; " ADVICE,
-				   one->name);
-			return -EINVAL;
-		}
-	}
+	if (name_those(h, is_absent, "there is no ", " to hide: this processor lacks it anyhow"))
+		return -ENOENT;
+	if (name_those(h, is_always_1, "", " cannot be hidden: this processor has it always 1"))
+		return -EINVAL;
 	return 0;
 }
 
