@@ -159,6 +159,13 @@ exit_model.c s/(value & ~(EFER_LMA | EFER_LME)) | mode/value | mode/
 exit_model.c s/(F(GUEST_DR7) & ~(BITS(15, 14) | BIT(12))) | DR7_FIXED/F(GUEST_DR7)/
 exit_model.c s/(F(GUEST_CR0) & ~CR0_KEPT) | (HAD(CR0) & CR0_KEPT)/F(GUEST_CR0)/
 exit_model.c s/NOW(GUEST_RIP) != F(GUEST_RIP) || //
+exit_model.c s/ || x->guest_comes_back//
+exit_model.c s/ || INJECTS_MTF//
+exit_model.c s/INJECTS_MTF/INJECTS_TYPE(OTHER)/
+exit_rules_information.def s/INJECTS_TYPE(OTHER)))/false))/
+exit_rules_guest.def s/exit_is_fault(ORIGINAL_EVENT)/true/
+exit_rules_guest.def s/IN_SOFTWARE(ORIGINAL_EVENT) || exit_is_fault/exit_is_fault/
+exit_rules_guest.def s/IN_SOFTWARE(ORIGINAL_EVENT) ? 0 : RFLAGS_RF/RFLAGS_RF/
 exit_model.c s/NOW(EXIT_QUALIFICATION) & BIT(16)/true/
 exit_information.c s/return REG1 | REG2;/return REG1;/
 exit_information.c s/zero |= REG1_HIGH;/;/

@@ -189,6 +189,19 @@ CASE(event_of_the_guest_behind_the_injected_one,
 	EXPECT_EQ(vmread(GUEST_RIP), (u64)guest_int_n.at);
 }
 
+/* 29.7.2, 30.1: what is injected makes the processor active, though its delivery breaks off. */
+CASE(broken_delivery_ends_hlt, PROVES("event-injection:inject.active",
+     "host-and-exit:indirect.updates", "host-and-exit:save.activity"),
+     NEEDS(VMX, { "activity state HLT: IA32_VMX_MISC", need_misc, BIT(6), 0 }))
+{
+	idt[INTERRUPT].type = NOT_PRESENT;
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_NP));
+	vmwrite(GUEST_ACTIVITY_STATE, ACTIVITY_HLT);
+	REQUIRE(inject(&external_interrupt), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(vmread(GUEST_ACTIVITY_STATE), ACTIVITY_ACTIVE);
+	expect_original_event(&external_interrupt);
+}
+
 /* --- double and triple faults: 7.15, Table 7-5 ------------------------------------------- */
 
 CASE(nested_fault_is_a_double_fault, PROVES("event-injection:inject.double_fault",

@@ -240,6 +240,36 @@ REPORTS(task_switch_by_iret, return_to_task, RFLAGS_NT, TSS_BUSY, BY_IRET);
 REPORTS(task_switch_by_jmp, jump_to_task, 0, TSS_AVAILABLE, BY_JMP);
 REPORTS(task_switch_by_int_n, int_n, 0, TSS_AVAILABLE, BY_TASK_GATE);
 
+/*
+ * 30.3.3: RF is as the TSS of the old task would have it, and so would be RIP. A fault sets it,
+ * INT n has cleared it (20.3.1.1), whatever it was.
+ */
+static void task_gate_saves_rf(const u8 *code, u8 vector, u64 original, u64 rf)
+{
+	make_32_bit_guest();
+	gates[vector] = TASK_GATE;
+	run_32_bit(code, RFLAGS_RF ^ rf);
+	REQUIRE(resume(), OUTCOME_EXIT(EXIT_TASK_SWITCH));
+	EXPECT_EQ(vmread(EXIT_QUALIFICATION), QUALIFICATION_TASK(BY_TASK_GATE));
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~BIT(12), BIT(31) | original);
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)code);
+	EXPECT_EQ(vmread(GUEST_RFLAGS), RFLAGS_FIXED | rf);
+}
+
+extern const u8 undefined[];
+asm(".pushsection .text\nundefined:\n\tud2\n\t.popsection");
+
+CASE(task_switch_by_a_fault_saves_rf, PROVES("host-and-exit:save.rf.task"), NEEDS(VMX))
+{
+	task_gate_saves_rf(undefined, VECTOR_UD, EVENT_TYPE_HARDWARE_EXCEPTION << 8 | VECTOR_UD,
+			   RFLAGS_RF);
+}
+
+CASE(task_switch_by_int_n_saves_no_rf, PROVES("host-and-exit:save.rf.task"), NEEDS(VMX))
+{
+	task_gate_saves_rf(int_n, VECTOR, EVENT_TYPE_SOFTWARE_INTERRUPT << 8 | VECTOR, 0);
+}
+
 /* Bit 1 of an error code: the index is one of the IDT: 7.13. */
 #define IDT_ENTRY(vector)	((vector) << 3 | BIT(1))
 
@@ -369,6 +399,45 @@ CASE(v86_vme_bit_set_uses_the_idt, PROVES("event-injection:inject.v86.vme"), NEE
 	make_v86_guest(CR4_VME, 0);
 	this_task.redirection[VECTOR / 8] |= BIT(VECTOR % 8);
 	expect_protected_mode_handler(0);
+}
+
+/*
+ * 30.2.4: INT n itself is refused there before anything is delivered. With IOPL 3 it is delivered,
+ * as far as its gate lets it.
+ */
+static void v86_int_n(u64 cr4, u64 rflags, u8 vector, u64 original)
+{
+	static const u8 code[] = { 0xcd, VECTOR };
+
+	make_v86_guest(cr4, rflags);
+	this_task.redirection[VECTOR / 8] |= BIT(VECTOR % 8);
+	gates[VECTOR] &= ~BIT(47);
+	vmwrite(INJECTED_EVENT_IDENTIFICATION, 0);
+	memcpy(guest_page, code, sizeof(code));
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_GP) | BIT(VECTOR_NP));
+	REQUIRE(resume(), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(FIELD(vmread(EXITING_EVENT_IDENTIFICATION), 7, 0), vector);
+	EXPECT_EQ(vmread(EXITING_EVENT_ERROR_CODE), vector == VECTOR_GP ? 0 : VECTOR << 3 | 2);
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & (original ? ~BIT(12) : BIT(31)),
+		  original);
+	EXPECT_EQ(vmread(GUEST_RIP), 0);
+}
+
+#define INT_N	(BIT(31) | EVENT_TYPE_SOFTWARE_INTERRUPT << 8 | VECTOR)
+
+CASE(v86_int_n_with_iopl_0_delivers_nothing, PROVES("host-and-exit:exit.orig.v86"), NEEDS(VMX))
+{
+	v86_int_n(0, 0, VECTOR_GP, 0);
+}
+
+CASE(v86_int_n_by_the_bitmap_delivers_nothing, PROVES("host-and-exit:exit.orig.v86"), NEEDS(VMX))
+{
+	v86_int_n(CR4_VME, 0, VECTOR_GP, 0);
+}
+
+CASE(v86_int_n_with_iopl_3_is_delivered, PROVES("host-and-exit:exit.orig.v86"), NEEDS(VMX))
+{
+	v86_int_n(0, RFLAGS_IOPL, VECTOR_NP, INT_N);
 }
 
 /* The words that a 16-bit handler finds: IP, CS, FLAGS. */

@@ -9,6 +9,7 @@
  */
 #include "cpu/features.h"
 #include "cpu/safe.h"
+#include "cpu/user.h"
 #include "mmu/pages.h"
 #include "vmx/guest.h"
 #include "vmx/handlers.h"
@@ -87,6 +88,97 @@ CASE(uinv_of_the_guest_stays_without_control, PROVES("host-and-exit:host.optiona
 	EXPECT_EQ(rdmsr(IA32_UINTR_MISC), MISC(0xf7, 0x22));
 }
 
+/* --- what is pending behind an entry and an exit: 29.7.10, 30.9 ------------------------------ */
+
+#define OWN_STACK	BIT(0)	/* IA32_UINTR_STACKADJUST holds a stack pointer, not a distance */
+#define USER_VECTOR	5
+
+GUEST_CODE(target, "", "cpuid");
+GUEST_CODE(stui, "", "stui; cpuid");
+GUEST_CODE(user_code, "", "nop; cpuid");
+GUEST_CODE(user_handler, "", "nop; cpuid");
+
+/* UIF is 1 from then on, and an interrupt is requested while nobody recognizes it. */
+static void request(const u8 *handler)
+{
+	u8 *stack = page_alloc();
+
+	wrmsr(IA32_UINTR_RR, 0);
+	vmwrite(GUEST_CR4, vmread(GUEST_CR4) | CR4_UINTR);
+	REQUIRE(enter_at_instruction(&guest_stui), OUTCOME_EXIT(EXIT_CPUID));
+	wrmsr(IA32_UINTR_HANDLER, (u64)handler);
+	wrmsr(IA32_UINTR_STACKADJUST, (u64)(stack + PAGE_SIZE - 64) | OWN_STACK);
+	wrmsr(IA32_UINTR_RR, BIT(USER_VECTOR));
+}
+
+/* The guest is in user mode, and has CR4.UINTR or not. */
+static void enter_user(u64 uintr, const struct guest_code *where)
+{
+	request(guest_user_handler.at);
+	vmwrite(GUEST_CR4, (vmread(GUEST_CR4) & ~CR4_UINTR) | uintr);
+	guest_to_user_mode();
+	REQUIRE(enter_at_instruction(&guest_user_code), OUTCOME_EXIT(EXIT_CPUID));
+	EXPECT_EQ(vmread(GUEST_RIP), (u64)where->at + 1);
+	EXPECT_EQ(rdmsr(IA32_UINTR_RR), uintr ? 0 : BIT(USER_VECTOR));
+	wrmsr(IA32_UINTR_RR, 0);
+}
+
+CASE(pending_behind_an_entry, PROVES("host-and-exit:entry.uintr"), NEEDS(UINTR))
+{
+	enter_user(CR4_UINTR, &guest_user_handler);
+}
+
+CASE(not_recognized_without_cr4_uintr, PROVES("host-and-exit:entry.uintr"), NEEDS(UINTR))
+{
+	enter_user(0, &guest_user_code);
+}
+
+/* In the host, at CPL 3: keeps the vector, and leaves user mode. */
+u64 user_interrupt_taken __used;
+extern const u8 host_user_handler[];
+asm(".pushsection .text\nhost_user_handler:\n\tpopq user_interrupt_taken\n\tud2\n\t.popsection");
+
+static void user_nop(void *unused)
+{
+	(void)unused;
+	asm volatile("nop; nop" : : : "memory");
+}
+
+#define NONE	(~0ull)
+
+/* The vector of what comes in while the host is in user mode. */
+static u64 taken_in_user_mode(void)
+{
+	user_interrupt_taken = NONE;
+	REQUIRE(run_at_cpl(3, user_nop, NULL), OUTCOME_DONE, OUTCOME_UD);
+	return user_interrupt_taken;
+}
+
+static void exit_to_host(u64 uintr, u64 taken)
+{
+	request(host_user_handler);
+	vmwrite(GUEST_CR4, vmread(GUEST_CR4) & ~CR4_UINTR);
+	vmwrite(HOST_CR4, vmread(HOST_CR4) | uintr);
+	REQUIRE(enter_at_instruction(&guest_target), OUTCOME_EXIT(EXIT_CPUID));
+	EXPECT_EQ(taken_in_user_mode(), taken);
+	/* One that WRMSR makes known comes in: the handler is as it should be. */
+	write_cr4(read_cr4() | CR4_UINTR);
+	asm volatile("stui");
+	wrmsr(IA32_UINTR_RR, BIT(USER_VECTOR));
+	EXPECT_EQ(taken_in_user_mode(), USER_VECTOR);
+	wrmsr(IA32_UINTR_RR, 0);
+}
+
+CASE(pending_behind_an_exit, PROVES("host-and-exit:host.uintr"), NEEDS(UINTR))
+{
+	exit_to_host(CR4_UINTR, USER_VECTOR);
+}
+
+CASE(not_recognized_without_cr4_uintr_of_the_host, PROVES("host-and-exit:host.uintr"), NEEDS(UINTR))
+{
+	exit_to_host(0, NONE);
+}
+
 /* --- injection of the notification ------------------------------------------------------- */
 
 /*
@@ -96,8 +188,6 @@ CASE(uinv_of_the_guest_stays_without_control, PROVES("host-and-exit:host.optiona
 struct posted_interrupts {
 	u64 flags, requests;
 };
-
-GUEST_CODE(target, "", "cpuid");
 
 static void inject_notification(u64 cr4)
 {

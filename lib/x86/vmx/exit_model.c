@@ -300,18 +300,22 @@ bool exit_sets_rf(const struct exit_input *x)
 }
 
 /* Not #DB, which may be a trap, and for a code breakpoint keeps RF: 20.3.1.1. */
-bool exit_by_fault(const struct exit_input *x)
+bool exit_is_fault(u64 event)
 {
-	if (exit_basic_reason(x) != EXIT_EXCEPTION_OR_NMI ||
-	    TYPE_OF(EXIT_EVENT) != EVENT_TYPE_HARDWARE_EXCEPTION)
+	if (TYPE_OF(event) != EVENT_TYPE_HARDWARE_EXCEPTION)
 		return false;
-	switch (VECTOR_OF(EXIT_EVENT)) {
+	switch (VECTOR_OF(event)) {
 	case VECTOR_DB:
 	case VECTOR_DF:
 	case VECTOR_MC:
 		return false;
 	}
 	return true;
+}
+
+bool exit_by_fault(const struct exit_input *x)
+{
+	return exit_basic_reason(x) == EXIT_EXCEPTION_OR_NMI && exit_is_fault(EXIT_EVENT);
 }
 
 /*

@@ -194,6 +194,8 @@ u64 exit_event_type(const struct exit_input *x);
 bool exit_may_have_pending_debug(const struct exit_input *x);
 /* The exit is one by a fault, whose saved image of RFLAGS has RF set: 20.3.1.1. */
 bool exit_by_fault(const struct exit_input *x);
+/* The same of an event as an exit reports it. */
+bool exit_is_fault(u64 event);
 /* 30.3.3: an exit that saves RF as 1, unless an event is being delivered. */
 bool exit_sets_rf(const struct exit_input *x);
 /* The guest was in the active state, whatever state the entry had put it into. */
