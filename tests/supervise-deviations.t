@@ -84,6 +84,40 @@ lists 'vmx/fake:char*|*|29.1|-|all is wrong'
 supervise 'charlie:differs' --deviations "$list" --identity 3.0/x
 is "a glob for the case as a whole does not either" "$status" 1
 
+# What is not listed is all together at the beginning of the YAML block, with the command that repeats it.
+lists 'vmx/fake:*:y.*|*|29.1|-|takes it'
+supervise 'charlie:yamlitems charlie:differsagain' --deviations "$list" --identity 3.0/x --again "--on fake --cpu 'a b'"
+is "what is not listed: the beginning of the block" \
+	"$(printf '%s\n' "$out" | sed -n '/^not ok 3 /,/what:/p' | sed 1d)" \
+"  ---
+  not_listed:
+    - way: x.one
+      words: GUEST_CR0 = 0x1
+      example: another example
+      reproduce: |
+        ./exitpath run vmx/random --seed 18446744073709551615 --count 1 --on fake --cpu 'a b'
+  failures:
+    - what: \"1\""
+parses "what is not listed: prove reads it" 7
+supervise 'charlie:differsagain golf:differsagain' --deviations "$list" --identity 3.0/x
+is "what is not listed: the image prints no block of its own" \
+	"$(printf '%s\n' "$out" | sed -n '/^not ok 7 /,$p' | sed 1d)" \
+"  ---
+  not_listed:
+    - way: x.one
+      words: GUEST_CR0 = 0x1
+      example: another example
+      reproduce: |
+        ./exitpath run vmx/random --seed 18446744073709551615 --count 1
+  ..."
+is "what is not listed: of each case that has something" \
+	"$(printf '%s\n' "$out" | grep -c '^  not_listed:$')" 2
+is "what is not listed: a way is named once" "$(printf '%s\n' "$out" | grep -c 'listed: x\.one$')" 2
+parses "what is not listed: prove reads two blocks" 7
+lists 'vmx/fake:*:*|*|29.1|-|takes it'
+supervise 'charlie:differsagain' --deviations "$list" --identity 3.0/x
+is "all is listed: no such block" "$status:$(printf '%s\n' "$out" | grep -c not_listed)" 0:0
+
 # A case that does not come to its own end: the machine dies or hangs, or a kernel below it reports a bug.
 for death in off kill reset hang half kernelbug; do
 	lists "vmx/fake:charlie|*|29.1|-|says 0" "vmx/fake:*:*|*|29.2|-|says 1" "vmx/fake:crash|*|29.3|-|says 2"

@@ -193,6 +193,34 @@ static void test_error_code_without_pe(void **unused)
 	expect_one(&scene, ENTRY_STAGE_VMCS, OUTCOME_VMFAIL_VALID(7));
 }
 
+/*
+ * 29.2.1.3: SYSCALL and SYSENTER are events where the guest will have FRED transitions. Bit 32 of
+ * the CR4 field gives none to a processor that does not know it.
+ */
+static void test_system_calls(void **unused)
+{
+	struct entry_cpu cpu = world_processors[RICH];
+	struct entry_prediction prediction;
+	struct entry_scene scene;
+	struct entry_input *in = &scene.in;
+	u32 vector;
+
+	(void)unused;
+	for (vector = 1; vector <= 2; vector++) {
+		world_scene(&scene, RICH);
+		in->cpu = &cpu;
+		cpu.fred = true;
+		F(VM_ENTRY_INSTRUCTION_LENGTH) = 2;
+		INJECT(OTHER, vector);
+		expect_one(&scene, ENTRY_STAGE_VMCS, OUTCOME_VMFAIL_VALID(7));
+		F(GUEST_CR4) |= CR4_FRED;
+		entry_predict(in, &prediction);
+		assert_true(entry_must_succeed(&prediction));
+		cpu.fred = false;
+		expect_one(&scene, ENTRY_STAGE_VMCS, OUTCOME_VMFAIL_VALID(7));
+	}
+}
+
 /* 29.4: x2APIC registers are 800H to 8FFH; the MSRs next to them are of unknown kind. */
 static void test_x2apic_range(void **unused)
 {
@@ -404,6 +432,7 @@ static const struct CMUnitTest others[] = {
 	{ "ends of lists of MSRs", test_list_ends, NULL, NULL, NULL },
 	{ "32-bit addresses", test_32_bit_addresses, NULL, NULL, NULL },
 	{ "error code without CR0.PE", test_error_code_without_pe, NULL, NULL, NULL },
+	{ "SYSCALL and SYSENTER as events", test_system_calls, NULL, NULL, NULL },
 	{ "msrload.x2apic, its ends", test_x2apic_range, NULL, NULL, NULL },
 	{ "host.no_intel64.both_zero", test_no_intel64, NULL, NULL, NULL },
 	{ "msrload.model_specific", test_model_specific, NULL, NULL, NULL },

@@ -40,7 +40,7 @@ sources_of()
 {
 	case $1 in
 	entry_model.h) echo vmx/entry_rules.c vmx/entry_model.c ;;
-	entry_rules*.def) echo vmx/entry_rules.c ;;
+	entry_rules*.def | entry_families.h) echo vmx/entry_rules.c ;;
 	entry_*.c) echo "vmx/$1" ;;
 	exit_rules*.def) echo vmx/exit_model.c ;;
 	exit_*.c) echo "vmx/$1" ;;
@@ -69,6 +69,7 @@ passes()
 mutations()
 {
 	cat <<'END'
+entry_families.h s/(in->cpu->fred && F(GUEST_CR4)/(F(GUEST_CR4)/
 entry_rules_exit_entry.def s/F(VM_ENTRY_INSTRUCTION_LENGTH) > 15, \\/F(VM_ENTRY_INSTRUCTION_LENGTH) > 14, \\/
 entry_rules_exit_entry.def s/F(VM_ENTRY_INSTRUCTION_LENGTH) > 15, \\/F(VM_ENTRY_INSTRUCTION_LENGTH) > 16, \\/
 entry_rules_exit_entry.def s/ERROR_CODE && F(INJECTED_EVENT_ERROR_CODE) & BITS(31, 16)/ERROR_CODE \&\& F(INJECTED_EVENT_ERROR_CODE) \& BITS(31, 15)/
@@ -243,6 +244,10 @@ END
 }
 
 cd "$tmp" || exit 2
+mutations | grep -e "${1:-.}" >list || {
+	echo "mutate-vmx.sh: no mutation has '$1'; without a pattern all are tried" >&2
+	exit 2
+}
 cp -r "$top/lib/x86/vmx" . || exit 2
 compile "$top"/tests/models/entry_test.c "$top"/tests/models/entry_world.c "$top"/tests/models/exit_test.c "$top"/tests/models/exit_settle.c \
 	vmx/entry_rules.c vmx/entry_model.c vmx/entry_scene.c vmx/exit_model.c vmx/exit_information.c \
@@ -257,10 +262,6 @@ done
 number=0
 survived=0
 broken=0
-mutations | grep -e "${1:-.}" >list || {
-	echo "mutate-vmx.sh: no mutation has '$1'; without a pattern all are tried" >&2
-	exit 2
-}
 while read -r file mutation; do
 	number=$((number + 1))
 	model=${file%%_*}

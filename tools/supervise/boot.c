@@ -197,5 +197,5 @@ void boot_free(struct boot *b)
 	text_free(&b->errors);
 	text_free(&b->partial);
 	text_free(&b->yaml);
-	text_free(&b->differs);
+	ways_clear(&b->differs);
 }

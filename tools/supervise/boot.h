@@ -4,6 +4,7 @@
 
 #include "machine.h"
 #include "run.h"
+#include "ways.h"
 
 /* Why a boot is over. */
 enum boot_end {
@@ -43,7 +44,7 @@ struct boot {
 
 	size_t since_result;   /* bytes on the console */
 	unsigned int comments; /* since the last result */
-	struct text differs;   /* the ways in which the running case says it differs, a line each */
+	struct ways differs;   /* the ways in which the running case says it differs */
 	int64_t silent_at;     /* when the machine counts as silent */
 	int64_t fault_at;      /* when a faulty boot is stopped; 0: not yet faulty */
 	int64_t give_up_at;    /* when a stopped machine must be gone */

@@ -1,7 +1,6 @@
 #include "lines.h"
 #include "processes.h"
 #include "wire.h"
-#include "yaml.h"
 
 #include <string.h>
 
@@ -125,9 +124,9 @@ static void report_line(struct boot *b, const struct line *line)
 		.ok = line->ok,
 		.description = rest.data,
 		.skipped = line->skipped ? text_string(&reason) : NULL,
-		.differs = text_string(&b->differs),
+		.differs = &b->differs,
 	});
-	text_clear(&b->differs);
+	ways_clear(&b->differs);
 	text_free(&rest);
 	text_free(&reason);
 }
@@ -178,12 +177,8 @@ static bool is_old_news(struct boot *b, const char *bytes, size_t len)
 static void take_comment(struct boot *b, const char *bytes, size_t len)
 {
 	static const char more[] = "# more comments of this case are in the log";
-	struct slice way;
 
-	if (line_differs(bytes, len, &way)) {
-		text_add_escaped(&b->differs, way.bytes, way.len);
-		text_add(&b->differs, "\n", 1);
-	}
+	ways_take(&b->differs, bytes, len);
 	b->boot_again |= b->any_result && line_asks_for_boot(bytes, len);
 	if (b->comments > COMMENTS_MAX || is_old_news(b, bytes, len))
 		return;
@@ -234,15 +229,10 @@ static void take_line(struct boot *b, const char *bytes, size_t len)
 
 static void end_yaml(struct boot *b)
 {
-	struct text block = { 0 };
-
-	if (b->in_yaml && b->keep_yaml) {
-		yaml_block(&block, &b->yaml);
-		report_text(b->run->report, text_string(&block));
-	}
+	if (b->in_yaml && b->keep_yaml)
+		report_yaml(b->run->report, &b->yaml);
 	b->in_yaml = false;
 	text_clear(&b->yaml);
-	text_free(&block);
 	if (b->verdict_of_faulty)
 		boot_stop(b, BOOT_FAULTY);
 }

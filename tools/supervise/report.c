@@ -1,5 +1,6 @@
 #include "report.h"
 #include "files.h"
+#include "yaml.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +19,7 @@ static void write_tap(struct report *r, const char *text)
 	}
 }
 
-void report_text(struct report *r, const char *text)
+static void put(struct report *r, const char *text)
 {
 	if (r->holding) {
 		text_add(&r->held, text, strlen(text));
@@ -26,6 +27,33 @@ void report_text(struct report *r, const char *text)
 	}
 	write_out(r, text);
 	write_tap(r, text);
+}
+
+void report_yaml(struct report *r, const struct text *lines)
+{
+	struct text t = { 0 }, all = { 0 };
+
+	text_add(&all, text_string(&r->not_listed), r->not_listed.len);
+	if (lines)
+		text_add(&all, text_string(lines), lines->len);
+	yaml_block(&t, &all);
+	text_clear(&r->not_listed);
+	put(r, text_string(&t));
+	text_free(&t);
+	text_free(&all);
+}
+
+/* The image has printed no block after its result. */
+static void end_result(struct report *r)
+{
+	if (r->not_listed.len)
+		report_yaml(r, NULL);
+}
+
+void report_text(struct report *r, const char *text)
+{
+	end_result(r);
+	put(r, text);
 }
 
 void report_begin(struct report *r, size_t plan)
@@ -39,8 +67,7 @@ void report_begin(struct report *r, size_t plan)
 
 void report_comment(struct report *r, const char *bytes, size_t len)
 {
-	/* The image does not know the platform it runs on. */
-	static const char says_how[] = "# reproduce: ./exitpath run ";
+	/* Of how to repeat something: the image does not know the platform that it runs on. */
 	struct text t = { 0 };
 
 	while (len) {
@@ -50,8 +77,8 @@ void report_comment(struct report *r, const char *bytes, size_t len)
 
 		text_printf(&t, "%s", line && *bytes == '#' ? "" : "# ");
 		text_add_escaped(&t, bytes, line && bytes[line - 1] == '\r' ? line - 1 : line);
-		if (r->again && line > strlen(says_how) &&
-		    !memcmp(bytes, says_how, strlen(says_how)))
+		if (r->again && line > strlen(ways_says_how) &&
+		    !memcmp(bytes, ways_says_how, strlen(ways_says_how)))
 			text_printf(&t, " %s", r->again);
 		text_add(&t, "\n", 1);
 		bytes += used;
@@ -109,35 +136,41 @@ static void add_deviation_once(struct text *todo, const struct deviation *known)
 
 /*
  * A case that differs in several ways is excused when each of them is listed. Adds the deviations
- * to todo, each once; and to unlisted the ways that none lists.
+ * to todo, each once; to unlisted the names of the ways that none lists, and to items all
+ * that is said of them.
  */
 static void find_ways(struct report *r, const struct result *result, struct text *todo,
-		      struct text *unlisted)
+		      struct text *unlisted, struct text *items)
 {
 	const struct deviation *known;
-	const char *way, *end;
+	const struct way *way;
+	size_t i;
 
-	for (way = result->differs; *way; way = end + 1) {
-		end = strchr(way, '\n');
-		known = deviation_find_way(r->deviations, r->image, result->info->name, way,
-					   (size_t)(end - way));
-		if (!known)
-			text_printf(unlisted, " %.*s", (int)(end - way), way);
-		else
+	for (i = 0; i < result->differs->count; i++) {
+		way = &result->differs->items[i];
+		known = deviation_find_way(r->deviations, r->image, result->info->name,
+					   way->name.data, way->name.len);
+		if (known) {
 			add_deviation_once(todo, known);
+			continue;
+		}
+		text_printf(unlisted, " ");
+		text_add_escaped(unlisted, way->name.data, way->name.len);
+		ways_add_item(items, way, r->again);
 	}
 }
 
 /* Why a result is no surprise, in words; empty: it is one, or there is nothing to excuse. */
-static void find_excuse(struct report *r, const struct result *result, struct text *todo)
+static void find_excuse(struct report *r, const struct result *result, struct text *todo,
+			struct text *items)
 {
 	const struct deviation *known;
 	struct text unlisted = { 0 };
 
 	if (result->never_ran || result->skipped)
 		return;
-	if (!result->ok && result->differs && *result->differs) {
-		find_ways(r, result, todo, &unlisted);
+	if (!result->ok && result->differs && result->differs->count) {
+		find_ways(r, result, todo, &unlisted, items);
 		if (unlisted.len) {
 			text_clear(todo);
 			text_printf(todo, "%s differs in ways that are not listed:%s",
@@ -159,9 +192,9 @@ static void find_excuse(struct report *r, const struct result *result, struct te
 
 void report_result(struct report *r, const struct result *result)
 {
-	struct text t = { 0 }, todo = { 0 };
+	struct text t = { 0 }, todo = { 0 }, items = { 0 };
 
-	find_excuse(r, result, &todo);
+	find_excuse(r, result, &todo, &items);
 	if (!result->ok && !todo.len)
 		r->unexpected = true;
 	text_printf(&t, "%sok %zu - %s", result->ok ? "" : "not ", result->number,
@@ -173,14 +206,18 @@ void report_result(struct report *r, const struct result *result)
 		text_printf(&t, " # TODO %s", todo.data);
 	text_printf(&t, "\n%s", result->yaml ? result->yaml : "");
 	report_text(r, t.data);
+	if (items.len)
+		text_printf(&r->not_listed, "  not_listed:\n%s", items.data);
 	text_free(&t);
 	text_free(&todo);
+	text_free(&items);
 }
 
 void report_bail_out(struct report *r, const char *bytes, size_t len)
 {
 	struct text t = { 0 };
 
+	end_result(r);
 	text_printf(&t, "# Bail out! ");
 	text_add_escaped(&t, bytes, len);
 	text_add(&t, "\n", 1);
@@ -192,12 +229,14 @@ void report_bail_out(struct report *r, const char *bytes, size_t len)
 
 void report_hold(struct report *r)
 {
+	end_result(r);
 	r->holding = true;
 	r->unexpected_before = r->unexpected;
 }
 
 void report_release(struct report *r)
 {
+	end_result(r);
 	if (!r->holding)
 		return;
 	r->holding = false;
@@ -210,9 +249,12 @@ void report_discard(struct report *r)
 	r->holding = false;
 	r->unexpected = r->unexpected_before;
 	text_clear(&r->held);
+	text_clear(&r->not_listed);
 }
 
 void report_end(struct report *r)
 {
+	end_result(r);
+	text_free(&r->not_listed);
 	text_free(&r->held);
 }

@@ -7,6 +7,7 @@
 
 #include "cases.h"
 #include "deviations.h"
+#include "ways.h"
 
 struct report {
 	int out;
@@ -20,6 +21,7 @@ struct report {
 	bool holding;
 	bool unexpected_before;
 	struct text held;
+	struct text not_listed; /* what the YAML block of the last result begins with */
 };
 
 /* How one case ended. */
@@ -32,7 +34,7 @@ struct result {
 	const char *description; /* what follows the name, escaped; NULL: as IMAGE.tsv says */
 	const char *skipped;	 /* the reason, escaped; NULL: not skipped */
 	const char *yaml;	 /* a whole block, or NULL */
-	const char *differs;	 /* the ways in which it differs, a line each; NULL: not said */
+	const struct ways *differs; /* the ways in which it differs; NULL: not said */
 };
 
 void report_begin(struct report *r, size_t plan);
@@ -43,8 +45,13 @@ void report_text(struct report *r, const char *text);
 /* Prints each line of bytes as a comment. */
 void report_comment(struct report *r, const char *bytes, size_t len);
 
-/* Prints a result; a listed deviation becomes TODO. */
+/* Prints a result; a listed deviation becomes TODO. Ways that are not listed come first in
+ * the YAML block that follows it, or in one of their own. */
 void report_result(struct report *r, const struct result *result);
+
+/* Prints the YAML block of the last result: what is not listed, then the lines that an image
+ * printed between its own, or NULL. */
+void report_yaml(struct report *r, const struct text *lines);
 
 /* Prints "Bail out!" and the reason: why the suite, not the subject, is broken. */
 void report_bail_out(struct report *r, const char *bytes, size_t len);

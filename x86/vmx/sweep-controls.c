@@ -12,6 +12,6 @@ BEFORE_EACH_CASE(vmx_start);
 
 #define SWEEP_CONTROL(...)	SWEEP_CASE(__VA_ARGS__)
 #define SWEEP_GUEST(...)
-#define SWEEP_HOST(...)	
+#define SWEEP_HOST(...)
 #define SWEEP_EXIT_INFO(...)
 #include "sdm/vmcs_fields.def"

@@ -9,6 +9,6 @@ BEFORE_EACH_CASE(vmx_start);
 
 #define SWEEP_CONTROL(...)
 #define SWEEP_GUEST(...)
-#define SWEEP_HOST(...)	
+#define SWEEP_HOST(...)
 #define SWEEP_EXIT_INFO(...)	SWEEP_CASE(__VA_ARGS__)
 #include "sdm/vmcs_fields.def"

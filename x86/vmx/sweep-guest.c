@@ -11,6 +11,6 @@ BEFORE_EACH_CASE(vmx_start);
 
 #define SWEEP_CONTROL(...)
 #define SWEEP_GUEST(...)	SWEEP_CASE(__VA_ARGS__)
-#define SWEEP_HOST(...)	
+#define SWEEP_HOST(...)
 #define SWEEP_EXIT_INFO(...)
 #include "sdm/vmcs_fields.def"

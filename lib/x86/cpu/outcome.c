@@ -74,8 +74,8 @@ const char *outcome_words(char *to, size_t size, outcome_t outcome)
 		format(to, size, "VMfailValid(%u: %s)", low, instruction_error_name(low));
 		break;
 	case OUTCOME_KIND_ENTRY_FAILURE:
-		format(to, size, "VM-entry failure %s (%u), qualification %#x",
-		       exit_reason_name(reason), reason, low);
+		format(to, size, "%s (%u), qualification %#x", exit_reason_name(reason), reason,
+		       low);
 		break;
 	case OUTCOME_KIND_EXIT:
 		format(to, size, "VM exit %s (%u)", exit_reason_name(reason), reason);

@@ -49,14 +49,18 @@ u32 entry_explain(const struct entry_input *in, outcome_t outcome, u16 *rules, u
 	}
 }
 
-/* ".guest_ssp" */
-static void add_field(char *to, size_t size, u32 field)
+/* ".guest_cs_selector+guest_cs_access_rights" */
+static void add_fields(char *to, size_t size, const struct blamed_fields *blamed)
 {
 	char *c;
+	size_t n = 0;
+	u32 i;
 
-	if (field == VMCS_FIELDS)
-		return;
-	format(to, size, ".%s", entry_field_name(field));
+	for (i = 0; i < blamed->count && i < DIFFERENCES_BLAMED; i++)
+		n += format(to + n, size - n, "%c%s", i ? '+' : '.',
+			    entry_field_name(blamed->field[i]));
+	if (blamed->count > DIFFERENCES_BLAMED)
+		format(to + n, size - n, "+more");
 	for (c = to; *c; c++)
 		if (*c >= 'A' && *c <= 'Z')
 			*c += 'a' - 'A';
@@ -82,19 +86,20 @@ const char *difference_id(char *to, size_t size, const struct difference *way)
 	default:
 		n = format(to, size, "refused");
 	}
-	add_field(to + n, size - n, way->field);
+	add_fields(to + n, size - n, &way->blamed);
 	return to;
 }
 
 static struct difference *find(struct differences *differences, u32 rule, outcome_t refused,
-			       u32 field)
+			       const struct blamed_fields *blamed)
 {
 	struct difference *way;
 	u32 i;
 
 	for (i = 0; i < differences->ways; i++) {
 		way = &differences->way[i];
-		if (way->rule == rule && way->refused == refused && way->field == field)
+		if (way->rule == rule && way->refused == refused &&
+		    !memcmp(&way->blamed, blamed, sizeof(*blamed)))
 			return way;
 	}
 	if (i == DIFFERENCES_MOST)
@@ -103,7 +108,7 @@ static struct difference *find(struct differences *differences, u32 rule, outcom
 	memset(way, 0, sizeof(*way));
 	way->rule = rule;
 	way->refused = refused;
-	way->field = field;
+	way->blamed = *blamed;
 	return way;
 }
 
@@ -119,16 +124,17 @@ static void add(struct difference *way, const struct entry_prediction *predicted
 }
 
 void differences_add(struct differences *differences, const struct entry_input *in,
-		     const struct entry_prediction *predicted, outcome_t outcome, u32 field,
-		     const char *example)
+		     const struct entry_prediction *predicted, outcome_t outcome,
+		     const struct blamed_fields *blamed, const char *example)
 {
+	static const struct blamed_fields none;
 	u16 rules[ENTRY_MAX_BROKEN];
 	u32 count = entry_explain(in, outcome, rules, ENTRY_MAX_BROKEN), i;
 	struct difference *way;
 
 	for (i = 0; i < (count ? count : 1); i++) {
-		way = count ? find(differences, rules[i], 0, VMCS_FIELDS) :
-		      find(differences, ENTRY_RULES, outcome, field);
+		way = count ? find(differences, rules[i], 0, &none) :
+		      find(differences, ENTRY_RULES, outcome, blamed ? blamed : &none);
 		if (way)
 			add(way, predicted, outcome, example);
 	}
@@ -136,7 +142,7 @@ void differences_add(struct differences *differences, const struct entry_input *
 
 static void report(const struct difference *way)
 {
-	char id[80], what[500];
+	char id[DIFFERENCES_ID], what[700];
 	const char *name = difference_id(id, sizeof(id), way);
 	u32 i;
 

@@ -13,12 +13,23 @@
 #include "vmx/entry_rules.h"
 
 #define DIFFERENCES_MOST	48
+#define DIFFERENCES_BLAMED	4
+#define DIFFERENCES_ID		200	/* bytes that the id of a way takes at most */
 #define DIFFERENCES_EXAMPLES	3
+
+/*
+ * The fields that an entry is refused for, by index: with any of them as in the base state it is not
+ * refused. Only the first have a name.
+ */
+struct blamed_fields {
+	u32 count;
+	u16 field[DIFFERENCES_BLAMED];
+};
 
 struct difference {
 	u32 rule;			/* ENTRY_RULES: refused without reason ... */
 	outcome_t refused;		/* ... so ... */
-	u32 field;			/* ... when this field was changed; VMCS_FIELDS: not said */
+	struct blamed_fields blamed;	/* ... for these fields; none: not said */
 	u32 count;
 	char example[DIFFERENCES_EXAMPLES][400];
 	char expected[200], got[120];	/* of the first */
@@ -42,13 +53,13 @@ u32 entry_explain(const struct entry_input *in, outcome_t outcome, u16 *rules, u
 const char *difference_id(char *to, size_t size, const struct difference *way);
 
 /*
- * Notes an entry that the model does not accept: all its ways. `field`: the one that made the
- * difference, for the id of an entry that was refused ("refused.33.0.guest_ssp"), or VMCS_FIELDS;
+ * Notes an entry that the model does not accept: all its ways. `blamed`: for the id
+ * of an entry that was refused ("refused.33.0.guest_ssp"), or NULL;
  * `example`: which entry it was, in words; "": the caller fills those of the new ways in.
  */
 void differences_add(struct differences *differences, const struct entry_input *in,
-		     const struct entry_prediction *predicted, outcome_t outcome, u32 field,
-		     const char *example);
+		     const struct entry_prediction *predicted, outcome_t outcome,
+		     const struct blamed_fields *blamed, const char *example);
 
 /*
  * The verdict of the case: for each way a line "# exitpath differs: ID: ..." and a failure; a line

@@ -174,35 +174,46 @@ static void shrink(struct walk *walk, struct entry_input *in, const struct sough
 }
 
 /*
- * The field that an entry is refused for: the one that the last step changed; of one of controls,
- * which has only brought it into use, the first that still matters when all else is taken back.
+ * The fields that an entry is refused for: those that still matter when all else is taken back, in
+ * whatever order the walk changed them. Controls only where there is nothing else: they bring
+ * fields into use.
  */
-static u32 field_to_blame(struct walk *walk, outcome_t refused)
+static struct blamed_fields fields_to_blame(struct walk *walk, outcome_t refused)
 {
 	static struct entry_input in;
+	const u64 *plain = walk->plain.in.field;
 	struct difference way = { .rule = ENTRY_RULES, .refused = refused };
-	u32 i;
+	struct blamed_fields blamed = { 0 };
+	u16 rules[1];
+	u32 i, controls;
 
-	if (!holds_controls(walk->field))
-		return walk->field;
 	in = walk->scene.in;
+	if (outcome_kind(refused) == OUTCOME_KIND_EXIT || entry_explain(&in, refused, rules, 1))
+		return blamed;
 	shrink(walk, &in, &(struct sought){ .way = &way });
-	for (i = 0; i < VMCS_FIELDS; i++)
-		if (in.field[i] != walk->plain.in.field[i] && !holds_controls(i))
-			return i;
-	return walk->field;
+	for (controls = 0; controls < 2; controls++) {
+		memset(&blamed, 0, sizeof(blamed));
+		for (i = 0; i < VMCS_FIELDS; i++)
+			if (in.field[i] != plain[i] && holds_controls(i) == controls &&
+			    blamed.count++ < DIFFERENCES_BLAMED)
+				blamed.field[blamed.count - 1] = i;
+		if (blamed.count)
+			break;
+	}
+	return blamed;
 }
 
 /* What the run has not met before: a difference, ... */
 static void tell(struct walk *walk, struct difference *way)
 {
 	static struct entry_input in;
-	char id[80];
+	char id[DIFFERENCES_ID];
 
 	in = walk->scene.in;
 	shrink(walk, &in, &(struct sought){ .way = way });
 	say_fields(walk, &in, way->example[0], sizeof(way->example[0]));
-	tap_comment("%s: %s", difference_id(id, sizeof(id), way), way->example[0]);
+	tap_comment("exitpath differs: %s: %s", difference_id(id, sizeof(id), way),
+		    way->example[0]);
 	say_how_to_repeat(walk);
 }
 
@@ -228,7 +239,7 @@ static void tell_rule(struct walk *walk, enum exit_rule_number rule)
 	else
 		why = " (after the steps before)";
 	say_fields(walk, &in, fields, sizeof(fields));
-	tap_comment("audit.%s%s: %s", exit_rules[rule].name, why, fields);
+	tap_comment("exitpath differs: audit.%s: %s%s", exit_rules[rule].name, fields, why);
 	say_how_to_repeat(walk);
 }
 
@@ -287,6 +298,7 @@ static void step(struct walk *walk)
 	struct entry_prediction predicted;
 	outcome_t outcome;
 	bool differs = false;
+	struct blamed_fields blamed;
 
 	change(walk);
 	if (!try(walk, in, &predicted, &outcome)) {
@@ -298,8 +310,8 @@ static void step(struct walk *walk)
 		tell_rules(walk);
 	if (!entry_accepts(&predicted, outcome)) {
 		differs = true;
-		differences_add(&walk->differences, in, &predicted, outcome,
-				field_to_blame(walk, outcome), "");
+		blamed = fields_to_blame(walk, outcome);
+		differences_add(&walk->differences, in, &predicted, outcome, &blamed, "");
 		tell_ways(walk);
 	}
 	if (differs || (!predicted.may_enter && draw(walk) % 4))

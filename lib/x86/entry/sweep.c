@@ -163,7 +163,7 @@ static void try_value(struct sweeping *sweeping, struct entry_scene *scene, u64 
 	differences->entries++;
 	if (entry_accepts(&predicted, outcome))
 		return;
-	differences_add(differences, &scene->in, &predicted, outcome, VMCS_FIELDS,
+	differences_add(differences, &scene->in, &predicted, outcome, NULL,
 			example);
 }
 

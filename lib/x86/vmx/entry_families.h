@@ -60,14 +60,16 @@ RULE(ctl_##name##_unsupported_set, unsupported_id, section_, CONTROL, \
 	FRED_ADDRESS(who, WHO, MACRO, CTL, needs, ssp2, SSP2, BITS(2, 0)) \
 	FRED_ADDRESS(who, WHO, MACRO, CTL, needs, ssp3, SSP3, BITS(2, 0))
 
-#define FRED_GUEST	(F(GUEST_CR4) & CR4_FRED)
+/* Elsewhere it is a reserved bit, and the guest will have no FRED transitions. */
+#define FRED_GUEST	(in->cpu->fred && F(GUEST_CR4) & CR4_FRED)
 /* CPUID alone does not say that VMX operation lets CR4.FRED be 1: Appendix A.8. */
 #define FRED_IN_VMX	ONLY_IF(CAPS.cr4_fixed1 & CR4_FRED, "CR4.FRED in VMX operation")
 #define SET_GUEST_FRED	do { FRED_IN_VMX; F(GUEST_CR4) |= CR4_FRED; } while (0)
-/* The guest at another privilege level. */
+
 #define SELECTOR_OF(reg)	F(GUEST_##reg##_SELECTOR)
 #define BASE_OF(reg)		F(GUEST_##reg##_BASE)
 #define LIMIT_OF(reg)		F(GUEST_##reg##_LIMIT)
+/* The guest at another privilege level. */
 #define TO_CPL(cpl) do { \
 	SET_DPL(CS, cpl); SET_DPL(SS, cpl); SELECTOR_OF(CS) |= (cpl); SELECTOR_OF(SS) |= (cpl); \
 	RIGHTS(DS) = RIGHTS_UNUSABLE; RIGHTS(ES) = RIGHTS_UNUSABLE; } while (0)
