@@ -45,5 +45,7 @@ enum check_stage checks_fail(void)
 		return CHECK_CONTROLS;
 	if (first == CHECKS_PASSED && fault(FAULT_refuses_good_guests))
 		return CHECK_GUEST;
+	if (first == CHECK_GUEST && fault(FAULT_takes_guests_for_controls))
+		return CHECK_CONTROLS;
 	return first;
 }

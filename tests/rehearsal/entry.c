@@ -35,7 +35,8 @@ static u64 enter_spoilt(struct vmx_switch *state, u64 launched, enum check_stage
 
 /* The real processor has these in the place of the VMCS's, with all pretended MSRs in them. */
 static u8 bitmaps[PAGE_SIZE] __attribute__((aligned(4096)));
-static u64 bitmaps_of_the_vmcs;	/* 0: there are none, or the entry will fail for them */
+static u64 bitmaps_of_the_vmcs;	/* NO_BITMAPS: there are none, or the entry will fail for them */
+#define NO_BITMAPS	(~0ull)
 
 /* 27.6.9 MSR-Bitmap Address: reads of low and high MSRs, then writes. */
 static bool in_bitmaps(const u8 *page, u32 msr, bool write, bool set)
@@ -57,7 +58,7 @@ static void bitmaps_begin(void)
 {
 	u64 address = vmread_known(MSR_BITMAP_ADDRESS);
 
-	bitmaps_of_the_vmcs = 0;
+	bitmaps_of_the_vmcs = NO_BITMAPS;
 	if (!control_on(CONTROL_PROC1_USE_MSR_BITMAPS) || address % PAGE_SIZE || address >> 30)
 		return;
 	memcpy(bitmaps, (const void *)address, PAGE_SIZE);
@@ -70,14 +71,14 @@ static void bitmaps_begin(void)
 
 static void bitmaps_end(void)
 {
-	if (bitmaps_of_the_vmcs)
+	if (bitmaps_of_the_vmcs != NO_BITMAPS)
 		vmwrite_known(MSR_BITMAP_ADDRESS, bitmaps_of_the_vmcs);
 }
 
 /* Where the bitmaps of the VMCS let the guest access the MSR, or would. */
 static bool lets_guest_access(u32 msr, bool write)
 {
-	return bitmaps_of_the_vmcs &&
+	return bitmaps_of_the_vmcs != NO_BITMAPS &&
 	       !in_bitmaps((const u8 *)bitmaps_of_the_vmcs, msr, write, false);
 }
 

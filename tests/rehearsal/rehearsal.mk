@@ -1,4 +1,4 @@
-# The images of the cases that no machine can run, with the pretended processor below them.
+# The images of the cases that are rehearsed, with the pretended processor below them.
 #
 # make REHEARSE=1 makes a build folder of its own, $(B)/rehearsal. What reads or writes MSRs, CPUID or the
 # VMCS is compiled once more, behind stand_in.h; all else of the library is as in $(B). FAULT="GLOB..." breaks
@@ -7,9 +7,9 @@
 R        := $(B)/rehearsal
 R_SRC    := $(SRC)/tests/rehearsal
 R_IMAGES := $(sort $(shell sed -n 's/^\([a-z][^:]*\):.*/\1/p' $(R_SRC)/cases.tsv))
-# The instructions that stand_in.h takes over, and what expands to one of them.
-R_NAMES  := cpuid|cpuid_count|CPUID_BIT|rdmsr|wrmsr|rdmsr_safe|wrmsr_safe|vmxon|vmread|vmwrite|vmread_outcome|vmwrite_outcome|vmread_known|vmwrite_known
-R_AGAIN  := $(patsubst $(SRC)/%.c,%,$(filter-out $(SRC)/lib/x86/hv/%,$(shell grep -lwE '$(R_NAMES)' $(LIB_SRC))))
+# The names that stand_in.h takes over, and a macro that expands to one of them.
+R_NAMES  := $(shell sed -n 's/^.define \([a-z_]*\).*rehearsed_.*/\1/p' $(R_SRC)/stand_in.h) CPUID_BIT
+R_AGAIN  := $(patsubst $(SRC)/%.c,%,$(filter-out $(SRC)/lib/x86/hv/%,$(shell grep -lw $(R_NAMES:%=-e %) $(LIB_SRC))))
 R_OWN    := $(patsubst $(R_SRC)/%.c,%,$(wildcard $(R_SRC)/*.c))
 R_OBJ    := $(R_OWN:%=$(R)/obj/%.o) $(R_AGAIN:%=$(R)/obj/%.o)
 R_LIB    := $(filter-out $(R_AGAIN:%=$(B)/obj/%.o) $(B)/obj/lib/x86/hv/%,$(LIB_OBJ))
@@ -25,8 +25,6 @@ rehearsal: tools trees $(R_IMAGES:%=$(R)/images/%)
 	$(Q)mkdir -p $(R)/runners/bochs && cp $(B)/runners/bochs/machine.dtb $(R)/runners/bochs/
 	$(Q)fdtput -t s $(R)/runners/bochs/machine.dtb /chosen exitpath,fault '$(FAULT)'
 	$(Q)for image in $(R_IMAGES); do cp $(B)/images/$$image.tsv $(R)/images/$$image.tsv || exit 1; done
-$(R)/obj/lib/x86/vmx/fields.o $(patsubst %,$(R)/obj/lib/x86/vmx/%.o,exit_model exit_lists exit_information exit_code \
-	audit audit_words): R_CFLAGS += -Os
 $(R_OWN:%=$(R)/obj/%.o): $(R)/obj/%.o: $(R_SRC)/%.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(R_CFLAGS) -DREHEARSAL_INSIDE -c -o $@ $<
@@ -44,4 +42,4 @@ $(R_IMAGES:%=$(R)/images/%): $(R)/images/%: $(R)/obj/x86/%.o $(B)/images/% $(B)/
 	$(Q)$(LD) $(IMAGE_LDFLAGS) $(R_WRAP) -S -T $(LDS) -o $@ $< $(B)/obj/images/$*.sections.o $(LIB_ASM_OBJ) \
 		$(R)/obj/lib.a $(LIBFDT_A)
 	$(Q)$(OBJCOPY) --strip-all -K __cases_start -K __cases_end $@
--include $(wildcard $(R)/obj/*.d $(R)/obj/*/*.d $(R)/obj/*/*/*.d $(R)/obj/*/*/*/*.d)
+-include $(shell find $(R)/obj -name '*.d' 2>/dev/null)
