@@ -77,7 +77,7 @@ fuzz walk_fuzz 100000 512
 fuzz entry_fuzz 50000 256
 FUZZ_REACH=1
 export FUZZ_REACH
-fuzz exit_fuzz 50000 256
+fuzz exit_fuzz 100000 256
 is "exit_fuzz: the rules of VM exit that no input meets" "$(printf '%s\n' "$err" | sed -n 's/^never claimed: //p')" ""
 
 done_testing

@@ -161,6 +161,8 @@ exit_model.c s/(F(GUEST_DR7) & ~(BITS(15, 14) | BIT(12))) | DR7_FIXED/F(GUEST_DR
 exit_model.c s/(F(GUEST_CR0) & ~CR0_KEPT) | (HAD(CR0) & CR0_KEPT)/F(GUEST_CR0)/
 exit_model.c s/NOW(GUEST_RIP) != F(GUEST_RIP) || //
 exit_model.c s/ || x->guest_comes_back//
+exit_information.c s/return busy;/return false;/
+exit_information.c s/return busy .*;/return busy;/
 exit_model.c s/ || INJECTS_MTF//
 exit_model.c s/INJECTS_MTF/INJECTS_TYPE(OTHER)/
 exit_rules_information.def s/INJECTS_TYPE(OTHER)))/false))/

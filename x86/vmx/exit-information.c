@@ -123,7 +123,7 @@ static void use_shadow_stacks(void)
  * The token begins a page; what goes onto the stack is in the page below, which EPT does not let be
  * written.
  */
-static void leave_shadow_stack_busy(bool busy, u64 reason)
+static void leave_shadow_stack_busy(bool busy, u64 rights, u64 reason)
 {
 	struct ept ept;
 	u64 *token = page_alloc();
@@ -134,14 +134,16 @@ static void leave_shadow_stack_busy(bool busy, u64 reason)
 	ept_start(&ept, 0);
 	/* Without the token, too, nothing has become busy. */
 	ept_map(&ept, physical(busy ? below : (u8 *)token), physical(busy ? below : (u8 *)token),
-		EPT_MEMORY_TYPE(EPT_WB) | EPT_READ, LEVEL_PTE);
+		rights, LEVEL_PTE);
 	ept_invalidate(&ept);
-	REQUIRE(enter_at_instruction(&guest_int_n), OUTCOME_EXIT(EXIT_EPT_VIOLATION));
+	REQUIRE(enter_at_instruction(&guest_int_n), OUTCOME_EXIT(reason & BITS(15, 0)));
 	EXPECT_EQ(vmread(EXIT_REASON), reason);
 	EXPECT_EQ(*token, TOKEN | busy);
 	EXPECT_EQ(vmread(GUEST_SSP), TOKEN + 0x100);
 }
 
+#define READ_ONLY	(EPT_MEMORY_TYPE(EPT_WB) | EPT_READ)
+#define MISCONFIGURED	(EPT_MEMORY_TYPE(7) | EPT_RWX)	/* 31.3.3.1 */
 #define BUSY	EXIT2_CTL(PREMATURELY_BUSY_SHADOW_STACK)
 #define SHADOW_STACK_NEEDS EPT, CPU(CET_SS), ENTRY_CTL(LOAD_CET_STATE), EXIT_CTL(LOAD_CET_STATE)
 
@@ -150,20 +152,29 @@ CASE(shadow_stack_left_busy, PROVES("host-and-exit:exit.reason.bit25",
      NEEDS(VMX, SHADOW_STACK_NEEDS, BUSY))
 {
 	vmcs_set_control(CONTROL_EXIT2_PREMATURELY_BUSY_SHADOW_STACK);
-	leave_shadow_stack_busy(true, BIT(25) | EXIT_EPT_VIOLATION);
+	leave_shadow_stack_busy(true, READ_ONLY, BIT(25) | EXIT_EPT_VIOLATION);
+}
+
+/* Then the linear address is saved, too, which misconfigurations else do not have. */
+CASE(shadow_stack_left_busy_by_misconfiguration, PROVES("host-and-exit:exit.gla.busy"),
+     NEEDS(VMX, SHADOW_STACK_NEEDS, BUSY))
+{
+	vmcs_set_control(CONTROL_EXIT2_PREMATURELY_BUSY_SHADOW_STACK);
+	leave_shadow_stack_busy(true, MISCONFIGURED, BIT(25) | EXIT_EPT_MISCONFIGURATION);
+	EXPECT_EQ(vmread(GUEST_LINEAR_ADDRESS) & PAGE_MASK, SHADOW_STACKS);
 }
 
 CASE(shadow_stack_left_busy_without_control, PROVES("host-and-exit:exit.reason.bit25.control"),
      NEEDS(VMX, SHADOW_STACK_NEEDS))
 {
-	leave_shadow_stack_busy(true, EXIT_EPT_VIOLATION);
+	leave_shadow_stack_busy(true, READ_ONLY, EXIT_EPT_VIOLATION);
 }
 
 CASE(shadow_stack_not_busy, PROVES("host-and-exit:exit.reason.bit25"),
      NEEDS(VMX, SHADOW_STACK_NEEDS, BUSY))
 {
 	vmcs_set_control(CONTROL_EXIT2_PREMATURELY_BUSY_SHADOW_STACK);
-	leave_shadow_stack_busy(false, EXIT_EPT_VIOLATION);
+	leave_shadow_stack_busy(false, READ_ONLY, EXIT_EPT_VIOLATION);
 }
 
 /* Reasons that define no qualification: it is cleared. */

@@ -36,12 +36,26 @@ bool exit_of_register(const struct exit_input *x)
 	return false;
 }
 
-/* An EPT violation says in bit 7 of the qualification whether there is a linear address. */
+/*
+ * An EPT violation says in bit 7 of the qualification whether there is a linear address. Others
+ * have one where they have left a shadow stack busy, but for a time-out whose context is invalid.
+ */
 bool exit_has_translated_address(const struct exit_input *x)
 {
-	if (exit_basic_reason(x) == EXIT_EPT_VIOLATION)
+	bool busy = NOW(EXIT_REASON) & BIT(25);
+
+	switch (exit_basic_reason(x)) {
+	case EXIT_EPT_VIOLATION:
 		return NOW(EXIT_QUALIFICATION) & BIT(7);
-	return exit_basic_reason(x) == EXIT_SPP_RELATED_EVENT;
+	case EXIT_SPP_RELATED_EVENT:
+		return true;
+	case EXIT_EPT_MISCONFIGURATION:
+	case EXIT_PAGE_MODIFICATION_LOG_FULL:
+		return busy;
+	case EXIT_INSTRUCTION_TIMEOUT:
+		return busy && !(NOW(EXIT_QUALIFICATION) & BIT(0));
+	}
+	return false;
 }
 
 /* Of INS it is ES; of OUTS the information says which, on processors that report it. */
