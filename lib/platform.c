@@ -237,6 +237,8 @@ static const char *read_chosen(struct platform *platform, const struct tree *tre
 	platform->audit_all = tree_property(tree, node, "exitpath,audit-all", &size) != NULL;
 	platform->addresses_need_memory =
 		tree_property(tree, node, "exitpath,addresses-need-memory", &size) != NULL;
+	platform->long_mode_needs_protection =
+		tree_property(tree, node, "exitpath,long-mode-needs-protection", &size) != NULL;
 	if (problem)
 		return problem;
 	read_text(tree, node, "exitpath,image", platform->image, sizeof(platform->image));

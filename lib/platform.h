@@ -53,6 +53,8 @@ struct platform {
 	u32 audit_waived_size;
 	/* Walks leave out VM entries with pages that no memory is behind: entry/hazard.c. */
 	bool addresses_need_memory;
+	/* They leave out an IA-32e mode guest without CR0.PE. */
+	bool long_mode_needs_protection;
 };
 
 /*

@@ -11,3 +11,12 @@
 BEFORE_EACH_CASE(vmx_start);
 
 #include "vmx/entry_rules_guest_registers.def"
+
+/* Nor is there an IA-32e mode guest in real-address mode. */
+ENTRY_TRIAL(violate_ia32e_pe, ONLY(IA32E && WITH_EPT); ON(PROC2, UNRESTRICTED_GUEST);
+	    F(GUEST_CR0) &= ~(CR0_PE | CR0_PG);)
+static const struct entry_check check_ia32e_pe = {
+	violate_ia32e_pe, ENTRY_RULE_guest_ia32e_pg,
+};
+CASE_RUN(guest_ia32e_pe, entry_check, PROVES("vm-entry-checks:guest.ia32e.pg"),
+	 NEEDS(VMX, EPT, PROC2(UNRESTRICTED_GUEST)), ROW(&check_ia32e_pe));

@@ -498,6 +498,24 @@ CASE(gdtr_and_idtr, PROVES("host-and-exit:host.gdtr_idtr", "host-and-exit:host.r
 
 /* --- 30.5.3 Loading Host RIP, RSP, RFLAGS, and SSP -------------------------------------------- */
 
+/* 29.2 and 30.5 say nothing of the value: what an exit loads is what the field holds. */
+CASE(rsp, PROVES("host-and-exit:host.rip_rsp"), NEEDS(VMX))
+{
+	static const u64 values[] = {
+		0, 1, BITS(31, 0), BITS(46, 0), BIT(47), BITS(47, 0), BIT(56), BIT(63),
+		~BITS(46, 0), ~BITS(47, 0), ~0ull,
+	};
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(values); i++) {
+		vmx_keep_host_rsp(true);
+		vmwrite(HOST_RSP, values[i]);
+		leave_guest();
+		EXPECT_EQ(this_vmx()->state.host_rsp, values[i]);
+	}
+	vmx_keep_host_rsp(false);
+}
+
 CASE(rflags, PROVES("host-and-exit:host.rflags"), NEEDS(VMX))
 {
 	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_STATUS | RFLAGS_IF | RFLAGS_DF | RFLAGS_IOPL |

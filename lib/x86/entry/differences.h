@@ -14,12 +14,12 @@
 
 #define DIFFERENCES_MOST	48
 #define DIFFERENCES_BLAMED	4
-#define DIFFERENCES_ID		200	/* bytes that the id of a way takes at most */
+#define DIFFERENCES_ID		200	/* bytes that the id of a way takes */
 #define DIFFERENCES_EXAMPLES	3
 
 /*
- * The fields that an entry is refused for, by index: with any of them as in the base state it is not
- * refused. Only the first have a name.
+ * The fields that an entry is refused for, by index: with any of them as in the base state it is
+ * not refused. Only the first have a name.
  */
 struct blamed_fields {
 	u32 count;

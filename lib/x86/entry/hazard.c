@@ -121,7 +121,13 @@ const char *entry_hazard(const struct entry_session *session, const struct entry
 const char *entry_machine_hazard(const struct entry_input *in,
 				 const struct entry_prediction *prediction)
 {
-	if (!this_platform()->addresses_need_memory || prediction->stage <= ENTRY_STAGE_VMCS)
+	const struct platform *platform = this_platform();
+
+	if (prediction->stage <= ENTRY_STAGE_VMCS)
+		return NULL;
+	if (platform->long_mode_needs_protection && IA32E && REAL_MODE)
+		return "this machine does not survive an IA-32e mode guest without CR0.PE";
+	if (!platform->addresses_need_memory)
 		return NULL;
 	if (IS(PROC2, VIRTUALIZE_APIC_ACCESSES) && !in_ram(F(APIC_ACCESS_ADDRESS)))
 		return "this machine does not survive an APIC-access address without memory";

@@ -262,6 +262,25 @@ static void entered(struct entry_session *session, outcome_t outcome)
 	note_exit(session, resume_unaudited());
 }
 
+/* VMLAUNCH or VMRESUME; a HOST_RSP of the scene's own counts, too, where the exit leads back. */
+static outcome_t enter_written(struct entry_session *session, const struct entry_input *in,
+			       bool audited)
+{
+	const u64 *valid = session->valid.field;
+	bool other_stack = F(HOST_RSP) != valid[INDEX_HOST_RSP] &&
+			   F(HOST_RIP) == valid[INDEX_HOST_RIP];
+	outcome_t outcome;
+
+	if (other_stack) {
+		vmx_keep_host_rsp(true);
+		vmwrite(HOST_RSP, F(HOST_RSP));
+	}
+	outcome = audited ? resume() : resume_unaudited();
+	if (other_stack)
+		vmx_keep_host_rsp(false);
+	return outcome;
+}
+
 static outcome_t enter_session(struct entry_session *session, const struct entry_input *in,
 			       bool audited)
 {
@@ -272,7 +291,7 @@ static outcome_t enter_session(struct entry_session *session, const struct entry
 	session->audited = audited;
 	if (waits)
 		smp_begin_startup_ipis(SIPI_VECTOR);
-	outcome = audited ? resume() : resume_unaudited();
+	outcome = enter_written(session, in, audited);
 	if (waits)
 		EXPECT(smp_stop_startup_ipis(), OUTCOME_DONE);
 	entered(session, outcome);

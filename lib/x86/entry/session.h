@@ -88,8 +88,9 @@ const char *entry_hazard(const struct entry_session *session, const struct entry
 const char *entry_host_hazard(const struct entry_session *session, const struct entry_input *in);
 
 /*
- * The same for machines of which the device tree says exitpath,addresses-need-memory, whatever the
- * SDM says: random walks would end there, each with the same known deviation.
+ * The same for machines of which the device tree says exitpath,addresses-need-memory or
+ * exitpath,long-mode-needs-protection, whatever the SDM says: random walks would end there, each
+ * with the same known deviation.
  */
 const char *entry_machine_hazard(const struct entry_input *in,
 				 const struct entry_prediction *prediction);

@@ -16,8 +16,10 @@ vmx_switch:
 	pushq %r15
 	pushq %rdi
 	movl $HOST_RSP_ENCODING, %eax
+	cmpb $0, 136(%rdi)
+	jne 5f
 	vmwrite %rsp, %rax
-	testq %rsi, %rsi	/* no MOV below changes the flags */
+6:	testq %rsi, %rsi	/* no MOV below changes the flags */
 	movq 8(%rdi), %rbx
 	movq 16(%rdi), %rcx
 	movq 24(%rdi), %rdx
@@ -54,6 +56,15 @@ vmx_switch:
 	.quad 3b, 2b
 	.quad 4b, 2b
 	.popsection
+
+	/* HOST_RSP is to be as the VMCS has it; HOST_RIP is vmx_exit_with_any_rsp. */
+5:	movq %rsp, own_rsp
+	jmp 6b
+
+	.globl vmx_exit_with_any_rsp
+vmx_exit_with_any_rsp:
+	movq %rsp, vmx_rsp_at_exit
+	movq own_rsp, %rsp
 
 	.globl vmx_exit
 vmx_exit:
@@ -101,5 +112,9 @@ vmx_guest_start:
 vmx_guest_done:
 	vmcall
 	jmp vmx_guest_done
+
+	.local own_rsp
+	.comm own_rsp, 8, 8
+	.comm vmx_rsp_at_exit, 8, 8
 
 	.section .note.GNU-stack, "", @progbits

@@ -4,7 +4,10 @@
 #include "vmx/entry_reader.h"
 #include "vmx/vmx.h"
 
-extern const u8 vmx_guest_start[];
+extern const u8 vmx_guest_start[], vmx_exit[], vmx_exit_with_any_rsp[];
+extern u64 vmx_rsp_at_exit;
+
+_Static_assert(offsetof(struct vmx_switch, any_host_rsp) == 136, "switch.S knows it");
 
 static u8 pages[5][PAGE_SIZE] __attribute__((aligned(4096)));
 
@@ -149,11 +152,19 @@ outcome_t resume(void)
 	if (has_vmcs)
 		audit_before_entry(&vmx.audit, vmx.launched, pointer);
 	outcome = go(cpu);
+	if (vmx.state.any_host_rsp)
+		vmx.state.host_rsp = vmx_rsp_at_exit;
 	if (has_vmcs)
 		audit_after_entry(&vmx.audit, outcome, vmx.state.host_rflags, vmx.state.host_rsp);
 	after_exit(cpu, outcome, pointer);
 	check_guest_lives(cpu, outcome);
 	return outcome;
+}
+
+void vmx_keep_host_rsp(bool keep)
+{
+	vmx.state.any_host_rsp = keep;
+	vmwrite(HOST_RIP, (u64)(keep ? vmx_exit_with_any_rsp : vmx_exit));
 }
 
 static void begin(void (*guest)(void))

@@ -21,6 +21,7 @@
 struct vmx_switch {
 	struct general_registers regs;	/* guest's, in and out */
 	u64 host_rsp, host_rflags;	/* as found right after the exit */
+	u64 any_host_rsp;		/* the entry leaves HOST_RSP as it is */
 };
 
 /* vmx/switch.S: 0 after a VM exit; RFLAGS with bit 63 when VMLAUNCH or VMRESUME fell through. */
@@ -61,6 +62,12 @@ outcome_t resume(void);
  */
 outcome_t resume_unaudited(void);
 outcome_t enter_unaudited(void (*guest)(void));
+
+/*
+ * From now on, or no more, entries leave HOST_RSP as the VMCS has it, whatever that is; otherwise they
+ * write their own. Writes HOST_RIP. vmx_start() begins without.
+ */
+void vmx_keep_host_rsp(bool keep);
 
 /* Moves the guest's RIP over the instruction that exited. */
 void skip_instruction(void);
