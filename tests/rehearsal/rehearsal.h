@@ -42,13 +42,14 @@ void pretended_msrs(void (*each)(u32 msr));
 
 /* --- fields.c: the VMCS, with what the real one lacks ---------------------------------------- */
 
+/* VMREAD and VMWRITE as the library has them: with what is pretended. */
 u64 field_get(u32 field);
 void field_put(u32 field, u64 value);
 
 /* Whether a control counts and is 1, by 27.6 to 27.8. */
 bool control_on(enum control control);
 
-/* All that VMXON does to them: nobody has initialized the fields that are pretended. */
+/* At VMXON: nobody has initialized the fields that are pretended. */
 void fields_reset(void);
 
 /*
@@ -84,7 +85,7 @@ static inline void set_register_pair(struct general_registers *regs, u64 value)
 /* What became of a real exit. */
 enum next { NEXT_EXIT, NEXT_RESUME };
 
-/* timer.c: the guest timer, 28.5.10. */
+/* timer.c: the guest timer, 28.5.10: what entries load, and exits save and disarm. */
 void timer_load(void);
 void timer_save(void);
 /* Around each stay in the guest: a real timer stands for the guest timer. */
@@ -95,7 +96,7 @@ bool timer_expired(u32 reason);
 /* RDMSR or WRMSR of IA32_TSC_DEADLINE, which does not exit. False: it is another MSR. */
 bool timer_access(bool write, struct general_registers *regs);
 
-/* fred.c: the delivery of events, volume 3, chapter 8. */
+/* fred.c: the delivery of events, volume 3, chapter 8. Whether the guest has CR4.FRED. */
 bool fred_guest(void);
 /* What the real processor has of the exception bitmap. */
 void fred_exception_bitmap(void);
@@ -113,6 +114,7 @@ enum next fred_exit(u32 reason);
 void branches_begin(void);
 void branches_end(void);
 void branches_msr_written(u32 msr, u64 before, u64 value);
+/* Around each stay in the guest; then the exit, if the stay ended behind a bus lock. */
 void bus_lock_arm(const struct general_registers *regs);
 void bus_lock_disarm(void);
 void bus_lock_exit(u32 reason);
