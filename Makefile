@@ -99,7 +99,8 @@ $(B)/obj/lib/x86/hv/%.o $(B)/obj/x86/hv/%.o $(B)/obj/lib/x86/vmx/fields.o: IMAGE
 # But for the way of every exit.
 $(patsubst %,$(B)/obj/lib/x86/hv/%.o,run inject dispatch exits cpuid fpu lapic mp): IMAGE_CFLAGS += -O2
 # Many small rules, in every image of x86/vmx: likewise.
-$(patsubst %,$(B)/obj/lib/x86/vmx/%.o,exit_model exit_lists exit_information exit_code audit audit_words): \
+$(patsubst %,$(B)/obj/lib/x86/vmx/%.o,entry_exits exit_model exit_reason exit_lists exit_information exit_code audit \
+		audit_words): \
 	IMAGE_CFLAGS += -Os
 # What every image has and runs once, or only to say what is wrong. Not entry_rules, the largest: the
 # sweeps ask it at every entry, and would take a seventh longer.
@@ -217,11 +218,11 @@ $(B)/tests/%_test: $(B)/obj/host/tests/models/%_test.o $(B)/obj/host/lib/x86/mmu
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
 $(B)/tests/entry_test: $(addprefix $(B)/obj/host/,tests/models/entry_test.o tests/models/entry_world.o \
-		$(patsubst %,lib/x86/vmx/entry_%.o,model rules scene))
+		$(patsubst %,lib/x86/vmx/entry_%.o,model exits rules scene))
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
 $(B)/tests/exit_test: $(addprefix $(B)/obj/host/,tests/models/exit_test.o tests/models/exit_settle.o \
-		$(patsubst %,lib/x86/vmx/%.o,exit_model exit_information exit_lists exit_code exit_rules entry_model entry_rules))
+		$(patsubst %,lib/x86/vmx/%.o,exit_model exit_information exit_reason exit_lists exit_code exit_rules entry_model entry_exits entry_rules))
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) -o $@ $^ -lcmocka
 $(B)/tests/%_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/%_fuzz.o \
@@ -229,13 +230,13 @@ $(B)/tests/%_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/%_fuzz.o \
 	@mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -o $@ $^
 $(B)/tests/entry_fuzz: $(addprefix $(B)/obj/fuzz/,$(patsubst %,tests/models/entry_%.o,fuzz draw world) \
-		$(patsubst %,lib/x86/vmx/entry_%.o,model rules scene))
+		$(patsubst %,lib/x86/vmx/entry_%.o,model exits rules scene))
 	@mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -o $@ $^
 $(B)/tests/exit_fuzz: $(addprefix $(B)/obj/fuzz/,tests/models/exit_fuzz.o tests/models/exit_settle.o \
 		$(patsubst %,tests/models/entry_%.o,draw world) \
-		$(patsubst %,lib/x86/vmx/%.o,exit_model exit_information exit_lists exit_code exit_rules \
-		entry_model entry_rules entry_scene))
+		$(patsubst %,lib/x86/vmx/%.o,exit_model exit_information exit_reason exit_lists exit_code exit_rules \
+		entry_model entry_exits entry_rules entry_scene))
 	@mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -o $@ $^
 

@@ -70,7 +70,7 @@ static void test_unknown_launch_state(void **unused)
 	entry_predict(&scene.in, &prediction);
 	assert_true(prediction.may_enter);
 	assert_true(entry_accepts(&prediction, OUTCOME_VMFAIL_VALID(4)));
-	assert_true(entry_accepts(&prediction, OUTCOME_EXIT(EXIT_HLT)));
+	assert_true(entry_accepts(&prediction, OUTCOME_EXIT(EXIT_VMCALL)));
 	assert_false(entry_accepts(&prediction, OUTCOME_VMFAIL_VALID(5)));
 }
 
@@ -351,7 +351,8 @@ static void test_threshold_behind_entry(void **unused)
 	world_page[0x80 / 8] = 0x3ff40;
 	expect_threshold(&scene, true);
 	F(INJECTED_EVENT_IDENTIFICATION) = INJECTED_EVENT(EVENT_TYPE_NMI, 2);
-	expect_threshold(&scene, false);
+	expect_threshold(&scene, true);
+	expect_exit(in, EXIT_EXCEPTION_OR_NMI, true);
 	F(INJECTED_EVENT_IDENTIFICATION) = INJECTED_EVENT(EVENT_TYPE_OTHER, 0);
 	expect_threshold(&scene, true);
 	F(INJECTED_EVENT_IDENTIFICATION) = 0;
@@ -360,14 +361,16 @@ static void test_threshold_behind_entry(void **unused)
 	F(GUEST_ACTIVITY_STATE) = ACTIVITY_SHUTDOWN;
 	expect_threshold(&scene, false);
 	F(GUEST_ACTIVITY_STATE) = ACTIVITY_WAIT_FOR_SIPI;
-	expect_threshold(&scene, false);
+	expect_exit(in, EXIT_TPR_BELOW_THRESHOLD, false);
 	F(GUEST_ACTIVITY_STATE) = ACTIVITY_ACTIVE;
 	OFF(PROC1, USE_TPR_SHADOW);
-	expect_threshold(&scene, false);
+	expect_exit(in, EXIT_TPR_BELOW_THRESHOLD, false);
+	expect_exit(in, EXIT_CPUID, true);
 	ON(PROC1, USE_TPR_SHADOW);
 	ON(PIN, EXTERNAL_INTERRUPT_EXITING);
 	ON(PROC2, VIRTUAL_INTERRUPT_DELIVERY);
-	expect_threshold(&scene, false);
+	expect_exit(in, EXIT_TPR_BELOW_THRESHOLD, false);
+	expect_exit(in, EXIT_CPUID, true);
 }
 
 /* Volume 4 and table 36-6; the imagined processor has IBRS, STIBP, SSBD and RRSBA_DIS. */
@@ -439,6 +442,12 @@ static const struct CMUnitTest others[] = {
 	{ "the set of entries that may fail", test_msr_set, NULL, NULL, NULL },
 	{ "many entries that may fail", test_many_msrs, NULL, NULL, NULL },
 	{ "TPR threshold behind the entry", test_threshold_behind_entry, NULL, NULL, NULL },
+	{ "by which controls exits are allowed", test_exit_rows, NULL, NULL, NULL },
+	{ "... and by more of them", test_other_conditions, NULL, NULL, NULL },
+	{ "the order of exits behind the entry", test_order_of_exits, NULL, NULL, NULL },
+	{ "exits that are not due", test_not_due, NULL, NULL, NULL },
+	{ "exits by activity state", test_exits_by_state, NULL, NULL, NULL },
+	{ "guests that execute nothing", test_executes_nothing, NULL, NULL, NULL },
 	{ "reserved bits of two MSRs", test_reserved_bits, NULL, NULL, NULL },
 	{ "bits of IA32_SPEC_CTRL that are ignored", test_ignored_spec_ctrl, NULL, NULL, NULL },
 	{ "msrload.second_entry", test_msr_number, NULL, NULL, NULL },

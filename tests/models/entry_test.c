@@ -259,6 +259,7 @@ static void test_bases(void **state)
 	}
 }
 
+#include "entry_exits.h"
 #include "entry_states.h"
 
 int main(void)

@@ -82,12 +82,11 @@ static outcome_t draw_outcome(struct input *input, const struct entry_prediction
 	u32 count = predicted->outcome_count + predicted->msr_failures, reason = draw(input, 1);
 	outcome_t way = OUTCOME_DONE;
 
-	if (predicted->may_enter && predicted->first_exit == ENTRY_ANY_EXIT &&
-	    theme < ARRAY_SIZE(theme_outcomes) && theme_outcomes[theme] != FAILS)
+	if (predicted->may_enter && theme < ARRAY_SIZE(theme_outcomes) &&
+	    theme_outcomes[theme] != FAILS)
 		return theme_outcomes[theme];
 	if (predicted->may_enter)
-		return OUTCOME_EXIT(predicted->first_exit == ENTRY_ANY_EXIT ? reason % 90 :
-				    predicted->first_exit);
+		return OUTCOME_EXIT(reason % 90);
 	entry_way_to_fail(predicted, reason % count, &way);
 	return way;
 }

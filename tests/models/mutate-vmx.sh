@@ -41,6 +41,7 @@ sources_of()
 	case $1 in
 	entry_model.h) echo vmx/entry_rules.c vmx/entry_model.c ;;
 	entry_rules*.def | entry_families.h) echo vmx/entry_rules.c ;;
+	entry_exits.def) echo vmx/entry_exits.c ;;
 	entry_*.c) echo "vmx/$1" ;;
 	exit_rules*.def) echo vmx/exit_model.c ;;
 	exit_*.c) echo "vmx/$1" ;;
@@ -51,8 +52,8 @@ sources_of()
 link()
 {
 	case $1 in
-	entry) set -- entry entry_world.o entry_rules.o entry_model.o entry_scene.o ;;
-	exit) set -- exit exit_settle.o exit_model.o exit_information.o exit_lists.o exit_code.o exit_rules.o entry_model.o entry_rules.o ;;
+	entry) set -- entry entry_world.o entry_rules.o entry_model.o entry_exits.o entry_scene.o ;;
+	exit) set -- exit exit_settle.o exit_model.o exit_information.o exit_reason.o exit_lists.o exit_code.o exit_rules.o entry_model.o entry_exits.o entry_rules.o ;;
 	esac
 	link_name=$1
 	shift
@@ -252,7 +253,7 @@ mutations | grep -e "${1:-.}" >list || {
 }
 cp -r "$top/lib/x86/vmx" . || exit 2
 compile "$top"/tests/models/entry_test.c "$top"/tests/models/entry_world.c "$top"/tests/models/exit_test.c "$top"/tests/models/exit_settle.c \
-	vmx/entry_rules.c vmx/entry_model.c vmx/entry_scene.c vmx/exit_model.c vmx/exit_information.c \
+	vmx/entry_rules.c vmx/entry_model.c vmx/entry_exits.c vmx/entry_scene.c vmx/exit_model.c vmx/exit_information.c vmx/exit_reason.c \
 	vmx/exit_lists.c vmx/exit_code.c vmx/exit_rules.c || exit 2
 for model in entry exit; do
 	link "$model" || exit 2

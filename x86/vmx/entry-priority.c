@@ -36,6 +36,7 @@ enum {
 	VIRTUAL		= BIT(8),	/* a virtual interrupt is recognized */
 	INTERRUPT	= BIT(9),	/* pending in the APIC, and it exits */
 	INJECTED	= BIT(10),	/* an injected external interrupt; its handler has IF = 1 */
+	MTF_CONTROL	= BIT(11),	/* "monitor trap flag" */
 };
 
 #define INTERRUPT_VECTOR	0x61
@@ -104,6 +105,8 @@ static void make_wait(u32 waits)
 		use_virtual_apic(5);
 	if (waits & MTF)
 		vmwrite(INJECTED_EVENT_IDENTIFICATION, INJECTED_EVENT(EVENT_TYPE_OTHER, 0));
+	if (waits & MTF_CONTROL)
+		vmcs_set_control(CONTROL_PROC1_MONITOR_TRAP_FLAG);
 	if (waits & DEBUG) {
 		vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_DB));
 		vmwrite(GUEST_PENDING_DEBUG_EXCEPTIONS, PENDING_ENABLED | BIT(0));
@@ -207,6 +210,9 @@ FIRST(tpr_threshold_first, FACT("prio.vtpr"), (VMX, TPR_NEEDS, MTF_NEEDS, BELOW_
 FIRST(monitor_trap_first, PROVES("event-injection:prio.mtf", "event-injection:inject.type.other0"),
       (VMX, MTF_NEEDS, BELOW_DEBUG_NEEDS),
       .waits = MTF | DEBUG | BELOW_DEBUG, .reason = EXIT_MONITOR_TRAP_FLAG);
+/* The control changes nothing about one that is injected: 28.5.2. */
+FIRST(monitor_trap_first_with_control, FACT("prio.mtf"), (VMX, MTF_NEEDS, NMI_NEEDS),
+      .waits = MTF | MTF_CONTROL | NMI_WINDOW_OPEN, .reason = EXIT_MONITOR_TRAP_FLAG);
 FIRST(debug_exception_first, FACT("prio.pdbg"), (VMX, BELOW_DEBUG_NEEDS),
       .waits = DEBUG | BELOW_DEBUG, .reason = EXIT_EXCEPTION_OR_NMI, .vector = VECTOR_DB);
 FIRST(debug_exception_before_nmi, FACT("prio.pdbg"), (VMX, NMI_NEEDS, APIC),
@@ -243,8 +249,7 @@ AFTER(interrupt, (VMX, EXTERNAL_NEEDS), INTERRUPT, EXIT_EXTERNAL_INTERRUPT);
 CASE(monitor_trap_after_injection, PROVES("event-injection:prio.after_injection"),
      NEEDS(VMX, MTF_NEEDS))
 {
-	vmcs_set_control(CONTROL_PROC1_MONITOR_TRAP_FLAG);
-	EXPECT(enter_with(INJECTED), OUTCOME_EXIT(EXIT_MONITOR_TRAP_FLAG));
+	EXPECT(enter_with(INJECTED | MTF_CONTROL), OUTCOME_EXIT(EXIT_MONITOR_TRAP_FLAG));
 	EXPECT_EQ(vmread(GUEST_RIP), guest_handler(INJECTED_VECTOR));
 }
 

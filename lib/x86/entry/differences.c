@@ -81,7 +81,9 @@ const char *difference_id(char *to, size_t size, const struct difference *way)
 		n = format(to, size, "refused.%u", (u32)refused);
 		break;
 	case OUTCOME_KIND_EXIT:
-		format(to, size, "exit.%u", (u16)(refused >> 32));
+		n = format(to, size, "exit.%u", (u16)(refused >> 32));
+		if (way->due != ENTRY_ANY_EXIT)
+			format(to + n, size - n, ".not.%u", way->due);
 		return to;
 	default:
 		n = format(to, size, "refused");
@@ -91,14 +93,14 @@ const char *difference_id(char *to, size_t size, const struct difference *way)
 }
 
 static struct difference *find(struct differences *differences, u32 rule, outcome_t refused,
-			       const struct blamed_fields *blamed)
+			       u32 due, const struct blamed_fields *blamed)
 {
 	struct difference *way;
 	u32 i;
 
 	for (i = 0; i < differences->ways; i++) {
 		way = &differences->way[i];
-		if (way->rule == rule && way->refused == refused &&
+		if (way->rule == rule && way->refused == refused && way->due == due &&
 		    !memcmp(&way->blamed, blamed, sizeof(*blamed)))
 			return way;
 	}
@@ -108,6 +110,7 @@ static struct difference *find(struct differences *differences, u32 rule, outcom
 	memset(way, 0, sizeof(*way));
 	way->rule = rule;
 	way->refused = refused;
+	way->due = due;
 	way->blamed = *blamed;
 	return way;
 }
@@ -131,10 +134,13 @@ void differences_add(struct differences *differences, const struct entry_input *
 	u16 rules[ENTRY_MAX_BROKEN];
 	u32 count = entry_explain(in, outcome, rules, ENTRY_MAX_BROKEN), i;
 	struct difference *way;
+	u32 due = ENTRY_ANY_EXIT;
 
+	if (predicted->may_enter && outcome_kind(outcome) == OUTCOME_KIND_EXIT)
+		due = entry_first_exit(in);
 	for (i = 0; i < (count ? count : 1); i++) {
-		way = count ? find(differences, rules[i], 0, &none) :
-		      find(differences, ENTRY_RULES, outcome, blamed ? blamed : &none);
+		way = count ? find(differences, rules[i], 0, ENTRY_ANY_EXIT, &none) :
+		      find(differences, ENTRY_RULES, outcome, due, blamed ? blamed : &none);
 		if (way)
 			add(way, predicted, outcome, example);
 	}

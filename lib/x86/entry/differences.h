@@ -3,9 +3,9 @@
  * compared: each way once, with a count and its first examples. A way is a rule that the processor
  * does not enforce, or enforces with another result, named as in spec/vm-entry-checks.csv
  * ("guest.cs.present"); or an entry that it refuses without reason, "refused.7" (VMfailValid(7)),
- * "refused.33.0" (reason, qualification); or one that ends in an exit for which another is pending,
- * "exit.48" (its reason); or a rule of the audit, where an entry was audited:
- * "audit.save_dr7".
+ * "refused.33.0" (reason, qualification); or one that ends in an exit that its controls
+ * do not allow, "exit.48" (its reason), or for which another is due, "exit.48.not.8"; or a rule of
+ * the audit, where an entry was audited: "audit.save_dr7".
  */
 #ifndef ENTRY_DIFFERENCES_H
 #define ENTRY_DIFFERENCES_H
@@ -30,6 +30,7 @@ struct difference {
 	u32 rule;			/* ENTRY_RULES: refused without reason ... */
 	outcome_t refused;		/* ... so ... */
 	struct blamed_fields blamed;	/* ... for these fields; none: not said */
+	u32 due;			/* entry_first_exit(), for an exit */
 	u32 count;
 	char example[DIFFERENCES_EXAMPLES][400];
 	char expected[200], got[120];	/* of the first */

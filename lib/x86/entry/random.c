@@ -68,7 +68,7 @@ static bool try(struct walk *walk, const struct entry_input *in, struct entry_pr
 {
 	const char *hazard = entry_host_hazard(&walk->session, in);
 
-	entry_predict(in, predicted);
+	entry_session_predict(&walk->session, in, predicted);
 	if (!hazard)
 		hazard = entry_hazard(&walk->session, in, predicted);
 	if (!hazard)
@@ -92,7 +92,8 @@ static bool same_way(const struct entry_input *in, outcome_t outcome, const stru
 	u32 count = entry_explain(in, outcome, rules, ENTRY_MAX_BROKEN), i;
 
 	if (way->rule == ENTRY_RULES)
-		return !count && outcome == way->refused;
+		return !count && outcome == way->refused &&
+		       (way->due == ENTRY_ANY_EXIT || way->due == entry_first_exit(in));
 	for (i = 0; i < count; i++)
 		if (rules[i] == way->rule)
 			return true;
@@ -182,7 +183,8 @@ static struct blamed_fields fields_to_blame(struct walk *walk, outcome_t refused
 {
 	static struct entry_input in;
 	const u64 *plain = walk->plain.in.field;
-	struct difference way = { .rule = ENTRY_RULES, .refused = refused };
+	struct difference way = { .rule = ENTRY_RULES, .refused = refused,
+				  .due = ENTRY_ANY_EXIT };
 	struct blamed_fields blamed = { 0 };
 	u16 rules[1];
 	u32 i, controls;

@@ -308,6 +308,27 @@ outcome_t entry_session_enter_audited(struct entry_session *session, const struc
 	return enter_session(session, in, true);
 }
 
+/*
+ * Tables that map nothing: without a translation there is no instruction to execute. With VPIDs one
+ * of an earlier guest may still be cached, 31.4; of this EPT pointer there never was any.
+ */
+static bool maps_nothing(const struct entry_session *session, const struct entry_input *in)
+{
+	u64 page = physical(session->empty_page);
+
+	if (WITH_EPT)
+		return (F(EPT_POINTER) & BITS(51, 12)) == page;
+	return PAGED && !IS(PROC2, ENABLE_VPID) && !IS(PROC3, ENABLE_HLAT) &&
+	       (F(GUEST_CR3) & BITS(51, 12)) == page;
+}
+
+void entry_session_predict(const struct entry_session *session, const struct entry_input *in,
+			   struct entry_prediction *prediction)
+{
+	entry_predict(in, prediction);
+	prediction->executes_nothing = maps_nothing(session, in);
+}
+
 /* IRET of a guest with virtual NMIs, in the VMCS of vmcs_set_defaults(): 28.3. */
 void entry_session_forget(struct entry_session *session)
 {

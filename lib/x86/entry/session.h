@@ -6,7 +6,7 @@
  *	entry_session_start(&session);
  *	why_not = entry_session_scene(&session, &scene, BASE_PAE);
  *	scene.in.field[INDEX_GUEST_CR4] = 0;
- *	entry_predict(&scene.in, &prediction);
+ *	entry_session_predict(&session, &scene.in, &prediction);
  *	if (!entry_hazard(&session, &scene.in, &prediction))
  *		outcome = entry_session_enter(&session, &scene.in);
  */
@@ -65,6 +65,13 @@ outcome_t entry_session_enter(struct entry_session *session, const struct entry_
 
 /* The same with the audit, which costs far more than the entry. */
 outcome_t entry_session_enter_audited(struct entry_session *session, const struct entry_input *in);
+
+/*
+ * What the entry must end in: entry_predict(), and what the session knows of the memory that it
+ * gives a guest.
+ */
+void entry_session_predict(const struct entry_session *session, const struct entry_input *in,
+			   struct entry_prediction *prediction);
 
 /*
  * Ends what a machine keeps of guests that ran before although the VMCS says otherwise: the

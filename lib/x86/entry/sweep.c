@@ -149,7 +149,7 @@ static void try_value(struct sweeping *sweeping, struct entry_scene *scene, u64 
 	outcome_t outcome;
 
 	scene->in.field[sweep->index] = value;
-	entry_predict(&scene->in, &predicted);
+	entry_session_predict(&sweeping->session, &scene->in, &predicted);
 	hazard = entry_hazard(&sweeping->session, &scene->in, &predicted);
 	if (hazard) {
 		differences->left_out++;

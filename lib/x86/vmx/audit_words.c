@@ -131,12 +131,15 @@ const char *audit_value(char *to, size_t size, u16 subject, u64 value)
 static size_t exit_prediction_words(char *to, size_t size, const struct entry_prediction *predicted)
 {
 	char words[120];
+	u32 first = entry_first_exit(predicted->in);
 
 	if (predicted->msr_list_too_long)
 		return format(to, size, "whatever comes of so long a list of MSRs");
-	if (predicted->first_exit == ENTRY_ANY_EXIT)
-		return format(to, size, "the guest runs");
-	outcome_words(words, sizeof(words), OUTCOME_EXIT(predicted->first_exit));
+	if (first == ENTRY_ANY_EXIT)
+		return format(to, size, predicted->executes_nothing ?
+			      "an exit that takes no instruction, and that the controls allow" :
+			      "an exit that the controls allow");
+	outcome_words(words, sizeof(words), OUTCOME_EXIT(first));
 	return format(to, size, "%s", words);
 }
 

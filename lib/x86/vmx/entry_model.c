@@ -300,36 +300,13 @@ static bool apply_msr_list(struct entry_prediction *prediction, const struct ent
 	return false;
 }
 
-/* The guest is not active after the entry in a state in which exits by the threshold wait. */
-static bool threshold_waits(const struct entry_input *in)
-{
-	return F(GUEST_ACTIVITY_STATE) == ACTIVITY_SHUTDOWN ||
-	       F(GUEST_ACTIVITY_STATE) == ACTIVITY_WAIT_FOR_SIPI;
-}
-
-/*
- * 29.7.7: with "virtualize APIC accesses" a TPR threshold above VTPR exits before the guest
- * executes an instruction, and before whatever else may be pending, MTF VM exits included. What the
- * delivery of an event or the output of a trace (29.5) does comes first.
- */
-static u32 first_exit(const struct entry_input *in)
-{
-	const u64 event = F(INJECTED_EVENT_IDENTIFICATION);
-
-	if (!entry_control(in, CONTROL_PROC2_VIRTUALIZE_APIC_ACCESSES) ||
-	    entry_control(in, CONTROL_PROC2_INTEL_PT_USES_GUEST_PHYSICAL_ADDRESSES) ||
-	    (event & INJECTED_VALID && event != INJECTED_EVENT(EVENT_TYPE_OTHER, 0)) ||
-	    threshold_waits(in))
-		return ENTRY_ANY_EXIT;
-	return entry_below_threshold(in) == BROKEN ? EXIT_TPR_BELOW_THRESHOLD : ENTRY_ANY_EXIT;
-}
-
 void entry_predict(const struct entry_input *in, struct entry_prediction *prediction)
 {
 	enum entry_stage stage;
 
 	prediction->may_enter = false;
-	prediction->first_exit = ENTRY_ANY_EXIT;
+	prediction->in = in;
+	prediction->executes_nothing = false;
 	prediction->outcome_count = 0;
 	prediction->broken_count = 0;
 	prediction->msr_entries = 0;
@@ -345,8 +322,6 @@ void entry_predict(const struct entry_input *in, struct entry_prediction *predic
 		return;
 	prediction->stage = ENTRY_STAGE_DONE;
 	prediction->may_enter = true;
-	if (!prediction->msr_list_too_long)
-		prediction->first_exit = first_exit(in);
 }
 
 static bool msr_may_fail(const struct entry_prediction *prediction, u64 number)
@@ -366,7 +341,7 @@ static bool accepts_too_long(outcome_t outcome)
 
 bool entry_accepts(const struct entry_prediction *prediction, outcome_t outcome)
 {
-	u32 i;
+	u32 reason = outcome >> 32 & 0xffff, i;
 
 	for (i = 0; i < prediction->outcome_count; i++)
 		if (prediction->outcomes[i] == outcome)
@@ -377,8 +352,9 @@ bool entry_accepts(const struct entry_prediction *prediction, outcome_t outcome)
 		return accepts_too_long(outcome) || outcome_kind(outcome) == OUTCOME_KIND_EXIT;
 	if (!prediction->may_enter || outcome_kind(outcome) != OUTCOME_KIND_EXIT)
 		return false;
-	return prediction->first_exit == ENTRY_ANY_EXIT ||
-	       outcome == OUTCOME_EXIT(prediction->first_exit);
+	if (prediction->executes_nothing && !entry_exits_by_event(reason))
+		return false;
+	return outcome == OUTCOME_EXIT(reason) && entry_allows_exit(prediction->in, reason);
 }
 
 bool entry_way_to_fail(const struct entry_prediction *prediction, u32 n, outcome_t *outcome)

@@ -112,7 +112,8 @@ struct entry_rule {
 struct entry_prediction {
 	enum entry_stage stage;		/* of the first rule that is broken */
 	bool may_enter;			/* the guest may start, and end in a VM exit: */
-	u32 first_exit;			/* ... its basic reason, where one is pending; else any */
+	const struct entry_input *in;	/* of whose exits entry_allows_exit() knows; or: */
+	bool executes_nothing;		/* whoever made the scene knows that the guest cannot */
 	u32 outcome_count;		/* ways to fail that are accepted, but those by the list */
 	outcome_t outcomes[ENTRY_MAX_OUTCOMES];
 	/*
@@ -133,6 +134,16 @@ struct entry_prediction {
 void entry_predict(const struct entry_input *in, struct entry_prediction *prediction);
 
 bool entry_accepts(const struct entry_prediction *prediction, outcome_t outcome);
+
+/*
+ * Whether an entry that succeeds may end in a VM exit for this basic reason: by the controls, and
+ * by what is pending when the guest begins. The reason for which it must exit before the guest
+ * executes an instruction, unless something comes before it; ENTRY_ANY_EXIT: none.
+ */
+bool entry_allows_exit(const struct entry_input *in, u32 reason);
+u32 entry_first_exit(const struct entry_input *in);
+/* Whether there are exits for this reason without an instruction that the guest executes. */
+bool entry_exits_by_event(u32 reason);
 
 /* The entry must succeed: no way to fail is accepted. */
 static inline bool entry_must_succeed(const struct entry_prediction *prediction)

@@ -15,14 +15,19 @@
 #define NO_BASE		BIT(27)
 #define REG2_HIGH	BIT(31)
 
-bool exit_from_64_bit_mode(const struct exit_input *x)
+/* The guest may have left or entered IA-32e mode since: 30.2. */
+bool exit_from_ia32e_mode(const struct exit_input *x)
 {
 	const struct entry_input *in = x->entry;
-	/* The guest may have left or entered IA-32e mode since: 30.2. */
-	bool ia32e = MISC(5) ? NOW(VM_ENTRY_CONTROLS) & control_bit(CONTROL_ENTRY_IA_32E_MODE_GUEST)
-			     : IA32E;
 
-	return ia32e && NOW(GUEST_CS_ACCESS_RIGHTS) & RIGHTS_L;
+	if (!MISC(5))
+		return IA32E;
+	return NOW(VM_ENTRY_CONTROLS) & control_bit(CONTROL_ENTRY_IA_32E_MODE_GUEST);
+}
+
+bool exit_from_64_bit_mode(const struct exit_input *x)
+{
+	return exit_from_ia32e_mode(x) && NOW(GUEST_CS_ACCESS_RIGHTS) & RIGHTS_L;
 }
 
 bool exit_of_register(const struct exit_input *x)

@@ -410,6 +410,7 @@ static void judge_information(const struct judge *judge)
 	const struct entry_input *in = x->entry;
 
 #include "vmx/exit_rules_information.def"
+#include "vmx/exit_rules_reason.def"
 }
 
 static void judge_guest(const struct judge *judge)

@@ -179,7 +179,13 @@ bool exit_may_have_original_event(const struct exit_input *x);
 bool exit_has_length(const struct exit_input *x);
 /* An instruction with a register where it could have an operand in memory. */
 bool exit_of_register(const struct exit_input *x);
+bool exit_from_ia32e_mode(const struct exit_input *x);
 bool exit_from_64_bit_mode(const struct exit_input *x);
+/* What the exit shows is one for which the bitmaps and masks of the entry have it exit. */
+bool exit_by_bitmap(const struct exit_input *x);
+bool exit_by_control_register(const struct exit_input *x);
+bool exit_by_port(const struct exit_input *x);
+bool exit_by_eoi_bitmap(const struct exit_input *x);
 /* Guest-linear and guest-physical address; a linear address that was translated: canonical. */
 bool exit_has_linear_address(const struct exit_input *x);
 bool exit_has_translated_address(const struct exit_input *x);
