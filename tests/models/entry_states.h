@@ -402,6 +402,42 @@ static void test_reserved_bits(void **unused)
 	}
 }
 
+/* 29.4: which values WRMSR takes, the last that is good and the first that is bad. */
+static void test_wrmsr(void **unused)
+{
+	static const struct { u32 msr; u64 value; enum verdict verdict; } rows[] = {
+		{ IA32_PAT, 0x0706050401000706, KEPT }, { IA32_PAT, 2, BROKEN },
+		{ IA32_PAT, 3ull << 56, BROKEN }, { IA32_PAT, 8ull << 24, BROKEN },
+		{ IA32_FMASK, BITS(31, 0), KEPT }, { IA32_FMASK, BIT(32), BROKEN },
+		{ IA32_TSC_AUX, BITS(31, 0), KEPT }, { IA32_TSC_AUX, BIT(32), BROKEN },
+		{ IA32_EFER, EFER_LME | EFER_LMA | EFER_SCE | EFER_NXE, KEPT },
+		{ IA32_EFER, EFER_LME, UNCERTAIN }, { IA32_EFER, EFER_LME | EFER_LMA | BIT(1), BROKEN },
+		{ IA32_EFER, EFER_LME | EFER_LMA | BIT(9), BROKEN }, { IA32_EFER, BIT(12), BROKEN },
+		{ IA32_EFER, EFER_LME | EFER_LMA | BIT(63), BROKEN },
+		{ IA32_DEBUGCTL, BITS(1, 0), KEPT }, { IA32_DEBUGCTL, BIT(63), BROKEN },
+		{ IA32_STAR, ~0ull, KEPT }, { IA32_SYSENTER_CS, ~0ull, KEPT }, { IA32_TSC, ~0ull, KEPT },
+		{ IA32_LSTAR, BIT(63), KEPT }, { 0x808, ~0ull, KEPT },
+		{ 0x12345678, 0, UNCERTAIN },
+	};
+	struct entry_cpu cpu = world_processors[RICH];
+	struct entry_scene scene;
+	struct entry_input *in = &scene.in;
+	u32 i;
+
+	(void)unused;
+	world_scene(&scene, RICH);
+	for (i = 0; i < ARRAY_SIZE(rows); i++)
+		if (entry_wrmsr(in, rows[i].msr, rows[i].value) != rows[i].verdict)
+			fail_msg("MSR %x, %llx", rows[i].msr, (unsigned long long)rows[i].value);
+	in->cpu = &cpu;
+	cpu.tsc_aux = cpu.nx = false;
+	assert_int_equal(entry_wrmsr(in, IA32_TSC_AUX, 0), BROKEN);
+	assert_int_equal(entry_wrmsr(in, IA32_EFER, EFER_LME | EFER_LMA | EFER_NXE), BROKEN);
+	entry_set_base(&scene, BASE_PAE);
+	assert_int_equal(entry_wrmsr(in, IA32_EFER, 0), KEPT);
+	assert_int_equal(entry_wrmsr(in, IA32_EFER, EFER_LMA), UNCERTAIN);
+}
+
 /* WRMSR ignores STIBP where there is IBRS alone, and the other way round. */
 static void test_ignored_spec_ctrl(void **unused)
 {
@@ -449,6 +485,7 @@ static const struct CMUnitTest others[] = {
 	{ "exits by activity state", test_exits_by_state, NULL, NULL, NULL },
 	{ "guests that execute nothing", test_executes_nothing, NULL, NULL, NULL },
 	{ "reserved bits of two MSRs", test_reserved_bits, NULL, NULL, NULL },
+	{ "values that WRMSR takes", test_wrmsr, NULL, NULL, NULL },
 	{ "bits of IA32_SPEC_CTRL that are ignored", test_ignored_spec_ctrl, NULL, NULL, NULL },
 	{ "msrload.second_entry", test_msr_number, NULL, NULL, NULL },
 };

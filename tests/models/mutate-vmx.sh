@@ -71,6 +71,24 @@ mutations()
 {
 	cat <<'END'
 entry_families.h s/(in->cpu->fred && F(GUEST_CR4)/(F(GUEST_CR4)/
+entry_rules_guest_segments.def s/USABLE(LDTR) && TYPE(LDTR) != 2/USABLE(LDTR) \&\& 1/
+entry_rules_guest_state.def s/EXCEPTION_BUT(BIT(18))/EXCEPTION_BUT(BIT(17))/
+entry_rules_guest_state.def s/EXCEPTION_BUT(BIT(1) | BIT(18))/EXCEPTION_BUT(BIT(1))/
+entry_model.c s/return !in->cpu->tsc_aux ||/return in->cpu->tsc_aux ||/
+entry_model.c s/return !(value & EFER_LMA) == entry_control/return !(value \& EFER_LMA) != entry_control/
+entry_rules_guest_registers.def s/IS(ENTRY, LOAD_IA32_EFER) && (broken)/(broken)/
+entry_families.h s/rsp2, RSP2, BITS(5, 0)/rsp2, RSP2, BITS(6, 0)/
+entry_families.h s/rsp3, RSP3, BITS(5, 0)/rsp3, RSP3, BITS(6, 0)/
+entry_families.h s/ssp1, SSP1, BITS(2, 0)/ssp1, SSP1, BITS(3, 0)/
+entry_rules_guest_registers.def s/LBR_RESERVED	(BITS(15, 4)/LBR_RESERVED	(BITS(16, 4)/
+entry_rules_guest_registers.def s/BITS(30, 28) | BITS(54, 48)/BITS(30, 27) | BITS(54, 48)/
+entry_rules_exit_entry.def s/(F(VM_ENTRY_INSTRUCTION_LENGTH) > 15 ||/(F(VM_ENTRY_INSTRUCTION_LENGTH) >= 15 ||/
+entry_rules_controls.def s/IS(PROC3, APIC_TIMER_VIRTUALIZATION) && IS(PROC1, RDTSC_EXITING)/IS(PROC3, APIC_TIMER_VIRTUALIZATION)/
+entry_rules_guest_registers.def s/F(GUEST_UINV) & BITS(15, 8)/F(GUEST_UINV) \& BITS(15, 7)/
+entry_rules_controls.def s/POSTED_INTERRUPT_DESCRIPTOR_ADDRESS, BITS(5, 0)/POSTED_INTERRUPT_DESCRIPTOR_ADDRESS, BITS(6, 0)/
+entry_rules_host.def s/F(HOST_IA32_PKRS) & BITS(63, 32)/F(HOST_IA32_PKRS) \& BITS(63, 31)/
+entry_rules_guest_state.def s/RTM && BLOCKS(MOV_SS)/RTM \&\& BLOCKING/
+entry_rules_guest_segments.def s/!V86 \&\& IS_TYPE(CS, BIT(13) | BIT(15)) \&\& DPL(CS) > DPL(SS)/!V86 \&\& IS_TYPE(CS, BIT(13) | BIT(15)) \&\& DPL(CS) >= DPL(SS)/
 entry_rules_exit_entry.def s/F(VM_ENTRY_INSTRUCTION_LENGTH) > 15, \\/F(VM_ENTRY_INSTRUCTION_LENGTH) > 14, \\/
 entry_rules_exit_entry.def s/F(VM_ENTRY_INSTRUCTION_LENGTH) > 15, \\/F(VM_ENTRY_INSTRUCTION_LENGTH) > 16, \\/
 entry_rules_exit_entry.def s/ERROR_CODE && F(INJECTED_EVENT_ERROR_CODE) & BITS(31, 16)/ERROR_CODE \&\& F(INJECTED_EVENT_ERROR_CODE) \& BITS(31, 15)/

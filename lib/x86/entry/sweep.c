@@ -177,13 +177,64 @@ static void stay_out_of_memory(struct entry_scene *scene, u32 index)
 }
 
 /*
- * Fields that count only in company: of an event, or of a segment that is unusable, where other
- * values are good. Returns words, or NULL.
+ * A segment is tried as it is in the base state, and the other way round: where it is usable its base
+ * and limit as unusable, where they are free; where it is unusable, all of it as usable.
+ */
+static const char *turn_segment(struct entry_input *in, u32 index)
+{
+	const u32 firsts[] = {
+		INDEX_GUEST_ES_SELECTOR, INDEX_GUEST_ES_BASE, INDEX_GUEST_ES_LIMIT,
+		INDEX_GUEST_ES_ACCESS_RIGHTS,
+	};
+	u32 ldtr = INDEX_GUEST_LDTR_SELECTOR - INDEX_GUEST_ES_SELECTOR, segment = ldtr + 1, i;
+	u64 *rights;
+
+	for (i = 0; i < ARRAY_SIZE(firsts) && segment > ldtr; i++)
+		segment = index - firsts[i];
+	if (segment > ldtr || (V86 && segment < ldtr))
+		return NULL;
+	rights = &in->field[INDEX_GUEST_ES_ACCESS_RIGHTS + segment];
+	if (*rights & RIGHTS_UNUSABLE) {
+		entry_make_usable(in, INDEX_GUEST_ES_SELECTOR + segment);
+		return ", usable";
+	}
+	if (segment == INDEX_GUEST_CS_SELECTOR - INDEX_GUEST_ES_SELECTOR ||
+	    index == firsts[0] + segment || index == firsts[3] + segment)
+		return NULL;
+	*rights = RIGHTS_UNUSABLE;
+	return ", unusable";
+}
+
+/* Fields that the base state loads. */
+static const char *leave_unloaded(struct entry_input *in, u32 index)
+{
+	switch (index) {
+	case INDEX_GUEST_IA32_EFER:
+		OFF(ENTRY, LOAD_IA32_EFER);
+		break;
+	case INDEX_GUEST_IA32_PAT:
+		OFF(ENTRY, LOAD_IA32_PAT);
+		break;
+	case INDEX_HOST_IA32_EFER:
+		OFF(EXIT, LOAD_IA32_EFER);
+		break;
+	case INDEX_HOST_IA32_PAT:
+		OFF(EXIT, LOAD_IA32_PAT);
+		break;
+	default:
+		return NULL;
+	}
+	return ", not loaded";
+}
+
+/*
+ * Fields that count only in company, of an event or of a segment, and some that count without:
+ * where other values are good. Returns words, or NULL.
  */
 static const char *bring_into_use(struct entry_scene *scene, u32 index)
 {
 	struct entry_input *in = &scene->in;
-	u32 segment;
+	const char *words;
 
 	if (index == INDEX_VM_ENTRY_INSTRUCTION_LENGTH) {
 		INJECT(SOFTWARE_INTERRUPT, 0x20);
@@ -195,16 +246,8 @@ static const char *bring_into_use(struct entry_scene *scene, u32 index)
 		F(INJECTED_EVENT_IDENTIFICATION) |= INJECTED_ERROR_CODE;
 		return ", #GP";
 	}
-	for (segment = 0; segment <= INDEX_GUEST_LDTR_BASE - INDEX_GUEST_ES_BASE; segment++) {
-		if (index != INDEX_GUEST_ES_BASE + segment &&
-		    index != INDEX_GUEST_ES_LIMIT + segment)
-			continue;
-		if (V86 || index == INDEX_GUEST_CS_BASE || index == INDEX_GUEST_CS_LIMIT)
-			return NULL;
-		in->field[INDEX_GUEST_ES_ACCESS_RIGHTS + segment] = RIGHTS_UNUSABLE;
-		return ", unusable";
-	}
-	return NULL;
+	words = turn_segment(in, index);
+	return words ? words : leave_unloaded(in, index);
 }
 
 enum dress { PLAIN, ALL_CONTROLS, IN_USE, DRESSES };

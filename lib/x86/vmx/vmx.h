@@ -64,8 +64,8 @@ outcome_t resume_unaudited(void);
 outcome_t enter_unaudited(void (*guest)(void));
 
 /*
- * From now on, or no more, entries leave HOST_RSP as the VMCS has it, whatever that is; otherwise they
- * write their own. Writes HOST_RIP. vmx_start() begins without.
+ * From now on, or no more, entries leave HOST_RSP as the VMCS has it; otherwise they write their
+ * own. Writes HOST_RIP. vmx_start() begins without.
  */
 void vmx_keep_host_rsp(bool keep);
 
