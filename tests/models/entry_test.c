@@ -52,7 +52,8 @@ static const struct trial {
 } trials[] = {
 #define RULE(name, id, section, result, words, needs, broken, ...) \
 	{ id, violate_##name, ENTRY_RULE_##name, PROCESSORS },
-#define ALLOWED(name, id, section, words, needs, ...) { id, allow_##name, ALLOWED_ENTRY, PROCESSORS },
+#define ALLOWED(name, id, section, words, needs, ...) \
+	{ id, allow_##name, ALLOWED_ENTRY, PROCESSORS },
 #include "vmx/entry_rules.def"
 #undef RULE
 #define GOOD(name, ...)	{ "good: " #name, good_##name, ALLOWED_ENTRY, RICH + 1 },
@@ -170,7 +171,7 @@ static void check_violation(const struct trial *trial, struct entry_scene *scene
 		    !prediction.may_enter)
 			fail_msg("%s, trial %u, %s: broken: %s", trial->id, n,
 				 entry_base_words(scene->base), prediction.broken_count ?
-				 entry_rules[prediction.broken[0]].id : "none, whether that is certain or not");
+				 entry_rules[prediction.broken[0]].id : "none, certain or not");
 		return;
 	}
 	if (!entry_breaks(&prediction, trial->rule))

@@ -146,9 +146,9 @@ static void try_base(struct checking *checking, enum entry_base base)
 }
 
 /*
- * A processor that lacks something refuses it by a rule of its own, and then the case proves nothing.
- * Any other rule that no trial keeps is too strict, or the trials are wrong: that must not look like a
- * processor without the feature.
+ * A processor that lacks something refuses it by a rule of its own, and then the case proves
+ * nothing. Any other rule that no trial keeps is too strict, or the trials are wrong: that must not
+ * look like a processor without the feature.
  */
 static void not_alone(const struct entry_rule *also)
 {

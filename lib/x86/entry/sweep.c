@@ -177,8 +177,8 @@ static void stay_out_of_memory(struct entry_scene *scene, u32 index)
 }
 
 /*
- * A segment is tried as it is in the base state, and the other way round: where it is usable its base
- * and limit as unusable, where they are free; where it is unusable, all of it as usable.
+ * A segment is tried as it is in the base state, and the other way round: where it is usable its
+ * base and limit as unusable, where they are free; where it is unusable, all of it as usable.
  */
 static const char *turn_segment(struct entry_input *in, u32 index)
 {
