@@ -11,7 +11,7 @@
  * audit compares the CPU with the model. Then the last good values next to the bad one are entered,
  * and must run. What fails says from which base state it began; the other base states are still
  * tried. Where every trial breaks another rule as well, so that the entry would be refused anyhow,
- * the case proves nothing and is skipped.
+ * the case proves nothing: it is skipped if the processor lacks what it needs, and fails if not.
  */
 #ifndef ENTRY_CHECK_H
 #define ENTRY_CHECK_H
