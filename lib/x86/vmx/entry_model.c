@@ -1,3 +1,4 @@
+#include "vmx/entry_families.h"
 #include "vmx/entry_rules.h"
 #include "vmx/entry_scene.h"
 #include "sdm/bits.h"
@@ -85,14 +86,11 @@ u64 entry_dropped_rights(const struct entry_input *in)
 
 static bool is_pat(u64 value)
 {
-	u32 i;
+	u32 byte;
 
-	for (i = 0; i < 64; i += 8) {
-		u64 type = FIELD(value, i + 7, i);
-
-		if (type > 7 || type == 2 || type == 3)
+	for (byte = 0; byte < 8; byte++)
+		if (BAD_PAT(value, byte))
 			return false;
-	}
 	return true;
 }
 
