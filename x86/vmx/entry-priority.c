@@ -37,6 +37,10 @@ enum {
 	INTERRUPT	= BIT(9),	/* pending in the APIC, and it exits */
 	INJECTED	= BIT(10),	/* an injected external interrupt; its handler has IF = 1 */
 	MTF_CONTROL	= BIT(11),	/* "monitor trap flag" */
+	SHUTDOWN	= BIT(12),	/* the state of the guest */
+	HALTED		= BIT(13),
+	LATER		= BIT(14),	/* the timer, which ends what nothing else does */
+	NMI_TAKEN	= BIT(15),	/* as NMI, but the guest takes it */
 };
 
 #define INTERRUPT_VECTOR	0x61
@@ -98,6 +102,13 @@ static void make_interrupts_pend(u32 waits)
 	}
 }
 
+static u64 state_of(u32 waits)
+{
+	if (waits & SHUTDOWN)
+		return ACTIVITY_SHUTDOWN;
+	return waits & HALTED ? ACTIVITY_HLT : ACTIVITY_ACTIVE;
+}
+
 static void make_wait(u32 waits)
 {
 	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
@@ -115,6 +126,11 @@ static void make_wait(u32 waits)
 		vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
 		vmwrite(VMX_PREEMPTION_TIMER_VALUE, 0);
 	}
+	if (waits & LATER) {
+		vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
+		vmwrite(VMX_PREEMPTION_TIMER_VALUE, 1000);
+	}
+	vmwrite(GUEST_ACTIVITY_STATE, state_of(waits));
 	if (waits & INJECTED) {
 		/* A trap gate leaves IF at 1: 7.12.1.3. */
 		idt[INJECTED_VECTOR].type = 0x8f;
@@ -155,7 +171,7 @@ static void enter_from_handler(struct trap_frame *frame)
 
 static outcome_t enter_with(u32 waits)
 {
-	if (!(waits & NMI)) {
+	if (!(waits & (NMI | NMI_TAKEN))) {
 		make_wait(waits);
 		return enter_at_instruction(&guest_target);
 	}
@@ -187,6 +203,9 @@ static void comes_first(const struct case_def *this_case)
 	EXPECT(outcome, OUTCOME_EXIT(first->reason));
 	EXPECT_EQ(vmread(GUEST_RIP), first->handler ? guest_handler(first->handler) :
 		  (u64)guest_target.at);
+	/* 30.1: a direct exit comes from the state; what is delivered has ended it. */
+	EXPECT_EQ(vmread(GUEST_ACTIVITY_STATE),
+		  first->handler ? ACTIVITY_ACTIVE : state_of(first->waits));
 	if (first->reason == EXIT_EXCEPTION_OR_NMI)
 		EXPECT_EQ(FIELD(vmread(EXITING_EVENT_IDENTIFICATION), 7, 0), first->vector);
 }
@@ -233,6 +252,31 @@ FIRST(virtual_interrupt_before_interrupt, FACT("prio.virtual_intr"), (VMX, VIRTU
       .waits = VIRTUAL | INTERRUPT, .reason = EXIT_EXTERNAL_INTERRUPT, .handler = VIRTUAL_VECTOR);
 FIRST(nmi_before_virtual_interrupt, FACT("prio.virtual_intr.nmi"), (VMX, VIRTUAL_NEEDS, NMI_NEEDS),
       .waits = VIRTUAL | NMI, .reason = EXIT_EXCEPTION_OR_NMI, .vector = VECTOR_NMI);
+
+/* --- states other than the active one: 29.7.5 to 29.7.8 ---------------------------------- */
+
+#define HLT_STATE	{ "activity state HLT: IA32_VMX_MISC[6]", need_misc, BIT(6), 0 }
+#define SHUTDOWN_STATE	{ "activity state \"shutdown\": IA32_VMX_MISC[7]", need_misc, BIT(7), 0 }
+#define STATE_FACT(id)	PROVES("interruptibility:" id)
+FIRST(nmi_window_wakes_from_hlt, STATE_FACT("window.nmi.wake"), (VMX, NMI_NEEDS, HLT_STATE),
+      .waits = NMI_WINDOW_OPEN | HALTED, .reason = EXIT_NMI_WINDOW);
+FIRST(nmi_window_wakes_from_shutdown, STATE_FACT("window.nmi.wake"),
+      (VMX, NMI_NEEDS, SHUTDOWN_STATE),
+      .waits = NMI_WINDOW_OPEN | SHUTDOWN, .reason = EXIT_NMI_WINDOW);
+FIRST(interrupt_window_waits_in_shutdown, STATE_FACT("window.intr.hlt"),
+      (VMX, WINDOW_NEEDS, TIMER_NEEDS, SHUTDOWN_STATE),
+      .waits = WINDOW_OPEN | SHUTDOWN | LATER, .reason = EXIT_VMX_PREEMPTION_TIMER_EXPIRED);
+FIRST(tpr_threshold_wakes_from_hlt, STATE_FACT("tpr.entry"), (VMX, TPR_NEEDS, HLT_STATE),
+      .waits = TPR | HALTED, .reason = EXIT_TPR_BELOW_THRESHOLD);
+FIRST(tpr_threshold_waits_in_shutdown, STATE_FACT("tpr.entry.shutdown"),
+      (VMX, TPR_NEEDS, TIMER_NEEDS, SHUTDOWN_STATE),
+      .waits = TPR | SHUTDOWN | LATER, .reason = EXIT_VMX_PREEMPTION_TIMER_EXPIRED);
+FIRST(tpr_threshold_behind_the_nmi_that_wakes, STATE_FACT("tpr.entry.shutdown"),
+      (VMX, TPR_NEEDS, APIC, SHUTDOWN_STATE),
+      .waits = TPR | SHUTDOWN | NMI_TAKEN, .reason = EXIT_TPR_BELOW_THRESHOLD,
+      .handler = VECTOR_NMI);
+FIRST(monitor_trap_wakes_from_hlt, STATE_FACT("mtf.wake"), (VMX, MTF_NEEDS, HLT_STATE),
+      .waits = MTF | HALTED, .reason = EXIT_MONITOR_TRAP_FLAG);
 
 /* --- after the injected event ------------------------------------------------------------ */
 

@@ -518,6 +518,45 @@ CASE(indirect_page_fault_sets_cr2,
 	EXPECT_EQ(vmread(GUEST_CS_SELECTOR), SELECTOR_CODE64);
 }
 
+/* A single step is delivered, and its delivery faults: all is as behind a delivery. */
+static void break_debug_exception(void)
+{
+	write_dr6(DR6_FIXED);
+	vmcs_set_control(CONTROL_ENTRY_LOAD_DEBUG_CONTROLS);
+	vmcs_set_control(CONTROL_EXIT_SAVE_DEBUG_CONTROLS);
+	vmwrite(GUEST_DR7, DR7_FIXED | BIT(13));
+	vmwrite(GUEST_IA32_DEBUGCTL, BIT(0));
+	audit_guest_changes(GUEST_DR7);
+	audit_guest_changes(GUEST_IA32_DEBUGCTL);
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_GP));
+	vmwrite(GUEST_IDTR_LIMIT, 0);
+	vmwrite(GUEST_PENDING_DEBUG_EXCEPTIONS, PENDING_BS);
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_TF);
+	REQUIRE(enter_at_instruction(&guest_read_missing), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~BIT(12),
+		  BIT(31) | EVENT_TYPE_HARDWARE_EXCEPTION << 8 | VECTOR_DB);
+}
+
+#define BOTH_DEBUG_CONTROLS ENTRY_CTL(LOAD_DEBUG_CONTROLS), EXIT_CTL(SAVE_DEBUG_CONTROLS)
+
+CASE(indirect_debug_exception_updates, PROVES("host-and-exit:indirect.updates"),
+     NEEDS(VMX, BOTH_DEBUG_CONTROLS))
+{
+	break_debug_exception();
+	EXPECT_EQ(read_dr6() & BIT(14), BIT(14));
+	EXPECT_EQ(vmread(GUEST_DR7), DR7_FIXED);
+	EXPECT_EQ(vmread(GUEST_PENDING_DEBUG_EXCEPTIONS), 0);
+	write_dr6(DR6_FIXED);
+}
+
+/* 20.4.4: #DB clears the LBR flag. */
+CASE(indirect_debug_exception_ends_branch_records, PROVES("host-and-exit:indirect.updates"),
+     NEEDS(VMX, BOTH_DEBUG_CONTROLS))
+{
+	break_debug_exception();
+	EXPECT_EQ(vmread(GUEST_IA32_DEBUGCTL), 0);
+}
+
 /* The same in the exception bitmap by the first fault: the page fault is the original event. */
 CASE(original_event_of_a_fault,
      PROVES("host-and-exit:exit.orig.errcode", "host-and-exit:exit.orig.valid"), NEEDS(VMX))

@@ -637,3 +637,34 @@ CASE(registers_of_the_guest_stay, PROVES("host-and-exit:host.not_loaded"), NEEDS
 	EXPECT_EQ(read_dr6(), DR6_FIXED | 5);
 	EXPECT_EQ(guest_regs()->r15, 0x3333);
 }
+
+GUEST_CODE(set_more_registers, "",
+	   "mov %rax, %dr1; mov %rbx, %dr2; movq %rcx, %xmm1; movq %rdx, %xmm15; cpuid");
+
+/* Vector registers are not even saved by an exit: what the guest loads, the host finds. */
+CASE(more_registers_of_the_guest_stay, PROVES("host-and-exit:host.not_loaded"), NEEDS(VMX))
+{
+	static const struct general_registers loaded = {
+		.rax = 0x1111, .rbx = 0x2222, .rcx = 0x3333, .rdx = 0x4444, .rsi = 0x5555,
+		.rdi = 0x6666, .rbp = 0x7777, .r8 = 0x8888, .r9 = 0x9999, .r10 = 0xaaaa,
+		.r11 = 0xbbbb, .r12 = 0xcccc, .r13 = 0xdddd, .r14 = 0xeeee, .r15 = 0xffff,
+	};
+	struct general_registers now;
+	u64 xmm1, xmm15;
+
+	vmcs_clear_control(CONTROL_PROC1_MOV_DR_EXITING);
+	if (vmcs_has_control(CONTROL_PROC1_MOV_DR_EXITING))
+		case_skip("the 0-setting of \"MOV-DR exiting\"");
+	write_cr4(read_cr4() | CR4_OSFXSR);
+	vmwrite(GUEST_CR4, read_cr4());
+	vmwrite(HOST_CR4, read_cr4());
+	*guest_regs() = loaded;
+	EXPECT(enter_at_instruction(&guest_set_more_registers), OUTCOME_EXIT(EXIT_CPUID));
+	asm volatile("movq %%xmm1, %0; movq %%xmm15, %1" : "=r" (xmm1), "=r" (xmm15));
+	now = *guest_regs();
+	EXPECT_TRUE(!memcmp(&now, &loaded, sizeof(now)));
+	EXPECT_EQ(xmm1, 0x3333);
+	EXPECT_EQ(xmm15, 0x4444);
+	EXPECT_EQ(read_dr1(), 0x1111);
+	EXPECT_EQ(read_dr2(), 0x2222);
+}

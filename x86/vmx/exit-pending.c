@@ -137,6 +137,33 @@ CASE(fault_keeps_blocking_by_sti, PROVES("host-and-exit:direct.blocking"), NEEDS
 	fault_keeps(BLOCKING_BY_STI);
 }
 
+/* But #MF: FWAIT, behind a division by 0 that is not masked. */
+GUEST_CODE(fpu_error, "fninit; pushq $0x37b; fldcw (%rsp); popq %rbx; fldz; fld1; fdivp", "fwait");
+
+static void fpu_error_keeps_nothing(u64 blocking)
+{
+	vmwrite(GUEST_CR0, vmread(GUEST_CR0) & ~(CR0_EM | CR0_TS));
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_BP) | BIT(VECTOR_MF));
+	EXPECT(enter(guest_fpu_error.run), EXCEPTION);
+	EXPECT_EQ(FIELD(vmread(EXITING_EVENT_IDENTIFICATION), 7, 0), VECTOR_MF);
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+	vmwrite(GUEST_INTERRUPTIBILITY_STATE, blocking);
+	EXPECT(resume(), EXCEPTION);
+	EXPECT_EQ(FIELD(vmread(EXITING_EVENT_IDENTIFICATION), 7, 0), VECTOR_MF);
+	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), 0);
+	asm volatile("fninit");
+}
+
+CASE(fpu_error_ends_blocking_by_mov_ss, PROVES("host-and-exit:direct.blocking.mf"), NEEDS(VMX))
+{
+	fpu_error_keeps_nothing(BLOCKING_BY_MOV_SS);
+}
+
+CASE(fpu_error_ends_blocking_by_sti, PROVES("host-and-exit:direct.blocking.mf"), NEEDS(VMX))
+{
+	fpu_error_keeps_nothing(BLOCKING_BY_STI);
+}
+
 /* It may be held until then, or be lost: as without virtualization. */
 CASE(mov_ss_holds_a_debug_exception, PROVES("interruptibility:movss.pdbg"), NEEDS(VMX))
 {

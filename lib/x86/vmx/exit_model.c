@@ -162,6 +162,7 @@ bool exit_by_instruction(const struct exit_input *x)
 	case EXIT_URDMSR:
 	case EXIT_UWRMSR:
 	case EXIT_RDMSR_IMMEDIATE:
+	case EXIT_ENCLV:
 	case EXIT_WRMSRNS_IMMEDIATE:
 		return true;
 	}
@@ -259,6 +260,18 @@ static bool by_debug_exception(const struct exit_input *x)
 	       VECTOR_OF(EXIT_EVENT) == VECTOR_DB;
 }
 
+/* Traces and records of counters, which the processor writes on its own: 28.5.4, 28.5.5, 22.9.5. */
+static bool may_access_by_itself(const struct exit_input *x)
+{
+	const struct entry_input *in = x->entry;
+
+	return IS(PROC2, INTEL_PT_USES_GUEST_PHYSICAL_ADDRESSES) ||
+	       IS(PROC3, PEBS_USES_GUEST_PHYSICAL_ADDRESSES) ||
+	       (EXISTS(PERF_GLOBAL_CTRL) &&
+		GUEST_MSR(IA32_PERF_GLOBAL_CTRL, PERF_GLOBAL_CTRL, GUEST_IA32_PERF_GLOBAL_CTRL,
+			  IS(ENTRY, LOAD_IA32_PERF_GLOBAL_CTRL)));
+}
+
 /* 30.3.4: bit 16 of some qualifications says that no instruction made the access. */
 bool exit_may_have_pending_debug(const struct exit_input *x)
 {
@@ -273,10 +286,11 @@ bool exit_may_have_pending_debug(const struct exit_input *x)
 	case EXIT_MONITOR_TRAP_FLAG:
 	case EXIT_TPR_BELOW_THRESHOLD:
 	case EXIT_VIRTUALIZED_EOI:
-	case EXIT_EPT_MISCONFIGURATION:
 	case EXIT_APIC_WRITE:
 	case EXIT_BUS_LOCK:
 		return true;
+	case EXIT_EPT_MISCONFIGURATION:	/* has no qualification to say so */
+		return may_access_by_itself(x);
 	case EXIT_APIC_ACCESS:
 	case EXIT_EPT_VIOLATION:
 	case EXIT_PAGE_MODIFICATION_LOG_FULL:
