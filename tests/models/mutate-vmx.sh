@@ -261,6 +261,17 @@ exit_code.c s/encoding->prefix != own/0/
 exit_code.c s/(encoding->form != FORM_ALONE) > INSTRUCTION/1 > INSTRUCTION/
 exit_rules_information.def s/(BITS(4, 0) | BITS(11, 10)/(BITS(4, 0) | BITS(11, 9)/
 exit_rules_information.def s/(BITS(4, 0) | BITS(11, 10)/(BITS(4, 0) | BIT(11)/
+entry_exits.c s/!BLOCKED_BY(NMI) && !INJECTS_TYPE(NMI)/!INJECTS_TYPE(NMI)/
+entry_exits.c s/due == EXIT_NMI_WINDOW || due == EXIT_INTERRUPT_WINDOW/due == EXIT_INTERRUPT_WINDOW/
+entry_exits.c s/if (!INJECTS_EVENT && interrupt_window_is_open(in))/if (interrupt_window_is_open(in))/
+entry_exits.def s/IS(PROC2, ENABLE_INVPCID))/true)/
+entry_exits.def s/IS(PROC1, INTERRUPT_WINDOW_EXITING))/IS(PROC1, NMI_WINDOW_EXITING))/
+exit_reason.c s/code == F(PAGE_FAULT_ERROR_CODE_MATCH) ? bit : !bit/bit/
+exit_reason.c s/last = port + FIELD(q, 2, 0)/last = port/
+exit_reason.c s/if (last > 0xffff)/if (0)/
+exit_rules_reason.def s/BIT(VECTOR_DB) | BIT(VECTOR_NMI)/BIT(VECTOR_NMI)/
+exit_rules_guest.def s/(INJECTS_TYPE(NMI) || !IS(PIN, NMI_EXITING))/INJECTS_TYPE(NMI)/
+exit_model.c s/IS(PROC3, PEBS_USES_GUEST_PHYSICAL_ADDRESSES) ||//
 END
 }
 
