@@ -98,12 +98,13 @@ trees: $(TREES)
 $(B)/obj/lib/x86/hv/%.o $(B)/obj/x86/hv/%.o $(B)/obj/lib/x86/vmx/fields.o: IMAGE_CFLAGS += -Os
 # But for the way of every exit.
 $(patsubst %,$(B)/obj/lib/x86/hv/%.o,run inject dispatch exits cpuid fpu lapic mp): IMAGE_CFLAGS += -O2
-# Many small rules, in every image of x86/vmx: likewise.
-$(patsubst %,$(B)/obj/lib/x86/vmx/%.o,entry_exits exit_model exit_reason exit_lists exit_information exit_code audit \
+# All rules are asked at every entry of sweeps and walks: fast before small.
+$(B)/obj/lib/x86/vmx/entry_rules.o $(B)/obj/lib/x86/vmx/entry_model.o: IMAGE_CFLAGS += -O3
+# Many small rules, in every image of x86/vmx: small.
+$(patsubst %,$(B)/obj/lib/x86/vmx/%.o,exit_model exit_reason exit_lists exit_information exit_code audit \
 		audit_words): \
 	IMAGE_CFLAGS += -Os
-# What every image has and runs once, or only to say what is wrong. Not entry_rules, the largest: the
-# sweeps ask it at every entry, and would take a seventh longer.
+# What every image has and runs once, or only to say what is wrong.
 $(patsubst %,$(B)/obj/lib/%.o,platform tree fmt x86/cpu/smp x86/vmx/vmcs x86/vmx/controls x86/vmx/capabilities): \
 	IMAGE_CFLAGS += -Os
 
