@@ -163,8 +163,7 @@ static void try_value(struct sweeping *sweeping, struct entry_scene *scene, u64 
 	differences->entries++;
 	if (entry_accepts(&predicted, outcome))
 		return;
-	differences_add(differences, &scene->in, &predicted, outcome, NULL,
-			example);
+	differences_add(differences, &scene->in, &predicted, outcome, NULL, example);
 }
 
 /* Other paging structures may lead anywhere; a guest that cannot even fetch does not ask them. */
