@@ -116,14 +116,26 @@ static bool drawn(struct sweeping *sweeping, u32 i)
 	return !i || percent == 100 || case_random() % 100 < percent;
 }
 
+/* The last value tried, in words; made only where somebody reads them. */
+static const char *example_words(const struct sweeping *sweeping, const struct entry_scene *scene)
+{
+	static char words[160];
+
+	format(words, sizeof(words), "%s%s: %s = 0x%lx", entry_base_words(scene->base),
+	       sweeping->dress, vmcs_field_name(sweeping->sweep->encoding),
+	       scene->in.field[sweeping->sweep->index]);
+	return words;
+}
+
 /*
  * Of each base state the first entries that are to end in a stage are audited as well, with another
  * value than it has itself: what a success (0 and all ones, as far as the field takes them), a
  * failure and a late failure leave behind.
  */
-static outcome_t enter_value(struct sweeping *sweeping, const struct entry_input *in,
-			     const struct entry_prediction *predicted, const char *example)
+static outcome_t enter_value(struct sweeping *sweeping, const struct entry_scene *scene,
+			     const struct entry_prediction *predicted)
 {
+	const struct entry_input *in = &scene->in;
 	u32 most = predicted->stage == ENTRY_STAGE_DONE ? 2 : 1;
 	outcome_t outcome;
 
@@ -135,7 +147,7 @@ static outcome_t enter_value(struct sweeping *sweeping, const struct entry_input
 		outcome = entry_session_enter_audited(&sweeping->session, in);
 	}
 	if (sweeping->session.audited && audit_found())
-		tap_comment("the audit: %s", example);
+		tap_comment("the audit: %s", example_words(sweeping, scene));
 	return outcome;
 }
 
@@ -145,7 +157,6 @@ static void try_value(struct sweeping *sweeping, struct entry_scene *scene, u64 
 	struct differences *differences = &sweeping->differences;
 	struct entry_prediction predicted;
 	const char *hazard;
-	char example[160];
 	outcome_t outcome;
 
 	scene->in.field[sweep->index] = value;
@@ -157,13 +168,12 @@ static void try_value(struct sweeping *sweeping, struct entry_scene *scene, u64 
 		return;
 	}
 	write_field(sweeping, value);
-	format(example, sizeof(example), "%s%s: %s = 0x%lx", entry_base_words(scene->base),
-	       sweeping->dress, vmcs_field_name(sweep->encoding), value);
-	outcome = enter_value(sweeping, &scene->in, &predicted, example);
+	outcome = enter_value(sweeping, scene, &predicted);
 	differences->entries++;
 	if (entry_accepts(&predicted, outcome))
 		return;
-	differences_add(differences, &scene->in, &predicted, outcome, NULL, example);
+	differences_add(differences, &scene->in, &predicted, outcome, NULL,
+			example_words(sweeping, scene));
 }
 
 /* Other paging structures may lead anywhere; a guest that cannot even fetch does not ask them. */

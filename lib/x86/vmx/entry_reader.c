@@ -21,8 +21,13 @@ static bool cpu_known;
 
 /* Fields that this processor has and that an entry can depend on; the rest costs time. */
 static u16 used[VMCS_FIELDS];
-static bool saved[VMCS_FIELDS];		/* by an exit, of `used` */
 static u32 used_count;
+
+/* The same in two parts, for an exit writes only the second. */
+static struct field_list {
+	u16 index[VMCS_FIELDS];
+	u32 count;
+} kept, saved;
 
 /* --- the processor --------------------------------------------------------------- */
 
@@ -42,8 +47,10 @@ static bool is_saved_by_exit(u32 index)
 
 static void use_field(u32 index)
 {
-	saved[used_count] = is_saved_by_exit(index);
+	struct field_list *list = is_saved_by_exit(index) ? &saved : &kept;
+
 	used[used_count++] = index;
+	list->index[list->count++] = index;
 }
 
 static void find_fields(void)
@@ -260,15 +267,30 @@ void entry_read_input(struct entry_input *in, bool resume, u64 vmcs)
 		in->field[used[i]] = vmread_known(fields[used[i]].encoding);
 }
 
+static void write_field(const struct entry_input *in, struct entry_input *written, u32 index)
+{
+	vmwrite_known(fields[index].encoding, in->field[index]);
+	written->field[index] = in->field[index];
+}
+
+static void write_changed(const struct field_list *list, const struct entry_input *in,
+			  struct entry_input *written)
+{
+	u32 i;
+
+	for (i = 0; i < list->count; i++)
+		if (in->field[list->index[i]] != written->field[list->index[i]])
+			write_field(in, written, list->index[i]);
+}
+
 void entry_write_fields(const struct entry_input *in, struct entry_input *written, bool guest)
 {
-	u32 i, index;
+	u32 i;
 
-	for (i = 0; i < used_count; i++) {
-		index = used[i];
-		if (in->field[index] == written->field[index] && !(guest && saved[i]))
-			continue;
-		vmwrite_known(fields[index].encoding, in->field[index]);
-		written->field[index] = in->field[index];
-	}
+	write_changed(&kept, in, written);
+	if (guest)
+		for (i = 0; i < saved.count; i++)
+			write_field(in, written, saved.index[i]);
+	else
+		write_changed(&saved, in, written);
 }
