@@ -347,6 +347,21 @@ bool exit_while_active(const struct exit_input *x)
 	       !(NOW(EXIT_QUALIFICATION) & BIT(16));
 }
 
+/* What is injected has not been delivered, unless the guest is back where it began. */
+static bool breaks_off_at_entry(const struct exit_input *x)
+{
+	const struct entry_input *in = x->entry;
+
+	return INJECTS && !INJECTS_MTF && !x->guest_comes_back &&
+	       NOW(GUEST_RIP) == F(GUEST_RIP) && NOW(GUEST_RSP) == F(GUEST_RSP);
+}
+
+/* An injected event, or a fault of its delivery, was the first of the three. */
+bool exit_triple_fault_of_injection(const struct exit_input *x)
+{
+	return exit_basic_reason(x) == EXIT_TRIPLE_FAULT && breaks_off_at_entry(x);
+}
+
 /*
  * No field says that the original event is the one that the entry has injected. A delivery that
  * breaks off leaves RIP and RSP as the entry has loaded them (30.1; 29.6.1.1), so without that it
@@ -358,9 +373,7 @@ bool exit_breaks_injection(const struct exit_input *x)
 {
 	const struct entry_input *in = x->entry;
 
-	if (!INJECTS || INJECTS_MTF || x->guest_comes_back ||
-	    !exit_may_have_original_event(x) || !VALID(ORIGINAL_EVENT) ||
-	    NOW(GUEST_RIP) != F(GUEST_RIP) || NOW(GUEST_RSP) != F(GUEST_RSP))
+	if (!breaks_off_at_entry(x) || !exit_may_have_original_event(x) || !VALID(ORIGINAL_EVENT))
 		return false;
 	return TYPE_OF(ORIGINAL_EVENT) != EVENT_TYPE_HARDWARE_EXCEPTION ||
 	       (INJECTS_TYPE(HARDWARE_EXCEPTION) && VECTOR_OF(ORIGINAL_EVENT) == EVENT_VECTOR);

@@ -210,6 +210,7 @@ bool exit_while_active(const struct exit_input *x);
 bool exit_not_by_threshold(const struct exit_input *x);
 /* The original event is the one that the entry injected, and the guest has done nothing since. */
 bool exit_breaks_injection(const struct exit_input *x);
+bool exit_triple_fault_of_injection(const struct exit_input *x);
 /* The guest uses PAE paging. */
 bool exit_guest_uses_pae(const struct exit_input *x);
 
