@@ -13,6 +13,7 @@
  * APIC sees.
  */
 #include "mmu/pages.h"
+#include "vmx/guard.h"
 #include "vmx/guest.h"
 #include "vmx/virtual_apic.h"
 
@@ -106,13 +107,6 @@ static outcome_t enter_with_if(const struct guest_code *code)
 {
 	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
 	return enter_at_instruction(code);
-}
-
-/* A guest that sleeps on is ended. */
-static void guard_by_timer(void)
-{
-	vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
-	vmwrite(VMX_PREEMPTION_TIMER_VALUE, BIT(20) >> FIELD(capabilities()->misc, 4, 0));
 }
 
 #define TIMER		PIN(ACTIVATE_VMX_PREEMPTION_TIMER)
@@ -282,7 +276,7 @@ CASE(nothing_without_the_control, PROVES("interruptibility:vint.deliver"),
 CASE(wakes_from_hlt, PROVES("interruptibility:vint.hlt"), NEEDS(VMX, VIRTUAL_INTERRUPTS, TIMER))
 {
 	start();
-	guard_by_timer();
+	guard_by_timer(BIT(20));
 	request(HIGH);
 	vmwrite(GUEST_ACTIVITY_STATE, ACTIVITY_HLT);
 	EXPECT(enter_with_if(&guest_nop), GUEST_DONE);
@@ -294,7 +288,7 @@ CASE(does_not_wake_from_shutdown, PROVES("interruptibility:vint.hlt"),
 	   { "activity state \"shutdown\": IA32_VMX_MISC[7]", need_misc, BIT(7), 0 }))
 {
 	start();
-	guard_by_timer();
+	guard_by_timer(BIT(20));
 	request(HIGH);
 	vmwrite(GUEST_ACTIVITY_STATE, ACTIVITY_SHUTDOWN);
 	EXPECT(enter_with_if(&guest_nop), TIMER_EXPIRED);
@@ -584,7 +578,7 @@ CASE(notification_in_root_operation, PROVES("interruptibility:posted.root"), NEE
 CASE(notification_wakes_from_hlt, PROVES("interruptibility:posted.hlt"), NEEDS(VMX, POSTED, TIMER))
 {
 	start_posting();
-	guard_by_timer();
+	guard_by_timer(BIT(20));
 	post(HIGH);
 	pend(NOTIFICATION);
 	vmwrite(GUEST_ACTIVITY_STATE, ACTIVITY_HLT);
@@ -597,7 +591,7 @@ CASE(notification_goes_back_to_hlt, PROVES("interruptibility:posted.hlt"),
      NEEDS(VMX, POSTED, TIMER))
 {
 	start_posting();
-	guard_by_timer();
+	guard_by_timer(BIT(20));
 	post(HIGH);
 	VTPR(apic) = 0x50;
 	pend(NOTIFICATION);

@@ -9,6 +9,7 @@
  */
 #include "cpu/apic.h"
 #include "mmu/pages.h"
+#include "vmx/guard.h"
 #include "vmx/guest.h"
 #include "vmx/handlers.h"
 
@@ -39,8 +40,7 @@ enum {
 	MTF_CONTROL	= BIT(11),	/* "monitor trap flag" */
 	SHUTDOWN	= BIT(12),	/* the state of the guest */
 	HALTED		= BIT(13),
-	LATER		= BIT(14),	/* the timer, which ends what nothing else does */
-	NMI_TAKEN	= BIT(15),	/* as NMI, but the guest takes it */
+	NMI_TAKEN	= BIT(14),	/* as NMI, but the guest takes it */
 };
 
 #define INTERRUPT_VECTOR	0x61
@@ -122,13 +122,11 @@ static void make_wait(u32 waits)
 		vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_DB));
 		vmwrite(GUEST_PENDING_DEBUG_EXCEPTIONS, PENDING_ENABLED | BIT(0));
 	}
+	if (waits & (HALTED | SHUTDOWN))
+		guard_by_timer(BIT(24));
 	if (waits & TIMER) {
 		vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
 		vmwrite(VMX_PREEMPTION_TIMER_VALUE, 0);
-	}
-	if (waits & LATER) {
-		vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
-		vmwrite(VMX_PREEMPTION_TIMER_VALUE, 1000);
 	}
 	vmwrite(GUEST_ACTIVITY_STATE, state_of(waits));
 	if (waits & INJECTED) {
@@ -265,12 +263,12 @@ FIRST(nmi_window_wakes_from_shutdown, STATE_FACT("window.nmi.wake"),
       .waits = NMI_WINDOW_OPEN | SHUTDOWN, .reason = EXIT_NMI_WINDOW);
 FIRST(interrupt_window_waits_in_shutdown, STATE_FACT("window.intr.hlt"),
       (VMX, WINDOW_NEEDS, TIMER_NEEDS, SHUTDOWN_STATE),
-      .waits = WINDOW_OPEN | SHUTDOWN | LATER, .reason = EXIT_VMX_PREEMPTION_TIMER_EXPIRED);
+      .waits = WINDOW_OPEN | SHUTDOWN, .reason = EXIT_VMX_PREEMPTION_TIMER_EXPIRED);
 FIRST(tpr_threshold_wakes_from_hlt, STATE_FACT("tpr.entry"), (VMX, TPR_NEEDS, HLT_STATE),
       .waits = TPR | HALTED, .reason = EXIT_TPR_BELOW_THRESHOLD);
 FIRST(tpr_threshold_waits_in_shutdown, STATE_FACT("tpr.entry.shutdown"),
       (VMX, TPR_NEEDS, TIMER_NEEDS, SHUTDOWN_STATE),
-      .waits = TPR | SHUTDOWN | LATER, .reason = EXIT_VMX_PREEMPTION_TIMER_EXPIRED);
+      .waits = TPR | SHUTDOWN, .reason = EXIT_VMX_PREEMPTION_TIMER_EXPIRED);
 FIRST(tpr_threshold_behind_the_nmi_that_wakes, STATE_FACT("tpr.entry.shutdown"),
       (VMX, TPR_NEEDS, APIC, SHUTDOWN_STATE),
       .waits = TPR | SHUTDOWN | NMI_TAKEN, .reason = EXIT_TPR_BELOW_THRESHOLD,

@@ -8,6 +8,8 @@
  * what it sends itself is pending when the guest starts.
  */
 #include "cpu/apic.h"
+#include "cpu/features.h"
+#include "vmx/guard.h"
 #include "vmx/guest.h"
 
 BEFORE_EACH_CASE(vmx_start);
@@ -50,19 +52,6 @@ static void expect_exit_before(const u8 *rip)
 {
 	EXPECT_EQ(vmread(GUEST_RIP), (u64)rip);
 	EXPECT_EQ(vmread(GUEST_PENDING_DEBUG_EXCEPTIONS), 0);
-}
-
-/*
- * A guest that does not exit as it must should not hang the image: where there is a timer, it ends
- * the guest after 2^24 ticks of the time-stamp counter, some 8 ms. A.6: bits 4:0 are the timer's
- * shift.
- */
-static void guard_by_timer(void)
-{
-	if (!control_allowed(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER))
-		return;
-	vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
-	vmwrite(VMX_PREEMPTION_TIMER_VALUE, BIT(24) >> FIELD(capabilities()->misc, 4, 0));
 }
 
 /* --- VMX-preemption timer ------------------------------------------------------------------ */
@@ -139,7 +128,7 @@ CASE(timer_wakes_from_shutdown, PROVES("interruptibility:timer.wake.shutdown"), 
 
 static void expect_monitor_trap(const struct guest_code *code, u64 rip)
 {
-	guard_by_timer();
+	guard_by_timer(BIT(24));
 	vmcs_set_control(CONTROL_PROC1_MONITOR_TRAP_FLAG);
 	EXPECT(enter_at_instruction(code), OUTCOME_EXIT(EXIT_MONITOR_TRAP_FLAG));
 	expect_exit_before((const u8 *)rip);
@@ -188,7 +177,7 @@ CASE(mtf_exits_from_the_hlt_state, PROVES("interruptibility:mtf.hlt"), NEEDS(VMX
 
 CASE(mtf_gives_way_to_another_exit, PROVES("interruptibility:mtf.otherexit"), NEEDS(VMX, MTF))
 {
-	guard_by_timer();
+	guard_by_timer(BIT(24));
 	vmcs_set_control(CONTROL_PROC1_MONITOR_TRAP_FLAG);
 	EXPECT(enter_at_instruction(&guest_cpuid), OUTCOME_EXIT(EXIT_CPUID));
 	expect_exit_before(guest_cpuid.at);
@@ -216,7 +205,7 @@ static void opens_interrupt_window(const struct case_def *this_case)
 {
 	const struct window *window = this_case->row;
 
-	guard_by_timer();
+	guard_by_timer(BIT(24));
 	vmcs_set_control(CONTROL_PROC1_INTERRUPT_WINDOW_EXITING);
 	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | window->rflags);
 	vmwrite(GUEST_INTERRUPTIBILITY_STATE, window->blocking);
@@ -249,6 +238,24 @@ WINDOW(after_blocking_by_mov_ss, "window.intr", &guest_nop, RFLAGS_IF, BLOCKING_
        ACTIVITY_ACTIVE, 1, true);
 WINDOW(wakes_from_hlt, "window.intr.hlt", &guest_nop, RFLAGS_IF, 0, ACTIVITY_HLT, 0, true);
 
+/*
+ * 28.2: the state of MWAIT, too, which the guest enters with the window closed by STI. MWAIT need
+ * not wait (volume 2); the window opens behind it in either case.
+ */
+#define ARM_MONITOR	"movl $guest_memory, %eax; xorl %ecx, %ecx; xorl %edx, %edx; monitor; "
+GUEST_CODE(mwait_behind_sti, ARM_MONITOR "sti", "mwait");
+
+CASE(interrupt_window_wakes_from_mwait, PROVES("interruptibility:window.intr.hlt"),
+     NEEDS(VMX, INTERRUPT_WINDOW, CPU(MONITOR)))
+{
+	guard_by_timer(BIT(24));
+	vmcs_set_control(CONTROL_PROC1_INTERRUPT_WINDOW_EXITING);
+	EXPECT(enter(guest_mwait_behind_sti.run), OUTCOME_EXIT(EXIT_INTERRUPT_WINDOW));
+	expect_exit_before(guest_mwait_behind_sti.end);
+	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), 0);
+	EXPECT_EQ(vmread(GUEST_ACTIVITY_STATE), ACTIVITY_ACTIVE);
+}
+
 CASE(interrupt_window_off_does_not_exit, PROVES("exit-reasons:7"), NEEDS(VMX))
 {
 	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
@@ -264,7 +271,7 @@ static void ask_for_nmi_window(u64 blocking)
 	vmcs_set_control(CONTROL_PIN_NMI_EXITING);
 	vmcs_set_control(CONTROL_PIN_VIRTUAL_NMIS);
 	vmcs_set_control(CONTROL_PROC1_NMI_WINDOW_EXITING);
-	guard_by_timer();
+	guard_by_timer(BIT(24));
 	vmwrite(GUEST_INTERRUPTIBILITY_STATE, blocking);
 }
 
@@ -321,6 +328,20 @@ CASE(nmi_window_wakes_from_hlt, PROVES("interruptibility:window.nmi.wake"), NEED
 	expect_exit_before(guest_nop.at);
 }
 
+/*
+ * The NMI window of a guest that waits by MWAIT cannot open: what blocks virtual NMIs ends with an
+ * IRET, which comes first, and an entry that blocks by MOV SS has MWAIT wait for nothing (29.3.2).
+ */
+CASE(nmi_window_behind_mwait, PROVES("interruptibility:window.nmi"),
+     NEEDS(VMX, NMI_WINDOW, CPU(MONITOR)))
+{
+	ask_for_nmi_window(BLOCKING_BY_MOV_SS);
+	guest_regs()->rax = guest_regs()->rcx = 0;
+	EXPECT(enter_at_instruction(&guest_mwait_behind_sti), OUTCOME_EXIT(EXIT_NMI_WINDOW));
+	expect_exit_before(guest_mwait_behind_sti.end);
+	EXPECT_EQ(vmread(GUEST_ACTIVITY_STATE), ACTIVITY_ACTIVE);
+}
+
 /* --- external interrupts ---------------------------------------------------------------------- */
 
 #define IPI_VECTOR	0x51
@@ -344,7 +365,7 @@ static void expect_still_pending(void)
 
 static void interrupt_exits(u64 rflags, u64 activity)
 {
-	guard_by_timer();
+	guard_by_timer(BIT(24));
 	vmcs_set_control(CONTROL_PIN_EXTERNAL_INTERRUPT_EXITING);
 	pend_interrupt();
 	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | rflags);
@@ -375,6 +396,25 @@ CASE(interrupt_exits_with_if_0, PROVES("exit-reasons:1", "interruptibility:extin
 CASE(interrupt_exits_from_hlt, PROVES("interruptibility:act.saved"), NEEDS(VMX, EXTERNAL, APIC))
 {
 	interrupt_exits(RFLAGS_IF, ACTIVITY_HLT);
+}
+
+GUEST_CODE(waits, "", "1: " ARM_MONITOR "mwait; jmp 1b");
+
+/* Of the APIC's timer, as it must come while the guest waits. */
+CASE(interrupt_exits_from_mwait, PROVES("interruptibility:extint.exiting"),
+     NEEDS(VMX, EXTERNAL, CPU(MONITOR), APIC))
+{
+	guard_by_timer(BIT(24));
+	vmcs_set_control(CONTROL_PIN_EXTERNAL_INTERRUPT_EXITING);
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+	count_events(IPI_VECTOR);
+	apic_write(APIC_LVT_TIMER, IPI_VECTOR);
+	apic_write(APIC_TIMER_INITIAL_COUNT, BIT(16));
+	EXPECT(enter_at_instruction(&guest_waits), OUTCOME_EXIT(EXIT_EXTERNAL_INTERRUPT));
+	EXPECT_TRUE(vmread(GUEST_RIP) >= (u64)guest_waits.at &&
+		    vmread(GUEST_RIP) < (u64)guest_waits.end);
+	EXPECT_EQ(vmread(GUEST_ACTIVITY_STATE), ACTIVITY_ACTIVE);
+	expect_still_pending();
 }
 
 CASE(acknowledged_interrupt_exits,
@@ -422,7 +462,7 @@ CASE(interrupt_without_control_waits_for_if, PROVES("interruptibility:extint.noe
 static void let_guest_use_the_apic(void)
 {
 	vmcs_set_control(CONTROL_PROC1_USE_MSR_BITMAPS);
-	guard_by_timer();
+	guard_by_timer(BIT(24));
 }
 
 /* The processor sends itself an NMI, which may take its time to come. */

@@ -10,6 +10,7 @@
 #include "cpu/apic.h"
 #include "cpu/features.h"
 #include "cpu/smp.h"
+#include "vmx/guard.h"
 #include "vmx/guest.h"
 
 BEFORE_EACH_CASE(vmx_start);
@@ -38,12 +39,6 @@ static void set_timer(u64 ticks)
 {
 	vmcs_set_control(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
 	vmwrite(VMX_PREEMPTION_TIMER_VALUE, ticks);
-}
-
-/* 2^20 ticks of the time-stamp counter. */
-static void guard_by_timer(void)
-{
-	set_timer(BIT(20) >> FIELD(capabilities()->misc, 4, 0));
 }
 
 /* --- events in the guest ---------------------------------------------------------------------- */
@@ -403,7 +398,7 @@ GUEST_CODE(spin, "", "1: jmp 1b");
 /* The other processor sends start-up IPIs all the time; they are lost. */
 static void expect_no_sipi(const struct guest_code *code, u64 activity)
 {
-	guard_by_timer();
+	guard_by_timer(BIT(20));
 	vmwrite(GUEST_ACTIVITY_STATE, activity);
 	smp_begin_startup_ipis(0x9a);
 	EXPECT(enter_at_instruction(code), TIMER_EXPIRED);
@@ -435,7 +430,7 @@ CASE(sipi_in_the_shutdown_state,
 CASE(interrupt_in_the_shutdown_state, PROVES("interruptibility:act.shutdown"),
      NEEDS(VMX, TIMER, PIN(EXTERNAL_INTERRUPT_EXITING), APIC, SHUTDOWN_STATE))
 {
-	guard_by_timer();
+	guard_by_timer(BIT(20));
 	pend_interrupt();
 	vmcs_set_control(CONTROL_PIN_EXTERNAL_INTERRUPT_EXITING);
 	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
@@ -487,8 +482,7 @@ CASE(sipi_exit_leaves_nmis_unblocked, PROVES("host-and-exit:host.nmi.kept"),
 CASE(active_state_during_delivery, PROVES("interruptibility:act.indirect"),
      NEEDS(VMX, APIC, HLT_STATE))
 {
-	if (control_allowed(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER))
-		guard_by_timer();
+	guard_by_timer(BIT(20));
 	pend_interrupt();
 	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_GP));
 	vmwrite(GUEST_IDTR_LIMIT, 0);
@@ -509,7 +503,7 @@ CASE(timer_wakes_from_mwait, PROVES("interruptibility:timer.wake.mwait"),
 {
 	outcome_t outcome;
 
-	guard_by_timer();
+	guard_by_timer(BIT(20));
 	outcome = enter(guest_armed_mwait.run);
 	EXPECT(outcome, TIMER_EXPIRED, GUEST_DONE);
 	if (outcome == TIMER_EXPIRED)
@@ -527,7 +521,7 @@ static bool need_mwait_break(u64 unused __maybe_unused)
 CASE(mwait_does_not_sleep_before_a_window, PROVES("nonroot-behavior:mwait.window"),
      NEEDS(VMX, TIMER, PROC1(INTERRUPT_WINDOW_EXITING), MWAIT_BREAK))
 {
-	guard_by_timer();
+	guard_by_timer(BIT(20));
 	vmcs_set_control(CONTROL_PROC1_INTERRUPT_WINDOW_EXITING);
 	EXPECT(enter(guest_mwait_breaking.run), GUEST_DONE);
 }
@@ -546,8 +540,7 @@ static u64 handler_of(u8 vector)
 
 static void set_monitor_trap(void)
 {
-	if (control_allowed(CONTROL_PIN_ACTIVATE_VMX_PREEMPTION_TIMER))
-		guard_by_timer();
+	guard_by_timer(BIT(20));
 	vmcs_set_control(CONTROL_PROC1_MONITOR_TRAP_FLAG);
 }
 
