@@ -202,6 +202,77 @@ CASE(broken_delivery_ends_hlt, PROVES("event-injection:inject.active",
 	expect_original_event(&external_interrupt);
 }
 
+/* --- blocking when a delivery breaks off: 29.6.1.1, 29.7.1, 30.1 ----------------------------- */
+
+static void gate_is_not_present(u8 vector)
+{
+	idt[vector].type = NOT_PRESENT;
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_NP));
+}
+
+static void gate_is_beyond_the_limit(u8 vector)
+{
+	vmwrite(GUEST_IDTR_LIMIT, vector * sizeof(*idt) + sizeof(*idt) - 2);
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_GP));
+}
+
+static void idt_is_not_mapped(u8 vector)
+{
+	(void)vector;
+	vmwrite(GUEST_IDTR_BASE, UNMAPPED_ADDRESS);
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_PF));
+}
+
+struct broken_delivery {
+	const struct injected_event *event;
+	void (*break_off)(u8 vector);
+	bool nmi_exiting, virtual_nmis;
+	u64 blocking, saved;	/* at the entry, and by the exit */
+};
+
+static void broken_delivery_and_blocking(const struct case_def *this_case)
+{
+	const struct broken_delivery *row = this_case->row;
+
+	if (row->nmi_exiting)
+		vmcs_set_control(CONTROL_PIN_NMI_EXITING);
+	if (row->virtual_nmis)
+		vmcs_set_control(CONTROL_PIN_VIRTUAL_NMIS);
+	row->break_off(row->event->vector);
+	vmwrite(GUEST_INTERRUPTIBILITY_STATE, row->blocking);
+	REQUIRE(inject(row->event), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), row->saved);
+	expect_original_event(row->event);
+}
+
+#define BROKEN(name, fact, needs, ...)							\
+	static const struct broken_delivery row_##name = { __VA_ARGS__ };		\
+	CASE_RUN(name, broken_delivery_and_blocking,					\
+		 PROVES("host-and-exit:indirect.updates", "event-injection:" fact),	\
+		 NEEDS needs, ROW(&row_##name))
+/* An NMI blocks NMIs, or virtual ones where there are such, before it is delivered in full. */
+#define BROKEN_NMI(name, break_off)							\
+	BROKEN(nmi_##name##_blocks_nmis, "inject.type.nmi_phys", (VMX), &nmi, break_off,	\
+	       false, false, 0, BLOCKING_BY_NMI);					\
+	BROKEN(nmi_##name##_blocks_nmis_that_exit, "inject.type.nmi_phys",		\
+	       (VMX, PIN(NMI_EXITING)), &nmi, break_off, true, false, 0, BLOCKING_BY_NMI);	\
+	BROKEN(nmi_##name##_blocks_virtual_nmis, "inject.type.nmi",		\
+	       (VMX, PIN(NMI_EXITING), PIN(VIRTUAL_NMIS)), &nmi, break_off,		\
+	       true, true, 0, BLOCKING_BY_NMI)
+BROKEN_NMI(without_a_gate, gate_is_not_present);
+BROKEN_NMI(beyond_the_limit, gate_is_beyond_the_limit);
+BROKEN_NMI(without_an_idt, idt_is_not_mapped);
+/* Another event leaves the blocking of NMIs as it was, and ends that by STI and MOV SS. */
+BROKEN(exception_keeps_virtual_nmis_blocked, "inject.nested_bitmap",
+       (VMX, PIN(NMI_EXITING), PIN(VIRTUAL_NMIS)), &exception, gate_is_not_present, true, true,
+       BLOCKING_BY_NMI, BLOCKING_BY_NMI);
+BROKEN(exception_keeps_nmis_blocked, "inject.nested_bitmap", (VMX), &exception,
+       gate_is_not_present, false, false, BLOCKING_BY_NMI, BLOCKING_BY_NMI);
+BROKEN(exception_ends_blocking_by_mov_ss, "inject.nested_bitmap", (VMX), &exception,
+       gate_is_not_present, false, false, BLOCKING_BY_MOV_SS, 0);
+BROKEN(software_interrupt_ends_blocking_by_mov_ss, "inject.nested_bitmap", (VMX),
+       &software_interrupt, gate_is_not_present, false, false, BLOCKING_BY_MOV_SS, 0);
+
 /* --- double and triple faults: 7.15, Table 7-5 ------------------------------------------- */
 
 CASE(nested_fault_is_a_double_fault, PROVES("event-injection:inject.double_fault",
