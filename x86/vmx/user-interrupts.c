@@ -133,6 +133,14 @@ CASE(not_recognized_without_cr4_uintr, PROVES("host-and-exit:entry.uintr"), NEED
 	enter_user(0, &guest_user_code);
 }
 
+/* The host recognizes it, for CR4.UINTR = 1 and WRMSR; the entry ends that. */
+CASE(entry_ends_recognition_without_cr4_uintr, PROVES("host-and-exit:entry.uintr"), NEEDS(UINTR))
+{
+	write_cr4(read_cr4() | CR4_UINTR);
+	vmwrite(HOST_CR4, read_cr4());
+	enter_user(0, &guest_user_code);
+}
+
 /* In the host, at CPL 3: keeps the vector, and leaves user mode. */
 u64 user_interrupt_taken __used;
 extern const u8 host_user_handler[];
@@ -154,12 +162,10 @@ static u64 taken_in_user_mode(void)
 	return user_interrupt_taken;
 }
 
-static void exit_to_host(u64 uintr, u64 taken)
+/* Behind an exit from `guest`. */
+static void expect_taken_in_host(const struct guest_code *guest, u64 taken)
 {
-	request(host_user_handler);
-	vmwrite(GUEST_CR4, vmread(GUEST_CR4) & ~CR4_UINTR);
-	vmwrite(HOST_CR4, vmread(HOST_CR4) | uintr);
-	REQUIRE(enter_at_instruction(&guest_target), OUTCOME_EXIT(EXIT_CPUID));
+	REQUIRE(enter_at_instruction(guest), OUTCOME_EXIT(EXIT_CPUID));
 	EXPECT_EQ(taken_in_user_mode(), taken);
 	/* One that WRMSR makes known comes in: the handler is as it should be. */
 	write_cr4(read_cr4() | CR4_UINTR);
@@ -167,6 +173,14 @@ static void exit_to_host(u64 uintr, u64 taken)
 	wrmsr(IA32_UINTR_RR, BIT(USER_VECTOR));
 	EXPECT_EQ(taken_in_user_mode(), USER_VECTOR);
 	wrmsr(IA32_UINTR_RR, 0);
+}
+
+static void exit_to_host(u64 uintr, u64 taken)
+{
+	request(host_user_handler);
+	vmwrite(GUEST_CR4, vmread(GUEST_CR4) & ~CR4_UINTR);
+	vmwrite(HOST_CR4, vmread(HOST_CR4) | uintr);
+	expect_taken_in_host(&guest_target, taken);
 }
 
 CASE(pending_behind_an_exit, PROVES("host-and-exit:host.uintr"), NEEDS(UINTR))
@@ -177,6 +191,18 @@ CASE(pending_behind_an_exit, PROVES("host-and-exit:host.uintr"), NEEDS(UINTR))
 CASE(not_recognized_without_cr4_uintr_of_the_host, PROVES("host-and-exit:host.uintr"), NEEDS(UINTR))
 {
 	exit_to_host(0, NONE);
+}
+
+/* The guest recognizes it, at a CPL where it is not delivered; the exit ends that. */
+CASE(exit_ends_recognition_without_cr4_uintr, PROVES("host-and-exit:host.uintr"), NEEDS(UINTR))
+{
+	request(host_user_handler);
+	vmcs_set_control(CONTROL_PROC1_USE_MSR_BITMAPS);
+	vmwrite(GUEST_CR4, vmread(GUEST_CR4) | CR4_UINTR);
+	guest_regs()->rcx = IA32_UINTR_RR;
+	guest_regs()->rax = BIT(USER_VECTOR);
+	guest_regs()->rdx = 0;
+	expect_taken_in_host(&guest_write_msr, NONE);
 }
 
 /* --- injection of the notification ------------------------------------------------------- */
