@@ -1,6 +1,6 @@
 /*
- * Exits of instructions with operands: what they must save of them. For exit-operands.c and
- * exit-extensions.c.
+ * Exits of instructions with operands: what they must save of them. For exit-operands.c,
+ * exit-descriptor-tables.c and exit-extensions.c.
  */
 #ifndef VMX_EXIT_OPERANDS_H
 #define VMX_EXIT_OPERANDS_H
