@@ -85,8 +85,8 @@ static void decode_displacements(void)
 }
 
 /*
- * 30.2.1: the qualification is 0 then. Copies of the instruction are decoded anew, each into another
- * place: whatever one of them finds there does not depend on where the image has its code.
+ * 30.2.1: the qualification is 0 then. Copies of the instruction are decoded anew, each into
+ * another place: what they find there does not depend on where the image has its code.
  */
 static void has_no_displacement(const struct case_def *this_case)
 {

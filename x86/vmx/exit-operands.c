@@ -2,8 +2,8 @@
  * Instructions whose exit describes their operands: the displacement in the exit qualification
  * (30.2.1 Basic VM-Exit Information) and registers, scale, address size and segment in the VM-exit
  * instruction information (30.2.5 Information for VM Exits Due to Instruction Execution, Tables
- * 30-9, 30-14 and 30-15). Those of SGDT, SLDT and their like are in exit-descriptor-tables.c, RDRAND
- * and other newer ones in exit-extensions.c.
+ * 30-9, 30-14 and 30-15). Those of SGDT, SLDT and their like are in exit-descriptor-tables.c,
+ * RDRAND and other newer ones in exit-extensions.c.
  */
 #include "cpu/features.h"
 #include "exit-memory-operands.h"
