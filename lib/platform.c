@@ -235,6 +235,7 @@ static const char *read_chosen(struct platform *platform, const struct tree *tre
 	if (!problem)
 		problem = read_waived(platform, tree, node);
 	platform->audit_all = tree_property(tree, node, "exitpath,audit-all", &size) != NULL;
+	platform->audit_none = tree_property(tree, node, "exitpath,audit-none", &size) != NULL;
 	platform->addresses_need_memory =
 		tree_property(tree, node, "exitpath,addresses-need-memory", &size) != NULL;
 	platform->long_mode_needs_protection =

@@ -48,6 +48,7 @@ struct platform {
 	/* Of the VM entries behind a case's first, those that are audited in full: 0 to 100. */
 	u32 audit_percent;
 	bool audit_all;			/* all VM entries in full, of sweeps and walks as well */
+	bool audit_none;		/* none at all, to measure what the audit costs */
 	/* Rules of the audit that the machine is known to break: names, each with its 0. */
 	char audit_waived[512];
 	u32 audit_waived_size;

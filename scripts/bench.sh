@@ -11,6 +11,7 @@ usage()
 	cat <<END
 usage: exitpath bench boot [--on PLATFORM]... [--runs N] [AREA/IMAGE]
        exitpath bench entry [--on PLATFORM]... [--runs N]
+       exitpath bench suite [--on PLATFORM]
        exitpath bench core [--on PLATFORM]...
        exitpath bench mutants [GLOB]...
 
@@ -20,6 +21,9 @@ processes) beside the bar that is set for it. Where a platform can tell, the gue
 of its own and not in the others.
 
 With "entry": how many VM entries, each with its exit, it makes in a CPU second, with the audit of every one and without.
+
+With "suite": what all images of vmx/* and ept/* cost, with the audit and without, beside the bars; exitpath bench suite
+--help.
 
 With "core": what each kind of exit costs in the bundled core (lib/x86/hv), in instructions on a platform whose
 time-stamp counter counts them (bochs, the default), else in cycles; beside the bare round trip. The cases of
@@ -43,10 +47,13 @@ bar()
 	esac
 }
 
-if [ "${1-}" = mutants ]; then
+case ${1-} in
+mutants | suite)
+	part=$1
 	shift
-	exec "${0%/*}/bench-mutants.sh" ${1+"$@"}
-fi
+	exec "${0%/*}/bench-$part.sh" ${1+"$@"}
+	;;
+esac
 on=
 runs=11
 image=
@@ -106,7 +113,7 @@ core)
 	image=hv/core-speed
 	on=${on:-bochs}
 	;;
-*) die "there is no benchmark '$what'; there are: exitpath bench boot, entry, core, mutants" ;;
+*) die "there is no benchmark '$what'; there are: exitpath bench boot, entry, suite, core, mutants" ;;
 esac
 
 # measure PLATFORM CASE: boots the image with that case alone so many times; sets median, least, most, guest, clock.

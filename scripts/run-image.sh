@@ -15,6 +15,7 @@
 #	EXITPATH_COUNT    how often an image repeats what it draws at random; empty: its own number
 #	EXITPATH_WITHOUT  what the processors shall lack, for machines that can hide it; empty: nothing
 #	EXITPATH_AUDIT_ALL  not empty: every VM entry is audited in full
+#	EXITPATH_TREE     another description of the machine than the platform's own machine.dtb
 #	EXITPATH_AGAIN    the options of run that choose the machine, for comments that say how to repeat something
 #	EXITPATH_GO_ON    not empty: one image that bails out does not end the run of prove
 #	EXITPATH_IDENTITY what boot --identify says, when the caller knows it already
@@ -53,7 +54,7 @@ export EXITPATH_TOP EXITPATH_BUILD EXITPATH_RUNNERS
 
 boot=$EXITPATH_RUNNERS/$platform/boot
 elf=$EXITPATH_BUILD/images/$image
-dtb=$EXITPATH_BUILD/runners/$platform/machine.dtb
+dtb=${EXITPATH_TREE:-$EXITPATH_BUILD/runners/$platform/machine.dtb}
 deviations=$EXITPATH_RUNNERS/$platform/deviations.tsv
 supervise=$EXITPATH_BUILD/tools/supervise
 

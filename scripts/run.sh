@@ -16,7 +16,7 @@ says. Sets up what it needs first. GLOB: AREA/IMAGE or AREA/IMAGE:CASE, for inst
 
   --on PLATFORM     where to boot (default: bochs); here: $(platforms | tr '\n' ' ')
   --cpu MODEL       the CPU model (default: the platform's own)
-  --bochs WHICH     which Bochs, also below linux and core-*: a path, or trixie or sid for Debian's newer ones
+  --bochs WHICH     which Bochs, also below linux and core-*: a program, or trixie or sid for Debian's newer ones
   -j N              so many images at a time (default: one per CPU)
   --shuffle[=SEED]  images and cases in another order
   --seed N          the seed of what images draw at random (default: 1)
@@ -120,12 +120,19 @@ show_capabilities()
 	exit
 }
 
+# need_hidden: dies when --without names what cannot be hidden, before anything is fetched. Sets $hidden.
+need_hidden()
+{
+	[ -n "$EXITPATH_WITHOUT" ] || return 0
+	run_child "$EXITPATH_TOP/scripts/setup.sh" --for list || exit 2
+	hidden=$("$EXITPATH_BUILD/runners/kvm/vmm" --without "$EXITPATH_WITHOUT") || exit 2
+}
+
 # say_hidden: what a run with --without is without. KVM may still refuse; then there is no result.
 say_hidden()
 {
-	[ -n "$EXITPATH_WITHOUT" ] || return 0
-	hidden=$("$EXITPATH_BUILD/runners/kvm/vmm" --without "$EXITPATH_WITHOUT") || exit 2
-	say "hidden from the guest, where it is there: $(put "$hidden" | sed -n 2p)"
+	[ -z "$EXITPATH_WITHOUT" ] ||
+		say "hidden from the guest, where it is there: $(put "$hidden" | sed -n 2p)"
 }
 
 # quoted TEXT: as a shell reads it.
@@ -421,6 +428,7 @@ export EXITPATH_SEED EXITPATH_COUNT EXITPATH_AUDIT_ALL EXITPATH_AGAIN EXITPATH_W
 export EXITPATH_CPU EXITPATH_SHUFFLE EXITPATH_SILENCE EXITPATH_LIMIT EXITPATH_BOCHS EXITPATH_QEMU
 no_rehearsal run
 need_images "$globs"
+need_hidden
 # Most often everything is there: who can say who he is can run, and need not be asked again.
 identity=
 ready=--on

@@ -79,4 +79,12 @@ audits_of 0 --audit-all
 ok "with --audit-all every entry: $audits" test "${audits#* }" -ge "${audits% *}"
 unlike "with --audit-all: nothing to say" "$out" 'exitpath,audit ='
 
+# Without any, what remains is what the case itself compares: exitpath bench suite measures the difference.
+cp "$build/runners/bochs/machine.dtb" "$tmp/none.dtb" &&
+	fdtput -p "$tmp/none.dtb" /chosen exitpath,audit-none || exit 1
+run_cmd "$build/tools/supervise" --image vmx/exit-entry-failure --elf "$build/images/vmx/exit-entry-failure" \
+	--cases "$build/images/vmx/exit-entry-failure.tsv" --dtb "$tmp/none.dtb" \
+	--select "vmx/exit-entry-failure:$late" -- "$boot"
+is "none: exit status 0" "$status" 0
+
 done_testing

@@ -44,6 +44,12 @@ run_cmd "$exitpath" bench boot vmx/good mmu/good
 is "bench boot with two images: exit status 2" "$status" 2
 run_cmd "$exitpath" bench entry vmx/good
 is "bench entry with an image: exit status 2" "$status" 2
+for arguments in vmx/good --runs=2 --on; do
+	run_cmd "$exitpath" bench suite "$arguments"
+	is "bench suite $arguments: exit status 2" "$status" 2
+done
+run_cmd "$exitpath" bench suite --help
+like "bench suite --help: usage" "$out" '^usage: exitpath bench suite'
 run_cmd "$exitpath" bench boot --on=mars
 is "bench --on=PLATFORM: exit status 2" "$status" 2
 like "bench --on=PLATFORM: lists the platforms" "$err" "'mars'.*broken fake"

@@ -148,15 +148,16 @@ void differences_add(struct differences *differences, const struct entry_input *
 
 static void report(const struct difference *way)
 {
-	char id[DIFFERENCES_ID], what[700];
+	char id[DIFFERENCES_ID], what[700], entries[20];
 	const char *name = difference_id(id, sizeof(id), way);
 	u32 i;
 
-	tap_comment("exitpath differs: %s: %u entries; %s", name, way->count, way->got);
+	format(entries, sizeof(entries), way->count == 1 ? "%u entry" : "%u entries", way->count);
+	tap_comment("exitpath differs: %s: %s; %s", name, entries, way->got);
 	for (i = 0; i < DIFFERENCES_EXAMPLES && i < way->count; i++)
 		if (way->example[i][0])
 			tap_comment("  %s", way->example[i]);
-	format(what, sizeof(what), "%s, %u entries; %s", name, way->count, way->example[0]);
+	format(what, sizeof(what), "%s, %s; %s", name, entries, way->example[0]);
 	case_fail(NULL, 0, what, way->expected, way->got);
 }
 

@@ -33,7 +33,7 @@ struct difference {
 	u32 due;			/* entry_first_exit(), for an exit */
 	u32 count;
 	char example[DIFFERENCES_EXAMPLES][400];
-	char expected[200], got[120];	/* of the first */
+	char expected[400], got[120];	/* of the first */
 };
 
 struct differences {

@@ -35,15 +35,39 @@ static u64 next_seed(u64 seed)
 	return seed * 0x5851f42d4c957f2d + 0x14057b7ef767814f;
 }
 
+/* The controls of a field that are not as in the base state. */
+static size_t say_controls(const struct walk *walk, u32 index, u64 value, char *to, size_t size)
+{
+	u64 changed = value ^ walk->plain.in.field[index];
+	char *p = to, *end = to + size;
+	u32 i;
+
+	for (i = 0; i < CONTROLS_DEFINED; i++) {
+		enum control control = all_controls[i];
+
+		if (entry_control_field_index(control_field(control)) == index &&
+		    changed & control_bit(control))
+			p += format(p, end - p, "%s%s \"%s\"", p == to ? " (" : ", ",
+				    value & control_bit(control) ? "with" : "without",
+				    control_words(control));
+	}
+	if (p != to)
+		p += format(p, end - p, ")");
+	return p - to;
+}
+
 static void say_fields(const struct walk *walk, const struct entry_input *in, char *to, size_t size)
 {
 	char *p = to, *end = to + size;
 	u32 i;
 
 	p += format(p, end - p, "%s", entry_base_words(walk->scene.base));
-	for (i = 0; i < VMCS_FIELDS; i++)
-		if (in->field[i] != walk->plain.in.field[i])
-			p += format(p, end - p, ", %s = 0x%lx", entry_field_name(i), in->field[i]);
+	for (i = 0; i < VMCS_FIELDS; i++) {
+		if (in->field[i] == walk->plain.in.field[i])
+			continue;
+		p += format(p, end - p, ", %s = 0x%lx", entry_field_name(i), in->field[i]);
+		p += say_controls(walk, i, in->field[i], p, end - p);
+	}
 }
 
 static void say_how_to_repeat(const struct walk *walk)
@@ -267,11 +291,7 @@ static void tell_rules(struct walk *walk)
 
 static void change_control(struct walk *walk, struct entry_input *in)
 {
-	static const u16 all[] = {
-#define CONTROL(field, bit, name, lower, default_class, words) CONTROL_##field##_##name,
-#include "sdm/controls.def"
-	};
-	enum control control = all[draw(walk) % ARRAY_SIZE(all)];
+	enum control control = all_controls[draw(walk) % CONTROLS_DEFINED];
 
 	walk->field = entry_control_field_index(control_field(control));
 	walk->before = in->field[walk->field];

@@ -159,27 +159,25 @@ bool entry_session_is_valid(const struct entry_scene *scene)
 
 static void add_controls(struct entry_scene *scene)
 {
-	static const u16 all[] = {
-#define CONTROL(field, bit, name, lower, default_class, words) CONTROL_##field##_##name,
-#include "sdm/controls.def"
-	};
 	struct entry_input *in = &scene->in;
 	char refused[500] = "", *p = refused, *end = refused + sizeof(refused);
 	u32 round, i;
 
 	/* Twice: some need others that come later in the table. */
 	for (round = 0; round < 2; round++) {
-		for (i = 0; i < ARRAY_SIZE(all); i++) {
-			if (makes_the_base_state(all[i]) || !control_allowed(all[i]) ||
-			    entry_control(in, all[i]))
+		for (i = 0; i < CONTROLS_DEFINED; i++) {
+			enum control control = all_controls[i];
+
+			if (makes_the_base_state(control) || !control_allowed(control) ||
+			    entry_control(in, control))
 				continue;
-			entry_set_control(in, all[i], true);
+			entry_set_control(in, control, true);
 			if (accepted(in))
 				continue;
-			entry_set_control(in, all[i], false);
+			entry_set_control(in, control, false);
 			if (round)
 				p += format(p, end - p, "%s\"%s\"", *refused ? ", " : "",
-					    control_words(all[i]));
+					    control_words(control));
 		}
 	}
 	if (*refused)

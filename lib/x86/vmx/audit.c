@@ -126,6 +126,7 @@ void audit_before_entry(struct audit *audit, bool resume, u64 vmcs)
 {
 	memset(audit->failed_now, 0, sizeof(audit->failed_now));
 	audit->found = false;
+	audit->none |= this_platform()->audit_none;
 	if (audit->none)
 		return;
 	audit->exit.host_only = !draw_whole(audit);

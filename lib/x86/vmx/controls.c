@@ -18,6 +18,11 @@ static const struct {
 	[CONTROL_FIELD_VMFUNC]	= { VM_FUNCTION_CONTROLS, "VM-function" },
 };
 
+const u16 all_controls[CONTROLS_DEFINED] = {
+#define CONTROL(field, bit, name, lower, default_class, words)	CONTROL_##field##_##name,
+#include "sdm/controls.def"
+};
+
 const char *control_words(enum control control)
 {
 	switch (control) {

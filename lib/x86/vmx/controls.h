@@ -26,6 +26,14 @@ enum control {
 	CONTROL_NONE = 0xffff,
 };
 
+/* All of them, in the order of sdm/controls.def. */
+enum {
+	CONTROLS_DEFINED = 0
+#define CONTROL(field, bit, name, lower, default_class, words)	+ 1
+#include "sdm/controls.def"
+};
+extern const u16 all_controls[CONTROLS_DEFINED];
+
 static inline enum control_field control_field(enum control control)
 {
 	return control >> 8;
