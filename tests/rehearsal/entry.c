@@ -197,10 +197,12 @@ static u64 make_entry(struct vmx_switch *state, u64 launched)
 	pending_begin();
 	fred_exception_bitmap();
 	msrs_load();
+	lists_begin();
 	timer_load();
 	branches_begin();
 	failed = stay_in_guest(state, launched);
 	bitmaps_end();
+	lists_end();
 	pending_end(failed_to_enter(failed));
 	if (failed_to_enter(failed))
 		return failed;

@@ -33,6 +33,10 @@ void msrs_load(void);
 void msrs_save(void);
 void msrs_to_host(void);
 
+/* lists.c: around an entry, behind msrs_load(): the pretended MSRs of its MSR-load list. */
+void lists_begin(void);
+void lists_end(void);
+
 /* Their values for an entry that comes to nothing. */
 void msrs_remember(void);
 void msrs_recall(void);
