@@ -2,10 +2,10 @@
  * What a VM exit loads into segment and descriptor-table registers: 30.5.2 Loading Host Segment and
  * Descriptor-Table Registers.
  *
- * The VMCS has selectors, and the bases of GDTR, IDTR, FS, GS and TR (vmx/exit-host-state). All else
- * is the same at every exit, whatever the descriptor says: compatibility mode is where it can be
- * seen, because no descriptor is read on the way there but that of CS. The guest does nothing but
- * exit.
+ * The VMCS has selectors, and the bases of GDTR, IDTR, FS, GS and TR (vmx/exit-host-state). All
+ * else is the same at every exit, whatever the descriptor says: compatibility mode is where it can
+ * be seen, because no descriptor is read on the way there but that of CS. The guest does nothing
+ * but exit.
  */
 #include "cpu/safe.h"
 #include "cpu/user.h"
