@@ -41,6 +41,8 @@ enum {
 	SHUTDOWN	= BIT(12),	/* the state of the guest */
 	HALTED		= BIT(13),
 	NMI_TAKEN	= BIT(14),	/* as NMI, but the guest takes it */
+	STI_BLOCKS	= BIT(15),	/* the entry loads blocking */
+	MOV_SS_BLOCKS	= BIT(16),
 };
 
 #define INTERRUPT_VECTOR	0x61
@@ -109,6 +111,13 @@ static u64 state_of(u32 waits)
 	return waits & HALTED ? ACTIVITY_HLT : ACTIVITY_ACTIVE;
 }
 
+static u64 blocking_by(u32 waits)
+{
+	if (waits & STI_BLOCKS)
+		return BLOCKING_BY_STI;
+	return waits & MOV_SS_BLOCKS ? BLOCKING_BY_MOV_SS : 0;
+}
+
 static void make_wait(u32 waits)
 {
 	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
@@ -129,6 +138,7 @@ static void make_wait(u32 waits)
 		vmwrite(VMX_PREEMPTION_TIMER_VALUE, 0);
 	}
 	vmwrite(GUEST_ACTIVITY_STATE, state_of(waits));
+	vmwrite(GUEST_INTERRUPTIBILITY_STATE, blocking_by(waits));
 	if (waits & INJECTED) {
 		/* A trap gate leaves IF at 1: 7.12.1.3. */
 		idt[INJECTED_VECTOR].type = 0x8f;
@@ -204,6 +214,8 @@ static void comes_first(const struct case_def *this_case)
 	/* 30.1: a direct exit comes from the state; what is delivered has ended it. */
 	EXPECT_EQ(vmread(GUEST_ACTIVITY_STATE),
 		  first->handler ? ACTIVITY_ACTIVE : state_of(first->waits));
+	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE) & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS),
+		  first->handler ? 0 : blocking_by(first->waits));
 	if (first->reason == EXIT_EXCEPTION_OR_NMI)
 		EXPECT_EQ(FIELD(vmread(EXITING_EVENT_IDENTIFICATION), 7, 0), first->vector);
 }
@@ -275,6 +287,21 @@ FIRST(tpr_threshold_behind_the_nmi_that_wakes, STATE_FACT("tpr.entry.shutdown"),
       .handler = VECTOR_NMI);
 FIRST(monitor_trap_wakes_from_hlt, STATE_FACT("mtf.wake"), (VMX, MTF_NEEDS, HLT_STATE),
       .waits = MTF | HALTED, .reason = EXIT_MONITOR_TRAP_FLAG);
+
+/* --- blocking by STI and MOV SS, which ends with an instruction or an event: 29.7.1 -------- */
+
+#define BLOCKED(name, facts, needs, what, exit_reason)				\
+	FIRST(name##_with_blocking_by_sti, PROVES facts, needs,			\
+	      .waits = what | STI_BLOCKS, .reason = exit_reason);		\
+	FIRST(name##_with_blocking_by_mov_ss, PROVES facts, needs,			\
+	      .waits = what | MOV_SS_BLOCKS, .reason = exit_reason)
+BLOCKED(tpr_threshold, ("interruptibility:tpr.entry", "host-and-exit:save.intr.at_once"),
+	(VMX, TPR_NEEDS), TPR, EXIT_TPR_BELOW_THRESHOLD);
+BLOCKED(monitor_trap, ("event-injection:inject.mtf_blocking",
+	"host-and-exit:save.intr.at_once"), (VMX, MTF_NEEDS), MTF, EXIT_MONITOR_TRAP_FLAG);
+BLOCKED(timer, ("interruptibility:timer.zero", "host-and-exit:save.intr.at_once",
+	"host-and-exit:save.rip.at_once"), (VMX, TIMER_NEEDS), TIMER,
+	EXIT_VMX_PREEMPTION_TIMER_EXPIRED);
 
 /* --- after the injected event ------------------------------------------------------------ */
 

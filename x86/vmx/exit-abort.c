@@ -8,7 +8,9 @@
 #include "cpu/apic.h"
 #include "cpu/safe.h"
 #include "cpu/smp.h"
+#include "cpu/traps.h"
 #include "mmu/pages.h"
+#include "platform.h"
 #include "vmx/guest.h"
 
 enum { SAVING_MSRS = 1, LOADING_MSRS = 4 };
@@ -29,25 +31,41 @@ static struct {
 	volatile u32 came_back;
 	const struct bad_entry *bad;
 	u64 *list;
+	u64 rflags;			/* of the guest; 0: as always */
 } work;
+
+#define INTERRUPT_VECTOR	0x51
+
+/* On a processor that is not shut down: it cannot know what it was to go on with. */
+static void take_event(struct trap_frame *frame)
+{
+	(void)frame;
+	work.came_back = 1;
+	for (;;)
+		pause();
+}
 
 /* On the second processor. */
 static void enter_guest(void *unused)
 {
 	(void)unused;
+	trap_on(VECTOR_NMI, take_event);
+	trap_on(INTERRUPT_VECTOR, take_event);
 	vmx_start();
 	vmwrite(work.bad->store ? VM_EXIT_MSR_STORE_ADDRESS : VM_EXIT_MSR_LOAD_ADDRESS,
 		physical(work.list));
 	vmwrite(work.bad->store ? VM_EXIT_MSR_STORE_COUNT : VM_EXIT_MSR_LOAD_COUNT, 1);
+	if (work.rflags)
+		vmwrite(GUEST_RFLAGS, work.rflags);
 	enter_at_instruction(&guest_cpuid);
 	work.came_back = 1;
 }
 
-static void aborts(const struct case_def *this_case)
+static void abort_by(const struct bad_entry *bad)
 {
 	u32 spin;
 
-	work.bad = this_case->row;
+	work.bad = bad;
 	work.list = page_alloc();
 	work.list[0] = work.bad->index;
 	work.list[1] = work.bad->value;
@@ -57,11 +75,23 @@ static void aborts(const struct case_def *this_case)
 	smp_begin(1, enter_guest, NULL);
 	for (spin = 0; spin < 1000000 && !*work.indicator && !work.came_back; spin++)
 		pause();
-	EXPECT_EQ(*work.indicator, work.bad->indicator);
-	/* Were it not shut down, it would go on. */
+}
+
+/* Were it not shut down, it would go on. */
+static void expect_shutdown(void)
+{
+	u32 spin;
+
 	for (spin = 0; spin < 100000; spin++)
 		pause();
 	EXPECT_EQ(work.came_back, 0);
+}
+
+static void aborts(const struct case_def *this_case)
+{
+	abort_by(this_case->row);
+	EXPECT_EQ(*work.indicator, work.bad->indicator);
+	expect_shutdown();
 }
 
 #define ABORTS(name, fact, number, ...)						\
@@ -86,3 +116,36 @@ ABORTS(load_with_reserved_bit, "msrload.fail.reserved", "4", false, BIT(63) | IA
 ABORTS(load_of_bad_value, "msrload.fail.wrmsr_gp", "4", false, IA32_KERNEL_GS_BASE, BIT(63),
        LOADING_MSRS);
 ABORTS(load_of_no_msr, "msrload.fail.wrmsr_gp", "4", false, 0x40000fff, 0, LOADING_MSRS);
+
+/* --- only RESET ends the shutdown ------------------------------------------------------------ */
+
+/*
+ * The MSRs that cannot be loaded leave a processor that has the host's state, and the event would
+ * find the host's handler. Those that cannot be stored leave the guest's RFLAGS.
+ */
+static const struct bad_entry not_loaded = { false, IA32_FS_BASE, 0, LOADING_MSRS };
+static const struct bad_entry not_stored = { true, 0x40000fff, 0, SAVING_MSRS };
+
+CASE(nmi_does_not_end_the_shutdown, PROVES("host-and-exit:abort.shutdown.nmi"),
+     NEEDS(VMX, CPUS(2)))
+{
+	abort_by(&not_loaded);
+	apic_send(this_platform()->apic_id[1], ICR_NMI | ICR_ASSERT);
+	expect_shutdown();
+}
+
+CASE(interrupt_does_not_end_the_shutdown, PROVES("host-and-exit:abort.shutdown.interrupt"),
+     NEEDS(VMX, CPUS(2)))
+{
+	work.rflags = RFLAGS_FIXED | RFLAGS_IF;
+	abort_by(&not_stored);
+	apic_send(this_platform()->apic_id[1], ICR_ASSERT | INTERRUPT_VECTOR);
+	expect_shutdown();
+}
+
+CASE(init_does_not_end_the_shutdown, PROVES("host-and-exit:abort.shutdown.init"),
+     NEEDS(VMX, CPUS(2)))
+{
+	abort_by(&not_loaded);
+	EXPECT_FALSE(smp_try_start(1));
+}

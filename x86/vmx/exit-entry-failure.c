@@ -440,16 +440,63 @@ static void fail_to_enter(struct trap_frame *frame)
 	nmis_after_failure = nmis;
 }
 
-CASE(nmis_stay_blocked, PROVES("host-and-exit:fail.nmi_blocking"),
-     NEEDS(VMX, PIN(NMI_EXITING), APIC))
+static void stay_blocked(void (*spoil)(void), outcome_t failure)
 {
 	nmis = 0;
 	vmcs_set_control(CONTROL_PIN_NMI_EXITING);
-	spoil_guest();
+	spoil();
 	trap_on(VECTOR_NMI, fail_to_enter);
 	this_cpu()->idt[VECTOR_NMI].ist = IST_NONE;
 	send_nmi();
-	EXPECT(failure_in_handler, BAD_GUEST);
+	EXPECT(failure_in_handler, failure);
 	EXPECT_EQ(nmis_after_failure, 1);
 	EXPECT_EQ(nmis, 2);
+}
+
+static void spoil_first_msr(void)
+{
+	spoil_msr_list(0);
+}
+
+CASE(nmis_stay_blocked, PROVES("host-and-exit:fail.nmi_blocking"),
+     NEEDS(VMX, PIN(NMI_EXITING), APIC))
+{
+	stay_blocked(spoil_guest, BAD_GUEST);
+}
+
+CASE(nmis_stay_blocked_after_bad_msr, PROVES("host-and-exit:fail.nmi_blocking"),
+     NEEDS(VMX, PIN(NMI_EXITING), APIC))
+{
+	stay_blocked(spoil_first_msr, BAD_MSR(1));
+}
+
+static void count_nmi(struct trap_frame *frame)
+{
+	(void)frame;
+	nmis++;
+}
+
+/* The guest state would block them, and may have been loaded. */
+static void stay_unblocked(void (*spoil)(void), outcome_t failure)
+{
+	nmis = 0;
+	trap_on(VECTOR_NMI, count_nmi);
+	vmwrite(GUEST_INTERRUPTIBILITY_STATE, BLOCKING_BY_NMI);
+	spoil();
+	EXPECT(resume(), failure);
+	send_nmi();
+	EXPECT_EQ(nmis, 1);
+	/* If it is still pending, the next case must not get it. */
+	unblock_nmis();
+}
+
+CASE(nmis_stay_unblocked, PROVES("host-and-exit:fail.nmi_blocking"), NEEDS(VMX, APIC))
+{
+	stay_unblocked(spoil_guest, BAD_GUEST);
+}
+
+CASE(nmis_stay_unblocked_after_bad_msr, PROVES("host-and-exit:fail.nmi_blocking"),
+     NEEDS(VMX, APIC))
+{
+	stay_unblocked(spoil_first_msr, BAD_MSR(1));
 }

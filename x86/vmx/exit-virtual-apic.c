@@ -28,6 +28,7 @@ BEFORE_EACH_CASE(start);
 GUEST_CODE(cpuid, "", "cpuid");
 
 #define VIRTUAL_APIC	PROC1(USE_TPR_SHADOW), PROC2(VIRTUALIZE_APIC_ACCESSES)
+#define X2APIC_MODE	PROC1(USE_TPR_SHADOW), PROC2(VIRTUALIZE_X2APIC_MODE), PROC1(USE_MSR_BITMAPS)
 
 static void use_virtual_apic(void)
 {
@@ -132,44 +133,117 @@ static void expect_exit_behind(const struct guest_code *code, u16 reason)
 GUEST_CODE(mov_to_cr8, "", "movq %rax, %cr8");
 
 /* 32.1.2: VTPR[7:4] is CR8, and that is below 5. */
-CASE(exit_behind_mov_to_cr8, PROVES("host-and-exit:save.rip.trap.tpr"), NEEDS(VMX, VIRTUAL_APIC))
+static void prepare_mov_to_cr8(void)
 {
 	use_virtual_apic();
 	vmcs_clear_control(CONTROL_PROC1_CR8_LOAD_EXITING);
 	*virtual_register(APIC_TASK_PRIORITY) = 0x70;
 	vmwrite(TPR_THRESHOLD, 5);
 	guest_regs()->rax = 3;
+}
+
+CASE(exit_behind_mov_to_cr8, PROVES("host-and-exit:save.rip.trap.tpr"), NEEDS(VMX, VIRTUAL_APIC))
+{
+	prepare_mov_to_cr8();
 	expect_exit_behind(&guest_mov_to_cr8, EXIT_TPR_BELOW_THRESHOLD);
+	EXPECT_EQ(*virtual_register(APIC_TASK_PRIORITY), 0x30);
+}
+
+GUEST_CODE(wrmsr, "", "wrmsr");
+
+/* 32.5: the same by the MSR of the x2APIC mode. */
+static void prepare_wrmsr_of_tpr(void)
+{
+	prepare_mov_to_cr8();
+	vmcs_clear_control(CONTROL_PROC2_VIRTUALIZE_APIC_ACCESSES);
+	vmcs_set_control(CONTROL_PROC2_VIRTUALIZE_X2APIC_MODE);
+	vmcs_set_control(CONTROL_PROC1_USE_MSR_BITMAPS);
+	guest_regs()->rcx = 0x808;
+	guest_regs()->rax = 0x30;
+	guest_regs()->rdx = 0;
+}
+
+CASE(exit_behind_wrmsr_of_tpr, PROVES("host-and-exit:save.rip.trap.wrmsr"),
+     NEEDS(VMX, X2APIC_MODE))
+{
+	prepare_wrmsr_of_tpr();
+	expect_exit_behind(&guest_wrmsr, EXIT_TPR_BELOW_THRESHOLD);
 	EXPECT_EQ(*virtual_register(APIC_TASK_PRIORITY), 0x30);
 }
 
 GUEST_CODE(write, "", "movl %eax, (%rbx)");
 
 /* 32.1.4: the vector in SVI has its bit in the EOI-exit bitmap. */
-CASE(exit_behind_eoi, PROVES("host-and-exit:save.rip.trap.eoi"), NEEDS(VMX, DELIVERY))
+static void prepare_eoi(void)
 {
 	deliver_virtual_interrupts(STATUS(0x61, 0));
 	*virtual_register(APIC_IN_SERVICE + 0x30) = BIT(0x61 % 32);
 	vmwrite(EOI_EXIT_BITMAP_1, BIT(0x61 % 64));
 	guest_regs()->rbx = (u64)access_page + APIC_EOI;
 	guest_regs()->rax = 0;
+}
+
+CASE(exit_behind_eoi, PROVES("host-and-exit:save.rip.trap.eoi"), NEEDS(VMX, DELIVERY))
+{
+	prepare_eoi();
 	expect_exit_behind(&guest_write, EXIT_VIRTUALIZED_EOI);
 	EXPECT_EQ(vmread(EXIT_QUALIFICATION), 0x61);
 	EXPECT_EQ(vmread(GUEST_INTERRUPT_STATUS), 0);
 }
 
 /* 32.4.3.2: a write of the spurious-interrupt vector register is stored, and exits then. */
-CASE(exit_behind_apic_write, PROVES("host-and-exit:save.rip.trap.apic_write"),
-     NEEDS(VMX, VIRTUAL_APIC, PROC2(APIC_REGISTER_VIRTUALIZATION)))
+static void prepare_apic_write(void)
 {
 	use_virtual_apic();
 	vmcs_set_control(CONTROL_PROC2_APIC_REGISTER_VIRTUALIZATION);
 	guest_regs()->rbx = (u64)access_page + APIC_SPURIOUS_VECTOR;
 	guest_regs()->rax = 0x1ab;
+}
+
+#define APIC_WRITES	VIRTUAL_APIC, PROC2(APIC_REGISTER_VIRTUALIZATION)
+CASE(exit_behind_apic_write, PROVES("host-and-exit:save.rip.trap.apic_write"),
+     NEEDS(VMX, APIC_WRITES))
+{
+	prepare_apic_write();
 	expect_exit_behind(&guest_write, EXIT_APIC_WRITE);
 	EXPECT_EQ(vmread(EXIT_QUALIFICATION), APIC_SPURIOUS_VECTOR);
 	EXPECT_EQ(*virtual_register(APIC_SPURIOUS_VECTOR), 0x1ab);
 }
+
+/* 30.1: what blocked events behind the instruction before has ended. */
+struct behind {
+	void (*prepare)(void);
+	const struct guest_code *code;
+	u64 blocking;
+	u16 reason;
+};
+
+static void ends_blocking(const struct case_def *this_case)
+{
+	const struct behind *row = this_case->row;
+
+	row->prepare();
+	/* 29.3.1.5: there is no blocking by STI with RFLAGS.IF = 0. */
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+	vmwrite(GUEST_INTERRUPTIBILITY_STATE, row->blocking);
+	expect_exit_behind(row->code, row->reason);
+	EXPECT_EQ(vmread(GUEST_INTERRUPTIBILITY_STATE), 0);
+}
+
+#define ENDS_BLOCKING(name, guest, exit_reason, needs)				\
+	static const struct behind row_##name##_sti = {				\
+		prepare_##name, &guest, BLOCKING_BY_STI, exit_reason };		\
+	static const struct behind row_##name##_mov_ss = {			\
+		prepare_##name, &guest, BLOCKING_BY_MOV_SS, exit_reason };	\
+	CASE_RUN(name##_ends_blocking_by_sti, ends_blocking,			\
+		 PROVES("host-and-exit:save.intr.trap"), NEEDS needs, ROW(&row_##name##_sti)); \
+	CASE_RUN(name##_ends_blocking_by_mov_ss, ends_blocking,			\
+		 PROVES("host-and-exit:save.intr.trap"), NEEDS needs, ROW(&row_##name##_mov_ss))
+
+ENDS_BLOCKING(mov_to_cr8, guest_mov_to_cr8, EXIT_TPR_BELOW_THRESHOLD, (VMX, VIRTUAL_APIC));
+ENDS_BLOCKING(wrmsr_of_tpr, guest_wrmsr, EXIT_TPR_BELOW_THRESHOLD, (VMX, X2APIC_MODE));
+ENDS_BLOCKING(eoi, guest_write, EXIT_VIRTUALIZED_EOI, (VMX, DELIVERY));
+ENDS_BLOCKING(apic_write, guest_write, EXIT_APIC_WRITE, (VMX, APIC_WRITES));
 
 /* --- a fault between the write and its emulation: 32.4.3.2 -------------------------------- */
 

@@ -173,7 +173,8 @@ void smp_init(u32 index)
 	spin(INIT_POLLS);
 }
 
-const struct smp_start_state *smp_start_one(u32 index, u32 n, u8 *vector)
+/* False: no sign of life. */
+static bool start_at(u32 index, u32 n, u8 *vector)
 {
 	struct processor *processor = &processors[index];
 	u32 id = this_platform()->apic_id[index];
@@ -191,13 +192,24 @@ const struct smp_start_state *smp_start_one(u32 index, u32 n, u8 *vector)
 	processor->state = STARTING;
 	/* 11.4.4.1 Typical BSP Initialization Sequence: the second is for those that missed one. */
 	apic_send(id, ICR_STARTUP | ICR_ASSERT | *vector);
-	if (!wait_while(processor, STARTING, SHORT_POLLS)) {
-		apic_send(id, ICR_STARTUP | ICR_ASSERT | *vector);
-		if (!wait_while(processor, STARTING, WAIT_POLLS))
-			give_up(index, "it runs after INIT, start-up IPI, start-up IPI",
-				"no sign of life");
-	}
+	if (wait_while(processor, STARTING, SHORT_POLLS))
+		return true;
+	apic_send(id, ICR_STARTUP | ICR_ASSERT | *vector);
+	return wait_while(processor, STARTING, WAIT_POLLS);
+}
+
+const struct smp_start_state *smp_start_one(u32 index, u32 n, u8 *vector)
+{
+	if (!start_at(index, n, vector))
+		give_up(index, "it runs after INIT, start-up IPI, start-up IPI", "no sign of life");
 	return ap_state;
+}
+
+bool smp_try_start(u32 index)
+{
+	u8 vector;
+
+	return start_at(index, 0, &vector);
 }
 
 void smp_start(void)

@@ -56,6 +56,9 @@ void smp_init(u32 index);
  */
 const struct smp_start_state *smp_start_one(u32 index, u32 n, u8 *vector);
 
+/* The same for one that may not come up; returns whether it has. */
+bool smp_try_start(u32 index);
+
 /* Calls function(argument) on processor `index`, from 1; starts it when it does not run yet. */
 void smp_begin(u32 index, void (*function)(void *argument), void *argument);
 

@@ -347,6 +347,36 @@ bool exit_while_active(const struct exit_input *x)
 	       !(NOW(EXIT_QUALIFICATION) & BIT(16));
 }
 
+bool exit_behind_instruction(const struct exit_input *x)
+{
+	const struct entry_input *in = x->entry;
+
+	switch (exit_basic_reason(x)) {
+	case EXIT_VIRTUALIZED_EOI:
+	case EXIT_APIC_WRITE:
+	case EXIT_BUS_LOCK:
+		return true;
+	case EXIT_TPR_BELOW_THRESHOLD:	/* or before the first: 29.7.7 */
+		return NOW(GUEST_RIP) != F(GUEST_RIP);
+	}
+	return false;
+}
+
+/*
+ * Of exceptions only #DB is ever due; a machine check may come before it. Whether the TPR was below
+ * its threshold nobody can tell any more: the guest may have written to the virtual-APIC page.
+ */
+bool exit_at_once(const struct exit_input *x)
+{
+	const struct entry_input *in = x->entry;
+	u16 reason = exit_basic_reason(x);
+
+	if ((INJECTS && !INJECTS_MTF) || reason == EXIT_TPR_BELOW_THRESHOLD ||
+	    (reason == EXIT_EXCEPTION_OR_NMI && !by_debug_exception(x)))
+		return false;
+	return entry_first_exit(in) == reason;
+}
+
 /* What is injected has not been delivered, unless the guest is back where it began. */
 static bool breaks_off_at_entry(const struct exit_input *x)
 {

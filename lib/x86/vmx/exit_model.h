@@ -208,6 +208,10 @@ bool exit_sets_rf(const struct exit_input *x);
 bool exit_while_active(const struct exit_input *x);
 /* An exit by the TPR threshold, which VTPR must be below, and there must be one: 32.1.2. */
 bool exit_not_by_threshold(const struct exit_input *x);
+/* The instruction that it comes behind has been executed: 30.1. */
+bool exit_behind_instruction(const struct exit_input *x);
+/* It was due before the guest executed or took anything (entry_first_exit()), and has come. */
+bool exit_at_once(const struct exit_input *x);
 /* The original event is the one that the entry injected, and the guest has done nothing since. */
 bool exit_breaks_injection(const struct exit_input *x);
 bool exit_triple_fault_of_injection(const struct exit_input *x);
