@@ -4,8 +4,9 @@
  * The last byte of a list is at address + 16 * count - 1, computed in more bits than the
  * processor's physical addresses have: a count of 10000000H is not one of 0. A list that begins 16
  * bytes below the end of what there is fits if it has one entry. Other counts are tried by the
- * table of rules (vmx/entry-exit-entry-controls). A processor that lets one of these enter then
- * aborts the exit: there is no memory up there. So a second one makes the entry.
+ * table of rules (vmx/entry-exit-entry-controls). With such a list to load, a processor that
+ * accepts it fails later. With one for the exit it enters, and then aborts the exit: there is no
+ * memory up there. So a second one makes that entry.
  */
 #include "cpu/smp.h"
 #include "vmx/entry_reader.h"
@@ -17,7 +18,6 @@ struct list {
 
 static const struct list *list;
 
-/* On the second processor. */
 static void try_to_enter(void *unused)
 {
 	(void)unused;
@@ -30,19 +30,27 @@ static void try_to_enter(void *unused)
 static void is_refused(const struct case_def *this_case)
 {
 	list = this_case->row;
+	try_to_enter(NULL);
+}
+
+static void is_refused_on_another(const struct case_def *this_case)
+{
+	list = this_case->row;
 	case_boot_again();
 	EXPECT(smp_call(1, try_to_enter, NULL), OUTCOME_DONE);
 }
 
-#define IS_REFUSED(name, fact, NAME, number)					\
+#define IS_REFUSED(name, how, needs, fact, NAME, number)			\
 	static const struct list row_##name##_##number = {			\
 		NAME##_ADDRESS, NAME##_COUNT, 0x##number };			\
-	CASE_RUN(name##_##number, is_refused, PROVES("vm-entry-checks:" fact),	\
-		 NEEDS(VMX, CPUS(2)), ROW(&row_##name##_##number))
+	CASE_RUN(name##_##number, how, PROVES("vm-entry-checks:" fact), NEEDS needs, \
+		 ROW(&row_##name##_##number))
+#define BOTH_REFUSED(...)							\
+	IS_REFUSED(__VA_ARGS__, 10000000);					\
+	IS_REFUSED(__VA_ARGS__, 10000001)
 
-IS_REFUSED(exit_store, "ctl.exit_msr_store.last_byte", VM_EXIT_MSR_STORE, 10000000);
-IS_REFUSED(exit_store, "ctl.exit_msr_store.last_byte", VM_EXIT_MSR_STORE, 10000001);
-IS_REFUSED(exit_load, "ctl.exit_msr_load.last_byte", VM_EXIT_MSR_LOAD, 10000000);
-IS_REFUSED(exit_load, "ctl.exit_msr_load.last_byte", VM_EXIT_MSR_LOAD, 10000001);
-IS_REFUSED(entry_load, "ctl.entry_msr_load.last_byte", VM_ENTRY_MSR_LOAD, 10000000);
-IS_REFUSED(entry_load, "ctl.entry_msr_load.last_byte", VM_ENTRY_MSR_LOAD, 10000001);
+BOTH_REFUSED(exit_store, is_refused_on_another, (VMX, CPUS(2)), "ctl.exit_msr_store.last_byte",
+	     VM_EXIT_MSR_STORE);
+BOTH_REFUSED(exit_load, is_refused_on_another, (VMX, CPUS(2)), "ctl.exit_msr_load.last_byte",
+	     VM_EXIT_MSR_LOAD);
+BOTH_REFUSED(entry_load, is_refused, (VMX), "ctl.entry_msr_load.last_byte", VM_ENTRY_MSR_LOAD);
