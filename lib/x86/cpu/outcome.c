@@ -16,7 +16,7 @@ const char *vector_name(u8 vector)
 const char *exit_reason_name(u16 reason)
 {
 	switch (reason) {
-#define EXIT_REASON(number, name, words, qualification, length) case number: return words;
+#define EXIT_REASON(number, name, words, ...) case number: return words;
 #include "sdm/exit_reasons.def"
 #undef EXIT_REASON
 	}

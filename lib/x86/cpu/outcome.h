@@ -28,7 +28,7 @@ enum vector {
 };
 
 enum exit_reason {
-#define EXIT_REASON(number, name, words, qualification, length) EXIT_##name = number,
+#define EXIT_REASON(number, name, words, ...) EXIT_##name = number,
 #include "sdm/exit_reasons.def"
 #undef EXIT_REASON
 };

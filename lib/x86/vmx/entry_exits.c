@@ -5,31 +5,23 @@
 #include "vmx/entry_rules.h"
 #include "vmx/entry_words.h"
 
+static const u8 causes[] = {
+#define EXIT_REASON(number, name, words, qualification, length, cause)		\
+	[number] = EXIT_CAUSE_##cause,
+#include "sdm/exit_reasons.def"
+#undef EXIT_REASON
+};
+
+enum exit_cause entry_exit_cause(u32 reason)
+{
+	return reason < ARRAY_SIZE(causes) ? causes[reason] : EXIT_CAUSE_UNKNOWN;
+}
+
 bool entry_exits_by_event(u32 reason)
 {
-	switch (reason) {
-	case EXIT_EXCEPTION_OR_NMI:
-	case EXIT_EXTERNAL_INTERRUPT:
-	case EXIT_TRIPLE_FAULT:
-	case EXIT_INIT_SIGNAL:
-	case EXIT_STARTUP_IPI:
-	case EXIT_IO_SMI:
-	case EXIT_OTHER_SMI:
-	case EXIT_INTERRUPT_WINDOW:
-	case EXIT_NMI_WINDOW:
-	case EXIT_TASK_SWITCH:
-	case EXIT_MONITOR_TRAP_FLAG:
-	case EXIT_TPR_BELOW_THRESHOLD:
-	case EXIT_APIC_ACCESS:
-	case EXIT_EPT_VIOLATION:
-	case EXIT_EPT_MISCONFIGURATION:
-	case EXIT_VMX_PREEMPTION_TIMER_EXPIRED:
-	case EXIT_PAGE_MODIFICATION_LOG_FULL:
-	case EXIT_SPP_RELATED_EVENT:
-	case EXIT_INSTRUCTION_TIMEOUT:
-		return true;
-	}
-	return false;
+	enum exit_cause cause = entry_exit_cause(reason);
+
+	return cause == EXIT_CAUSE_EVENT || cause == EXIT_CAUSE_DELIVERY;
 }
 
 /* Chapter 28. */
@@ -50,24 +42,6 @@ static bool allowed_by_controls(const struct entry_input *in, u32 reason)
 	((INJECTS_EVENT ? ACTIVITY_ACTIVE : F(GUEST_ACTIVITY_STATE)) == ACTIVITY_##state)
 #define BLOCKED_BY(what) (F(GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_##what)
 #define EXITS_BY(vector) (F(EXCEPTION_BITMAP) & BIT(vector))
-
-/* 30.1: how the delivery of an event may end. */
-static bool ends_delivery(u32 reason)
-{
-	switch (reason) {
-	case EXIT_EXCEPTION_OR_NMI:
-	case EXIT_TRIPLE_FAULT:
-	case EXIT_TASK_SWITCH:
-	case EXIT_APIC_ACCESS:
-	case EXIT_EPT_VIOLATION:
-	case EXIT_EPT_MISCONFIGURATION:
-	case EXIT_PAGE_MODIFICATION_LOG_FULL:
-	case EXIT_SPP_RELATED_EVENT:
-	case EXIT_INSTRUCTION_TIMEOUT:
-		return true;
-	}
-	return false;
-}
 
 /* A machine check comes before all else; it needs CR4.MCE. */
 static bool machine_check_exits(const struct entry_input *in)
@@ -146,7 +120,7 @@ static u32 first_due(const struct entry_input *in)
 /* Whether an exit for `reason` may come before the one that is due. */
 static bool comes_before(const struct entry_input *in, u32 reason, u32 due)
 {
-	if (INJECTS_EVENT && ends_delivery(reason))
+	if (INJECTS_EVENT && entry_exit_cause(reason) == EXIT_CAUSE_DELIVERY)
 		return true;
 	switch (reason) {
 	case EXIT_EXCEPTION_OR_NMI:

@@ -142,6 +142,16 @@ bool entry_accepts(const struct entry_prediction *prediction, outcome_t outcome)
  */
 bool entry_allows_exit(const struct entry_input *in, u32 reason);
 u32 entry_first_exit(const struct entry_input *in);
+/* What leads to exits for this reason: the last column of sdm/exit_reasons.def. */
+enum exit_cause {
+	EXIT_CAUSE_UNKNOWN,
+	EXIT_CAUSE_INSTRUCTION,
+	EXIT_CAUSE_EXECUTION,
+	EXIT_CAUSE_EVENT,
+	EXIT_CAUSE_DELIVERY,
+	EXIT_CAUSE_FAILURE,
+};
+enum exit_cause entry_exit_cause(u32 reason);
 /* Whether there are exits for this reason without an instruction that the guest executes. */
 bool entry_exits_by_event(u32 reason);
 

@@ -56,7 +56,7 @@ static u8 reason_qualification(u16 reason)
 	switch (reason) {
 #define ZERO	REASON_ZERO
 #define ANY	REASON_ANY
-#define EXIT_REASON(number, name, words, qualification, length)			\
+#define EXIT_REASON(number, name, words, qualification, ...)			\
 	case number: return qualification;
 #include "sdm/exit_reasons.def"
 #undef EXIT_REASON
@@ -71,7 +71,7 @@ static bool reason_length(u16 reason)
 	switch (reason) {
 #define LENGTH	true
 #define NONE	false
-#define EXIT_REASON(number, name, words, qualification, length)			\
+#define EXIT_REASON(number, name, words, qualification, length, cause)		\
 	case number: return length;
 #include "sdm/exit_reasons.def"
 #undef EXIT_REASON
@@ -156,17 +156,7 @@ u64 exit_zero_qualification(const struct exit_input *x)
 /* Also those for which 30.2.5 leaves the length open. */
 bool exit_by_instruction(const struct exit_input *x)
 {
-	switch (exit_basic_reason(x)) {
-	case EXIT_RDMSRLIST:
-	case EXIT_WRMSRLIST:
-	case EXIT_URDMSR:
-	case EXIT_UWRMSR:
-	case EXIT_RDMSR_IMMEDIATE:
-	case EXIT_ENCLV:
-	case EXIT_WRMSRNS_IMMEDIATE:
-		return true;
-	}
-	return reason_length(exit_basic_reason(x));
+	return entry_exit_cause(exit_basic_reason(x)) == EXIT_CAUSE_INSTRUCTION;
 }
 
 bool exit_has_event(const struct exit_input *x)
@@ -184,7 +174,7 @@ bool exit_by_task_gate(const struct exit_input *x)
 	return FIELD(NOW(EXIT_QUALIFICATION), 31, 30) == 3;
 }
 
-/* 30.2.4; not a double fault and not an NMI, which exit directly. */
+/* 30.2.4; not a double fault and not an NMI, which exit directly, and no triple fault. */
 bool exit_may_have_original_event(const struct exit_input *x)
 {
 	switch (exit_basic_reason(x)) {
@@ -192,15 +182,10 @@ bool exit_may_have_original_event(const struct exit_input *x)
 		return VECTOR_OF(EXIT_EVENT) != VECTOR_DF && VECTOR_OF(EXIT_EVENT) != VECTOR_NMI;
 	case EXIT_TASK_SWITCH:
 		return exit_by_task_gate(x);
-	case EXIT_APIC_ACCESS:
-	case EXIT_EPT_VIOLATION:
-	case EXIT_EPT_MISCONFIGURATION:
-	case EXIT_PAGE_MODIFICATION_LOG_FULL:
-	case EXIT_SPP_RELATED_EVENT:
-	case EXIT_INSTRUCTION_TIMEOUT:
-		return true;
+	case EXIT_TRIPLE_FAULT:
+		return false;
 	}
-	return false;
+	return entry_exit_cause(exit_basic_reason(x)) == EXIT_CAUSE_DELIVERY;
 }
 
 /* FRED delivers SYSCALL and SYSENTER as events: 30.2.4. */
