@@ -321,6 +321,7 @@ static void test_listed_lma(void **state)
 static void test_listed_uinv(void **state)
 {
 	static struct scene scene;
+	struct entry_input *in = &scene.entry;
 	struct search search;
 
 	(void)state;
@@ -330,6 +331,10 @@ static void test_listed_uinv(void **state)
 	search = search_rule(&scene, EXIT_RULE_save_uinv);
 	assert_true(search.found && search.claim.value == 0x33);
 	assert_false(search_rule(&scene, EXIT_RULE_host_uinv).found);
+	OFF(EXIT, CLEAR_UINV);
+	assert_false(search_rule(&scene, EXIT_RULE_host_uinv_kept).found);
+	use_list(&scene.x.load, listed_to_load, 0);
+	assert_true(search_rule(&scene, EXIT_RULE_host_uinv_kept).found);
 }
 
 /* Of a longer list the model would know only a part. */

@@ -4,7 +4,8 @@
  * Every rule gets a conforming vector, an exit of exit_scenes.def for which all claims hold, and
  * violating ones: the same exit with one bit changed that the rule speaks of, for each such bit.
  * The model must name the rule then. What the rules claim of single scenes is also written out, in
- * exit_values.def, so that the model does not judge itself.
+ * exit_values.def, so that the model does not judge itself. And exit_good.def has exits next to the
+ * boundary of what each rule says, and of where.
  */
 #include <stdarg.h>
 #include <setjmp.h>
@@ -23,16 +24,16 @@
 
 /* --- scenes ------------------------------------------------------------------------- */
 
+#define PAGE_WORDS	64
+
 static struct entry_cpu cpu;
-static u64 page[512];
 
 static bool read_page(void *memory, u64 address, u32 size, u64 *value)
 {
-	(void)memory;
-	if (address < PAGE_AT || address - PAGE_AT > sizeof(page) - size)
+	if (address < PAGE_AT || address - PAGE_AT > PAGE_WORDS * 8 - size)
 		return false;
 	*value = 0;
-	memcpy(value, (char *)page + (address - PAGE_AT), size);
+	memcpy(value, (char *)memory + (address - PAGE_AT), size);
 	return true;
 }
 
@@ -47,6 +48,7 @@ static void set_control(struct entry_input *in, u32 index, u64 bit, bool on)
 #define FIELD_OF_PIN	INDEX_PIN_BASED_VM_EXECUTION_CONTROLS
 #define FIELD_OF_PROC1	INDEX_PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS
 #define FIELD_OF_PROC2	INDEX_SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS
+#define FIELD_OF_PROC3	INDEX_TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS
 #define FIELD_OF_EXIT	INDEX_PRIMARY_VM_EXIT_CONTROLS
 #define FIELD_OF_EXIT2	INDEX_SECONDARY_VM_EXIT_CONTROLS
 #define FIELD_OF_ENTRY	INDEX_VM_ENTRY_CONTROLS
@@ -58,7 +60,15 @@ static void set_control(struct entry_input *in, u32 index, u64 bit, bool on)
 struct scene {
 	struct entry_input entry;
 	struct exit_input x;
+	u64 page[PAGE_WORDS];
 };
+
+static void copy_scene(struct scene *to, const struct scene *from)
+{
+	*to = *from;
+	to->entry.memory = to->page;
+	to->x.entry = &to->entry;
+}
 
 enum scene_number {
 #define SCENE(name, outcome, ...) SCENE_##name,
@@ -94,8 +104,13 @@ static void make_cpu(void)
 	cpu.linear_bits = 48;
 }
 
-static void change_scene(struct exit_input *x, struct entry_input *in, enum scene_number number)
+static void change_scene(struct scene *scene, enum scene_number number)
 {
+	struct entry_input *in = &scene->entry;
+	struct exit_input *x = &scene->x;
+	u64 *page = scene->page;
+
+	(void)page;
 	switch (number) {
 #define SCENE(name, outcome, ...) case SCENE_##name: __VA_ARGS__ break;
 #include "exit_scenes.def"
@@ -115,7 +130,8 @@ static u64 *storage(struct exit_input *x, u16 subject)
 	return at;
 }
 
-static void make_scene(struct scene *scene, enum scene_number number)
+/* A 64-bit guest, before its entry and behind an exit that has changed nothing. */
+static void begin_scene(struct scene *scene, outcome_t outcome)
 {
 	struct entry_input *in = &scene->entry;
 	struct exit_input *x = &scene->x;
@@ -128,6 +144,7 @@ static void make_scene(struct scene *scene, enum scene_number number)
 	ON(EXIT, ACTIVATE_SECONDARY_CONTROLS);
 	in->cpu = &cpu;
 	in->read = read_page;
+	in->memory = scene->page;
 	x->entry = in;
 	x->exists = BIT(EXIT_REGISTERS) - 1;
 	memset(x->has_field, 0xff, sizeof(x->has_field));
@@ -135,16 +152,34 @@ static void make_scene(struct scene *scene, enum scene_number number)
 	HAD(EFER) = EFER_LMA | EFER_LME;
 	HAD(DR7) = DR7_FIXED;
 	memcpy(x->field, in->field, sizeof(x->field));
-	x->outcome = scenes[number].outcome;
+	x->outcome = outcome;
 	NOW(EXIT_REASON) = exit_basic_reason(x);
-	change_scene(x, in, number);
+}
+
+static void settle_scene(struct scene *scene, enum scene_number number)
+{
+	u32 i;
+
+	begin_scene(scene, scenes[number].outcome);
+	change_scene(scene, number);
 	/* What the scene has changed before the entry is unchanged behind it. */
 	for (i = 0; i < VMCS_FIELDS; i++)
-		if (in->field[i] && !x->field[i])
-			x->field[i] = in->field[i];
+		if (scene->entry.field[i] && !scene->x.field[i])
+			scene->x.field[i] = scene->entry.field[i];
 	if (!settle(&scene->x))
 		fail_msg("%s: no conforming exit: claims contradict each other",
 			 scenes[number].name);
+}
+
+static void make_scene(struct scene *scene, enum scene_number number)
+{
+	static struct scene settled[SCENES];
+	static bool known[SCENES];
+
+	if (!known[number])
+		settle_scene(&settled[number], number);
+	known[number] = true;
+	copy_scene(scene, &settled[number]);
 }
 
 /* --- rules --------------------------------------------------------------------------- */
@@ -179,8 +214,7 @@ static void expect_violated(const struct scene *settled, const struct exit_claim
 {
 	static struct scene scene;
 
-	scene = *settled;
-	scene.x.entry = &scene.entry;
+	copy_scene(&scene, settled);
 	*storage(&scene.x, claim->subject) = value;
 	if (!search_rule(&scene, claim->rule).violated)
 		fail_msg("%s: %#llx is not a violation", exit_rules[claim->rule].name,
@@ -212,8 +246,7 @@ static u32 violate(const struct scene *settled, const struct exit_claim *claim)
 		static struct scene scene;
 
 		if (selects(claim->rule)) {
-			scene = *settled;
-			scene.x.entry = &scene.entry;
+			copy_scene(&scene, settled);
 			*storage(&scene.x, claim->subject) = got ^ (bits & -bits);
 			if (!search_rule(&scene, claim->rule).found)
 				continue;
@@ -224,9 +257,16 @@ static u32 violate(const struct scene *settled, const struct exit_claim *claim)
 	return count;
 }
 
+static bool same_claim(const struct exit_claim *a, const struct exit_claim *b)
+{
+	return a->range == b->range && a->got == b->got && a->bits == b->bits &&
+	       a->value == b->value;
+}
+
 static void test_rule(void **state)
 {
 	u32 rule = (uintptr_t)*state, count = 0;
+	struct exit_claim last = { 0 };
 	static struct scene scene;
 	enum scene_number number;
 
@@ -240,6 +280,10 @@ static void test_rule(void **state)
 		if (search.violated != search.claim.never)
 			fail_msg("%s: wrong in the conforming scene %s", exit_rules[rule].name,
 				 scenes[number].name);
+		/* What most scenes have in common is violated once. */
+		if (count && same_claim(&last, &search.claim))
+			continue;
+		last = search.claim;
 		count += search.violated ? 1 : violate(&scene, &search.claim);
 	}
 	if (!count)
@@ -305,6 +349,9 @@ static void test_vmfail(void **state)
 	memcpy(scene.x.field, scene.entry.field, sizeof(scene.x.field));
 	memcpy(scene.x.after, scene.x.before, sizeof(scene.x.after));
 	scene.x.field[INDEX_VM_INSTRUCTION_ERROR] = 7;
+	scene.x.field[INDEX_HOST_RSP] ^= 8;
+	scene.x.after[EXIT_REGISTER_RSP] ^= 8;
+	scene.x.after[EXIT_REGISTER_RFLAGS] ^= 1;
 	assert_false(search_rule(&scene, EXIT_RULE_vmfail_fields).violated);
 	assert_false(search_rule(&scene, EXIT_RULE_vmfail_registers).violated);
 	scene.x.field[INDEX_EXIT_REASON] ^= 1;
@@ -318,6 +365,7 @@ static void test_vmfail(void **state)
 
 #include "exit_lists.h"
 #include "exit_code.h"
+#include "exit_good.h"
 
 /* A field that the guest changes is not predicted; what holds for every guest still is. */
 static void test_guest_changes(void **state)
@@ -339,8 +387,12 @@ static void test_host_only(void **state)
 
 	(void)state;
 	make_scene(&scene, SCENE_all_off);
+	assert_true(search_rule(&scene, EXIT_RULE_host_uinv_kept).found);
 	scene.x.host_only = true;
 	assert_true(search_rule(&scene, EXIT_RULE_host_cr3).found);
+	assert_false(search_rule(&scene, EXIT_RULE_host_uinv_kept).found);
+	/* Bits 6 and 4 of CR0 are those of the guest, which nobody has read. */
+	assert_int_equal(search_rule(&scene, EXIT_RULE_host_cr0).claim.bits & 0x7f, 0x2f);
 	assert_false(search_rule(&scene, EXIT_RULE_host_pat_kept).found);
 	assert_false(search_rule(&scene, EXIT_RULE_save_cr3).found);
 }
@@ -457,6 +509,7 @@ static const struct CMUnitTest others[] = {
 	{ "where there is an instruction at RIP", test_code_matters, NULL, NULL, NULL },
 	{ "what the guest changes", test_guest_changes, NULL, NULL, NULL },
 	{ "the host state alone", test_host_only, NULL, NULL, NULL },
+	{ "every rule has rows", test_rows, NULL, NULL, NULL },
 #define CLAIM(scene, rule, ...) { #scene ": " #rule, test_##scene##_##rule, NULL, NULL, NULL },
 #define CLAIM_RANGE	CLAIM
 #define FORBIDS		CLAIM
@@ -466,7 +519,7 @@ static const struct CMUnitTest others[] = {
 
 int main(void)
 {
-	static struct CMUnitTest tests[EXIT_RULES + ARRAY_SIZE(others)];
+	static struct CMUnitTest tests[EXIT_RULES + ARRAY_SIZE(others) + ARRAY_SIZE(rows)];
 	u32 count = 0, i;
 
 	make_cpu();
@@ -476,6 +529,9 @@ int main(void)
 	for (i = 0; i < EXIT_RULE_fields_kept; i++)
 		tests[count++] = (struct CMUnitTest){ exit_rules[i].name, test_rule, NULL, NULL,
 						      (void *)(uintptr_t)i };
+	for (i = 0; i < ARRAY_SIZE(rows); i++)
+		tests[count++] = (struct CMUnitTest){ rows[i].name, test_row, NULL, NULL,
+						      (void *)&rows[i] };
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return _cmocka_run_group_tests("exit", tests, count, NULL, NULL) ? 1 : 0;
 }

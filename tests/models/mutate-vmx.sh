@@ -40,7 +40,8 @@ sources_of()
 {
 	case $1 in
 	entry_model.h) echo vmx/entry_rules.c vmx/entry_model.c ;;
-	entry_rules*.def | entry_families.h) echo vmx/entry_rules.c ;;
+	entry_families.h) echo vmx/entry_rules.c vmx/entry_model.c ;;
+	entry_rules*.def) echo vmx/entry_rules.c ;;
 	entry_exits.def) echo vmx/entry_exits.c ;;
 	entry_*.c) echo "vmx/$1" ;;
 	exit_rules*.def) echo vmx/exit_model.c ;;
@@ -122,16 +123,18 @@ entry_model.c s/return BITS(2, 1) | BITS(8, 5)/return BITS(2, 1) | BITS(8, 6)/
 entry_model.c s/u64 reserved = BITS(9, 6);/u64 reserved = BITS(9, 5);/
 entry_model.c s/u64 reserved = BITS(9, 6);/u64 reserved = BITS(10, 6);/
 entry_model.c s/u64 reserved = BITS(9, 6);/u64 reserved = BITS(8, 6);/
-entry_model.c s/type > 7 || type == 2 || type == 3/type > 7 || type == 2/
-entry_model.c s/type > 7 || type == 2 || type == 3/type > 6 || type == 2 || type == 3/
+entry_families.h s/(PAT_BYTE(fields, byte) & 6) == 2/PAT_BYTE(fields, byte) == 2/
+entry_families.h s/(PAT_BYTE(fields, byte) > 7/(PAT_BYTE(fields, byte) > 6/
 entry_model.c s/return value >> 32 ? BROKEN : KEPT/return BROKEN/
 entry_model.c s/return number - 1 < prediction->msr_entries/return number - 1 <= prediction->msr_entries/
 entry_model.c s/bit = BIT((number - 1) % 64)/bit = BIT((number - 1) % 32)/
 entry_model.c s/count > entry_most_msrs(in)/count >= entry_most_msrs(in)/
 entry_model.c s/count > entry_most_msrs(in)/0/
-entry_model.c s/(event & INJECTED_VALID && event != INJECTED_EVENT(EVENT_TYPE_OTHER, 0)) ||//
-entry_model.c s/event & INJECTED_VALID && event != INJECTED_EVENT(EVENT_TYPE_OTHER, 0)/event \& INJECTED_VALID/
-entry_model.c s/F(GUEST_ACTIVITY_STATE) == ACTIVITY_SHUTDOWN ||/F(GUEST_ACTIVITY_STATE) == ACTIVITY_HLT ||/
+entry_exits.c s/(INJECTS_EVENT ? ACTIVITY_ACTIVE : F(GUEST_ACTIVITY_STATE))/F(GUEST_ACTIVITY_STATE)/
+entry_exits.c s/(INJECTS && !INJECTS_MTF)/INJECTS/
+entry_exits.c s/!BEGINS(SHUTDOWN) && !BEGINS(WAIT_FOR_SIPI) &&/!BEGINS(WAIT_FOR_SIPI) \&\&/
+entry_exits.c s/entry_exit_cause(reason) == EXIT_CAUSE_DELIVERY/entry_exits_by_event(reason)/
+entry_exits.c s/return cause == EXIT_CAUSE_EVENT ||/return/
 entry_model.c s/known & either ? either & ~known : 0/0/
 entry_model.c s/uncertain ? ignored : ~(known | ignored)/uncertain ? ignored : ~known/
 entry_rules.c s/!IS(PROC1, USE_TPR_SHADOW) || IS(PROC2, VIRTUAL_INTERRUPT_DELIVERY)/!IS(PROC1, USE_TPR_SHADOW)/
@@ -166,7 +169,7 @@ exit_lists.c s/return ~((before ^ guest) | (field ^ guest));/return 0;/
 exit_model.c s/VECTOR_OF(EXIT_EVENT) != VECTOR_DF && VECTOR_OF/VECTOR_OF/
 exit_model.c s/ reason != EXIT_EPT_MISCONFIGURATION &&//
 exit_model.c s/reason != EXIT_EPT_MISCONFIGURATION &&/reason != EXIT_EPT_VIOLATION \&\&/
-exit_model.c s/reason != EXIT_INSTRUCTION_TIMEOUT;/true;/
+exit_model.c s/reason != EXIT_INSTRUCTION_TIMEOUT &&/true \&\&/
 exit_model.c s/reason == EXIT_TASK_SWITCH && !exit_by_task_gate(x)/0/
 exit_model.c s/VALID(ORIGINAL_EVENT) ? BIT(12) : 0/VALID(ORIGINAL_EVENT) ? 0 : 0/
 exit_model.c s/return exit_by_task_gate(x);/return true;/
@@ -175,16 +178,16 @@ exit_model.c s/return !(NOW(GUEST_CR4) & CR4_UINTR) ||/return true ||/
 exit_model.c s/exit_basic_reason(x) != EXIT_EPT_MISCONFIGURATION &&/1 \&\&/
 exit_model.c s/return (exit_guest_msr(x, IA32_EFER, value) & ~EFER_LMA) | (mode & EFER_LMA);/return exit_guest_msr(x, IA32_EFER, value);/
 exit_model.c s/reason == EXIT_EXCEPTION_OR_NMI && IN_SOFTWARE(EXIT_EVENT)/0/
-exit_model.c s/(value & ~(EFER_LMA | EFER_LME)) | mode/value | mode/
+exit_model.c s/(value & ~EFER_LME) | mode/value | mode/
 exit_model.c s/(F(GUEST_DR7) & ~(BITS(15, 14) | BIT(12))) | DR7_FIXED/F(GUEST_DR7)/
 exit_model.c s/(F(GUEST_CR0) & ~CR0_KEPT) | (HAD(CR0) & CR0_KEPT)/F(GUEST_CR0)/
-exit_model.c s/NOW(GUEST_RIP) != F(GUEST_RIP) || //
-exit_model.c s/ || x->guest_comes_back//
+exit_model.c s/NOW(GUEST_RIP) == F(GUEST_RIP) &&$/true \&\&/
+exit_model.c s/return !x->guest_comes_back && /return /
 exit_information.c s/return busy;/return false;/
 exit_information.c s/return busy .*;/return busy;/
-exit_model.c s/ || INJECTS_MTF//
+exit_model.c s/INJECTS && !INJECTS_MTF && NOW/INJECTS \&\& NOW/
 exit_model.c s/INJECTS_MTF/INJECTS_TYPE(OTHER)/
-exit_rules_information.def s/INJECTS_TYPE(OTHER)))/false))/
+exit_rules_information.def s/ || INJECTS_TYPE(OTHER))/)/
 exit_rules_guest.def s/exit_is_fault(ORIGINAL_EVENT)/true/
 exit_rules_guest.def s/IN_SOFTWARE(ORIGINAL_EVENT) || exit_is_fault/exit_is_fault/
 exit_rules_guest.def s/IN_SOFTWARE(ORIGINAL_EVENT) ? 0 : RFLAGS_RF/RFLAGS_RF/
@@ -198,9 +201,9 @@ exit_rules_host.def s/DR7, DR7_FIXED/DR7, 0/
 exit_rules_host.def s/GDTR_LIMIT, 0xffff/GDTR_LIMIT, F(GUEST_GDTR_LIMIT)/
 exit_rules_host.def s/HOST64 ? EFER_MODE : 0/EFER_MODE/
 exit_rules_host.def s/CR4_PCIDE | CR4_FRED, 0)/CR4_PCIDE, 0)/
-exit_rules_information.def s/BITS(30, 28) | BITS(24, 16), 0/BITS(30, 28), 0/
+exit_rules_information.def s/: BITS(29, 28)) | BITS(24, 16), 0/: BITS(29, 28)), 0/
 exit_rules_information.def s/BITS(63, in->cpu->maxphyaddr), 0/BITS(63, in->cpu->maxphyaddr + 1), 0/
-exit_rules_information.def s/exit_has_length(x) && !LENGTH_INJECTED, 1, 15/exit_has_length(x) \&\& !LENGTH_INJECTED, 0, 15/
+exit_rules_information.def s/INJECTS_LENGTH), 1, 15)/INJECTS_LENGTH), 0, 15)/
 exit_rules_information.def s/FAILED, BITS(30, 16), 0/FAILED, BITS(30, 17), 0/
 exit_rules_guest.def s/IS(PIN, NMI_EXITING) && !IS(PIN, VIRTUAL_NMIS) &&/IS(PIN, NMI_EXITING) \&\&/
 exit_rules_information.def s/ACCESS_TYPE == 3 || ACCESS_TYPE == 10/ACCESS_TYPE == 3/
@@ -210,7 +213,7 @@ exit_rules_information.def s/exit_from_64_bit_mode(x) ? BITS(31, 0) : BITS(15, 0
 exit_rules_information.def s/EXIT_EPT_VIOLATION && !(NOW(GUEST_CR4) & CR4_CET)/EXIT_EPT_VIOLATION/
 exit_information.c s/INFORMATION) & REGISTER_FORM;/INFORMATION) \& BIT(7);/
 exit_rules_information.def s/CR4_FRED && VALID(ORIGINAL_EVENT)/CR4_FRED/
-exit_rules_information.def s/LENGTH_INJECTED && exit_has_length(x), BITS/LENGTH_INJECTED, BITS/
+exit_rules_information.def s/INJECTS_LENGTH && exit_has_length(x), BITS/INJECTS_LENGTH, BITS/
 exit_lists.c s/index_before == msr)$/index == msr)/
 exit_lists.c s/value = list->msr\[i\].value_before;/value = list->msr[i].value;/
 exit_lists.c s/msr\[i\].index == msr)/msr[i].index_before == msr)/
@@ -246,7 +249,7 @@ exit_code.c s/length <= x->code_bytes ? length : 0/length/
 exit_model.c s/NOW(GUEST_CR4) & CR4_FRED && TYPE_OF(ORIGINAL/TYPE_OF(ORIGINAL/
 exit_model.c s/ || by_system_call(x))/)/
 exit_rules_information.def s/EXIT_APIC_ACCESS && WITH_EPT && *\\*$/EXIT_APIC_ACCESS \&\&/
-exit_rules_guest.def s/exit_by_fault(x), RFLAGS_RF/exit_has_event(x), RFLAGS_RF/
+exit_rules_guest.def s/exit_by_fault(x) && !IN_ENCLAVE/exit_has_event(x) \&\& !IN_ENCLAVE/
 exit_model.c s/^	case VECTOR_DF:$/	case 99:/
 exit_code.c s/ && !IN_SOFTWARE(EXIT_EVENT)/ \&\& 0/
 exit_code.c s/!exit_entered(x) || !exit_from_64_bit_mode(x)/!exit_entered(x)/
@@ -272,6 +275,66 @@ exit_reason.c s/if (last > 0xffff)/if (0)/
 exit_rules_reason.def s/BIT(VECTOR_DB) | BIT(VECTOR_NMI)/BIT(VECTOR_NMI)/
 exit_rules_guest.def s/(INJECTS_TYPE(NMI) || !IS(PIN, NMI_EXITING))/INJECTS_TYPE(NMI)/
 exit_model.c s/IS(PROC3, PEBS_USES_GUEST_PHYSICAL_ADDRESSES) ||//
+exit_rules_information.def s/in->state.smm ? 0 : BITS(29, 28)/BITS(29, 28)/
+exit_rules_information.def s/!exit_has_event(x) && REASON != EXIT_EXTERNAL_INTERRUPT/!exit_has_event(x)/
+exit_rules_information.def s/FAILED && REASON != EXIT_ENTRY_FAILURE_MACHINE_CHECK/FAILED/
+exit_rules_information.def s/REASON == EXIT_BUS_LOCK || !IS(PROC2, VMM/!IS(PROC2, VMM/
+exit_rules_information.def s/BIT(LINEAR_BITS - 1)/BIT(LINEAR_BITS)/
+exit_rules_information.def s/exit_has_translated_address(x) && exit_from/exit_has_linear_address(x) \&\& exit_from/
+exit_rules_information.def s/(NOW(EXIT_QUALIFICATION) & BITS(8, 7)) == BITS(8, 7)/NOW(EXIT_QUALIFICATION) \& BITS(8, 7)/
+exit_rules_information.def s/NO_VIRTUAL_NMI_BLOCKING && !VALID(ORIGINAL_EVENT) &&/NO_VIRTUAL_NMI_BLOCKING \&\&/
+exit_rules_information.def s/IN_DELIVERY && !exit_may_break_injection(x), BIT/IN_DELIVERY \&\& !exit_breaks_injection(x), BIT/
+exit_rules_information.def s/!(exit_may_break_injection(x) && INJECTS/!(exit_breaks_injection(x) \&\& INJECTS/
+exit_rules_information.def s/!(exit_may_break_injection(x) && INJECTS_LENGTH)/!exit_may_break_injection(x)/
+exit_rules_information.def s/NOW(GUEST_CR0) & CR0_PE && exit_has_error_code/exit_has_error_code/
+exit_rules_information.def s/BIT(31) | BIT(13) | BITS(11, 0)/BIT(31) | BITS(13, 0)/
+exit_rules_information.def s/CR4_FRED && VALID(ORIGINAL_EVENT)/VALID(ORIGINAL_EVENT)/
+exit_rules_reason.def s/^	!exit_may_be_asynchronous(x))/	true)/
+exit_rules_reason.def s/BLOCKING_BY_STI | BLOCKING_BY_MOV_SS | BLOCKING_BY_NMI, 0/BLOCKING_BY_MOV_SS | BLOCKING_BY_NMI, 0/
+exit_rules_reason.def s/^	RIGHTS_DPL(NOW(GUEST_SS_ACCESS_RIGHTS)))/	true)/
+exit_rules_reason.def s/!(NOW(GUEST_CR0) & CR0_PE) || exit_from/exit_from/
+exit_rules_reason.def s/REASON == EXIT_IO_INSTRUCTION && !exit/!exit/
+exit_rules_reason.def s/^	!VALID(ORIGINAL_EVENT))/	true)/
+exit_rules_guest.def s/!VALID(ORIGINAL_EVENT) && !IN_ENCLAVE/!VALID(ORIGINAL_EVENT)/
+exit_rules_guest.def s/exit_by_fault(x) && !IN_ENCLAVE/exit_by_fault(x)/
+exit_rules_guest.def s/!INJECTS && !IN_ENCLAVE/!INJECTS/
+exit_rules_guest.def s/!in->state.smm,$/true,/
+exit_rules_guest.def s/(supported) && EXISTS(REG)/EXISTS(REG)/
+exit_rules_guest.def s/(supported) && EXISTS(REG)/(supported)/
+exit_rules_guest.def s/(saves) && (exists)/(saves)/
+exit_rules_guest.def s/& 1 ? ~BITS(11, 9) : 1/\& 1 ? ~BITS(10, 9) : 1/
+exit_rules_guest.def s/F(GUEST_PDPTE##number) & 1 ? ~BITS(11, 9) : 1/~BITS(11, 9)/
+exit_rules_guest.def s/!IS(PIN, VIRTUAL_NMIS) && !INJECTS_TYPE(NMI), BLOCKING/!IS(PIN, VIRTUAL_NMIS), BLOCKING/
+exit_rules_guest.def s/in->cpu->sgx ? 0 : ENCLAVE/0 ? 0 : ENCLAVE/
+exit_rules_guest.def s/BITS(63, 17) | BIT(15)/BITS(63, 16) | BIT(15)/
+exit_rules_guest.def s/USABLE(NAME) ? RIGHTS_KEPT(NAME) : (rights)/RIGHTS_KEPT(NAME)/
+exit_rules_guest.def s/USABLE(SS), USABLE(SS), BITS(6, 5))/USABLE(SS), USABLE(SS), 0)/
+exit_rules_guest.def s/EXISTS(DEBUGCTL) || IS(ENTRY/IS(ENTRY/
+exit_rules_guest.def s/REASON == EXIT_TASK_SWITCH && exit_by_task_gate(x) &&/exit_by_task_gate(x) \&\&/
+exit_rules_host.def s/x->host_only ? ~CR0_KEPT : ALL_BITS/~CR0_KEPT/
+exit_rules_host.def s/in->cpu->lam ? ~BITS(62, 61) : ALL_BITS/ALL_BITS/
+exit_rules_host.def s/HOST64 || F(HOST_FS_SELECTOR)/true/
+exit_rules_host.def s/true, ~BITS(31, 16),/true, ALL_BITS,/
+exit_rules_host.def s/exit_entered(x) && !IS(EXIT, CLEAR_UINV)/!IS(EXIT, CLEAR_UINV)/
+exit_model.c s/^	if (IN_ENCLAVE)$/	if (0)/
+exit_model.c s/^		if (IN_ENCLAVE)$/		if (0)/
+exit_model.c s/EXCEPTION && !IN_ENCLAVE)$/EXCEPTION)/
+exit_model.c s/(reason != EXIT_EXCEPTION_OR_NMI || exit_is_fault(EXIT_EVENT))/true/
+exit_model.c s/^	case EXIT_TRIPLE_FAULT:/	case 60000:/
+exit_model.c s/NOW(GUEST_RSP) == F(GUEST_RSP);/true;/
+exit_model.c s/(FIELD(q, 5, 4) == 2 ? BITS(11, 8) | BITS(3, 0) : 0)/0/
+exit_model.c s/!IA32E && F(GUEST_CR0) & CR0_PG && F(GUEST_CR4)/!IA32E \&\& F(GUEST_CR4)/
+exit_code.c s/ || IN_ENCLAVE ||/ ||/
+exit_information.c s/segment > 5/segment > 4/
+exit_information.c s/!BASIC(54) || segment > 5/segment > 5/
+exit_information.c s/q & BIT(3) ? ADDRESS : ADDRESS | SEGMENTED/ADDRESS | SEGMENTED/
+exit_information.c s/parts & SEGMENTED && information & BIT(17)/information \& BIT(17)/
+exit_information.c s/busy && !(NOW(EXIT_QUALIFICATION) & BIT(0))/busy/
+exit_information.c s/if (!MISC(5))/if (0)/
+exit_reason.c s/F(CR0_GUEST_HOST_MASK) & F(CR0_READ_SHADOW) & CR0_TS/F(CR0_GUEST_HOST_MASK) \& CR0_TS/
+exit_reason.c s/(CR0_MP | CR0_EM | CR0_TS)/(CR0_MP | CR0_TS)/
+exit_reason.c s/differs & source & CR0_PE/differs \& CR0_PE/
+exit_reason.c s/return !in->read(in->memory, bitmap/return in->read(in->memory, bitmap/
 END
 }
 
@@ -291,6 +354,7 @@ for model in entry exit; do
 		exit 2
 	}
 done
+mkdir original && cp ./*.o original || exit 2
 number=0
 survived=0
 broken=0
@@ -311,8 +375,7 @@ while read -r file mutation; do
 		survived=$((survived + 1))
 	fi
 	cp "$top/lib/x86/vmx/$file" "vmx/$file"
-	# shellcheck disable=SC2086	# a list
-	compile $sources || exit 2
+	cp original/*.o . || exit 2
 done <list
 echo "$number mutations, $survived not noticed, $broken out of date"
 [ "$broken" -eq 0 ] || exit 2

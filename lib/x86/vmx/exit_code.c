@@ -29,7 +29,10 @@ static const struct encoding encodings[] = {
 #undef EXITING_CODE
 };
 
-/* Prefixes of 64-bit mode; returns how many, and the one that an opcode may have as its own. */
+/*
+ * Prefixes of 64-bit mode, but LOCK, with which all of these raise #UD; returns how many, and the
+ * one that an opcode may have as its own.
+ */
 static u32 skip_prefixes(const u8 *code, enum prefix *own)
 {
 	u32 n;
@@ -48,7 +51,7 @@ static u32 skip_prefixes(const u8 *code, enum prefix *own)
 			*own = PREFIX_F3;
 			break;
 		case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65:
-		case 0x67: case 0xf0: case 0x40 ... 0x4f:
+		case 0x67: case 0x40 ... 0x4f:
 			break;
 		default:
 			return n;
@@ -106,7 +109,7 @@ bool exit_code_matters(const struct exit_input *x)
 	u16 reason = exit_basic_reason(x);
 	u32 i;
 
-	if (!exit_entered(x) || !exit_from_64_bit_mode(x) ||
+	if (!exit_entered(x) || !exit_from_64_bit_mode(x) || IN_ENCLAVE ||
 	    (reason == EXIT_EXCEPTION_OR_NMI && !IN_SOFTWARE(EXIT_EVENT)))
 		return false;
 	for (i = 0; i < ARRAY_SIZE(encodings); i++)

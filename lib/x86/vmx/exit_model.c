@@ -27,10 +27,8 @@ u64 exit_loaded_efer(const struct exit_input *x)
 	if (IS(ENTRY, LOAD_IA32_EFER))
 		value = F(GUEST_IA32_EFER);
 	else if (F(GUEST_CR0) & CR0_PG)
-		value = (value & ~(EFER_LMA | EFER_LME)) | mode;
-	else
-		value = (value & ~EFER_LMA) | (mode & EFER_LMA);
-	/* A list does not change LMA, which software cannot write. */
+		value = (value & ~EFER_LME) | mode;
+	/* LMA is that of the control; a list does not change it, for software cannot write it. */
 	return (exit_guest_msr(x, IA32_EFER, value) & ~EFER_LMA) | (mode & EFER_LMA);
 }
 
@@ -199,6 +197,9 @@ bool exit_has_length(const struct exit_input *x)
 {
 	u16 reason = exit_basic_reason(x);
 
+	/* There the length is 0, whatever has exited. */
+	if (IN_ENCLAVE)
+		return false;
 	if (reason_length(reason))
 		return true;
 	if (reason == EXIT_EXCEPTION_OR_NMI && IN_SOFTWARE(EXIT_EVENT))
@@ -207,7 +208,8 @@ bool exit_has_length(const struct exit_input *x)
 		return true;
 	return exit_may_have_original_event(x) && VALID(ORIGINAL_EVENT) &&
 	       (IN_SOFTWARE(ORIGINAL_EVENT) || by_system_call(x)) &&
-	       reason != EXIT_EPT_MISCONFIGURATION && reason != EXIT_INSTRUCTION_TIMEOUT;
+	       reason != EXIT_EPT_MISCONFIGURATION && reason != EXIT_INSTRUCTION_TIMEOUT &&
+	       (reason != EXIT_EXCEPTION_OR_NMI || exit_is_fault(EXIT_EVENT));
 }
 
 bool exit_has_error_code(u8 vector)
@@ -220,7 +222,10 @@ bool exit_has_error_code(u8 vector)
 	return false;
 }
 
-/* #DB has two types: INT1 raises a privileged software exception. */
+/*
+ * #DB has two types: INT1 raises a privileged software exception. In enclave mode INT1 and INT3
+ * raise hardware exceptions.
+ */
 u64 exit_event_type(const struct exit_input *x)
 {
 	if (exit_basic_reason(x) == EXIT_EXTERNAL_INTERRUPT)
@@ -229,10 +234,13 @@ u64 exit_event_type(const struct exit_input *x)
 	case VECTOR_NMI:
 		return EVENT_TYPE_NMI;
 	case VECTOR_BP:
+		if (IN_ENCLAVE)
+			break;
+		return EVENT_TYPE_SOFTWARE_EXCEPTION;
 	case VECTOR_OF:
 		return EVENT_TYPE_SOFTWARE_EXCEPTION;
 	case VECTOR_DB:
-		if (TYPE_OF(EXIT_EVENT) == EVENT_TYPE_PRIVILEGED_SOFTWARE_EXCEPTION)
+		if (TYPE_OF(EXIT_EVENT) == EVENT_TYPE_PRIVILEGED_SOFTWARE_EXCEPTION && !IN_ENCLAVE)
 			return EVENT_TYPE_PRIVILEGED_SOFTWARE_EXCEPTION;
 	}
 	return EVENT_TYPE_HARDWARE_EXCEPTION;
@@ -257,7 +265,22 @@ static bool may_access_by_itself(const struct exit_input *x)
 			  IS(ENTRY, LOAD_IA32_PERF_GLOBAL_CTRL)));
 }
 
-/* 30.3.4: bit 16 of some qualifications says that no instruction made the access. */
+/* Bit 16 of some qualifications says so. */
+bool exit_may_be_asynchronous(const struct exit_input *x)
+{
+	switch (exit_basic_reason(x)) {
+	case EXIT_EPT_MISCONFIGURATION:	/* has no qualification to say so */
+		return may_access_by_itself(x);
+	case EXIT_APIC_ACCESS:
+	case EXIT_EPT_VIOLATION:
+	case EXIT_PAGE_MODIFICATION_LOG_FULL:
+	case EXIT_SPP_RELATED_EVENT:
+		return NOW(EXIT_QUALIFICATION) & BIT(16);
+	}
+	return false;
+}
+
+/* 30.3.4. */
 bool exit_may_have_pending_debug(const struct exit_input *x)
 {
 	if (NOW(GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_MOV_SS && !by_debug_exception(x))
@@ -274,15 +297,8 @@ bool exit_may_have_pending_debug(const struct exit_input *x)
 	case EXIT_APIC_WRITE:
 	case EXIT_BUS_LOCK:
 		return true;
-	case EXIT_EPT_MISCONFIGURATION:	/* has no qualification to say so */
-		return may_access_by_itself(x);
-	case EXIT_APIC_ACCESS:
-	case EXIT_EPT_VIOLATION:
-	case EXIT_PAGE_MODIFICATION_LOG_FULL:
-	case EXIT_SPP_RELATED_EVENT:
-		return NOW(EXIT_QUALIFICATION) & BIT(16);
 	}
-	return false;
+	return exit_may_be_asynchronous(x);
 }
 
 bool exit_sets_rf(const struct exit_input *x)
@@ -367,14 +383,15 @@ static bool breaks_off_at_entry(const struct exit_input *x)
 {
 	const struct entry_input *in = x->entry;
 
-	return INJECTS && !INJECTS_MTF && !x->guest_comes_back &&
-	       NOW(GUEST_RIP) == F(GUEST_RIP) && NOW(GUEST_RSP) == F(GUEST_RSP);
+	return INJECTS && !INJECTS_MTF && NOW(GUEST_RIP) == F(GUEST_RIP) &&
+	       NOW(GUEST_RSP) == F(GUEST_RSP);
 }
 
 /* An injected event, or a fault of its delivery, was the first of the three. */
 bool exit_triple_fault_of_injection(const struct exit_input *x)
 {
-	return exit_basic_reason(x) == EXIT_TRIPLE_FAULT && breaks_off_at_entry(x);
+	return exit_basic_reason(x) == EXIT_TRIPLE_FAULT && !x->guest_comes_back &&
+	       breaks_off_at_entry(x);
 }
 
 /*
@@ -384,7 +401,7 @@ bool exit_triple_fault_of_injection(const struct exit_input *x)
  * exception; one of the same vector makes a double fault, or cannot happen. But a guest that has
  * run may be back at both with an event of its own: it must say so, audit_guest_comes_back().
  */
-bool exit_breaks_injection(const struct exit_input *x)
+bool exit_may_break_injection(const struct exit_input *x)
 {
 	const struct entry_input *in = x->entry;
 
@@ -392,6 +409,11 @@ bool exit_breaks_injection(const struct exit_input *x)
 		return false;
 	return TYPE_OF(ORIGINAL_EVENT) != EVENT_TYPE_HARDWARE_EXCEPTION ||
 	       (INJECTS_TYPE(HARDWARE_EXCEPTION) && VECTOR_OF(ORIGINAL_EVENT) == EVENT_VECTOR);
+}
+
+bool exit_breaks_injection(const struct exit_input *x)
+{
+	return !x->guest_comes_back && exit_may_break_injection(x);
 }
 
 /* --- claims --------------------------------------------------------------------------- */
@@ -496,10 +518,11 @@ static bool changes_by_itself(const struct exit_input *x, u32 index)
 		return IS(PROC3, APIC_TIMER_VIRTUALIZATION);
 	case INDEX_IA32_SPEC_CTRL_SHADOW:
 		return IS(PROC3, VIRTUALIZE_IA32_SPEC_CTRL);
-	case INDEX_INJECTED_EVENT_IDENTIFICATION:	/* rules of their own */
-	case INDEX_VM_ENTRY_CONTROLS:
-	case INDEX_HOST_RSP:				/* the world switch writes it */
+	case INDEX_INJECTED_EVENT_IDENTIFICATION:	/* a rule of its own */
 		return true;
+	case INDEX_VM_ENTRY_CONTROLS:			/* one bit has one: 30.2 */
+		return MISC(5) && (x->field[index] ^ in->field[index]) ==
+				  control_bit(CONTROL_ENTRY_IA_32E_MODE_GUEST);
 	}
 	return false;
 }
@@ -527,7 +550,7 @@ static u32 keeping_rule(const struct exit_input *x, u32 index)
 {
 	bool failed = !exit_entered(x);
 
-	if (index == INDEX_HOST_RSP)
+	if (index == INDEX_HOST_RSP)			/* the world switch writes it */
 		return EXIT_RULES;
 	if (failed && index == INDEX_INJECTED_EVENT_IDENTIFICATION)
 		return EXIT_RULE_failure_inject_valid;

@@ -197,6 +197,8 @@ u64 exit_set_information(const struct exit_input *x);
 bool exit_has_error_code(u8 vector);
 /* The type that 30.2.2 gives the event that exits. */
 u64 exit_event_type(const struct exit_input *x);
+/* No instruction, and no delivery of an event, has made the access that exits. */
+bool exit_may_be_asynchronous(const struct exit_input *x);
 bool exit_may_have_pending_debug(const struct exit_input *x);
 /* The exit is one by a fault, whose saved image of RFLAGS has RF set: 20.3.1.1. */
 bool exit_by_fault(const struct exit_input *x);
@@ -212,7 +214,11 @@ bool exit_not_by_threshold(const struct exit_input *x);
 bool exit_behind_instruction(const struct exit_input *x);
 /* It was due before the guest executed or took anything (entry_first_exit()), and has come. */
 bool exit_at_once(const struct exit_input *x);
-/* The original event is the one that the entry injected, and the guest has done nothing since. */
+/*
+ * The original event is the one that the entry injected, and the guest has done nothing since; the
+ * first: or the guest has an event of its own, back where it began.
+ */
+bool exit_may_break_injection(const struct exit_input *x);
 bool exit_breaks_injection(const struct exit_input *x);
 bool exit_triple_fault_of_injection(const struct exit_input *x);
 /* The guest uses PAE paging. */

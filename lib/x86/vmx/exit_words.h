@@ -18,6 +18,8 @@
 #define NO_VIRTUAL_NMI_BLOCKING \
 	(IS(PIN, VIRTUAL_NMIS) && !(F(GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_NMI) && \
 	 !INJECTS_TYPE(NMI))
+/* 30.2.1: in enclave mode, or of an event that an entry has pending from there. */
+#define IN_ENCLAVE	(NOW(EXIT_REASON) & BIT(27))
 #define HOST64		IS(EXIT, HOST_ADDRESS_SPACE_SIZE)
 #define ALL_BITS	(~0ull)
 /* Bits 1:0 of IA32_FRED_CONFIG are the current stack level, which events and returns change. */
