@@ -38,6 +38,9 @@ static const struct {
 	CODE(EXIT_INVLPG, 6, "\x43\x0f\x01\x7c\x08\x01")
 	CODE(EXIT_INVLPG, 7, "\x0f\x01\xb8\xe8\x03\0\0")
 	CODE(EXIT_INVLPG, 9, "\x41\x0f\x01\xbc\x24\xe8\x03\0\0")
+	/* 15 bytes, and one more, which is #GP */
+	CODE(EXIT_INVLPG, 15, "\x66\x66\x66\x66\x66\x66\x66\x66\x0f\x01\xb8\0\0\0\0")
+	CODE(EXIT_INVLPG, 0, "\x66\x66\x66\x66\x66\x66\x66\x66\x66\x0f\x01\xb8\0\0\0\0")
 	/* swapgs, lidt (%rax) */
 	CODE(EXIT_INVLPG, 0, "\x0f\x01\xf8")
 	CODE(EXIT_INVLPG, 0, "\x0f\x01\x18")
