@@ -156,6 +156,12 @@ entry_rules_guest_segments.def s/TYPE(NAME) >= 8 && TYPE(NAME) < 12 && \\/TYPE(N
 entry_rules_guest_segments.def s/!V86 && IA32E && RIGHTS(CS) & RIGHTS_L/!V86 \&\& RIGHTS(CS) \& RIGHTS_L/
 entry_rules_guest_segments.def s/RIGHTS(CS) & RIGHTS_L && RIGHTS(CS) & RIGHTS_DB/RIGHTS(CS) \& RIGHTS_DB/
 entry_rules_guest_segments.def s/!(TYPE(NAME) & 1)/!(TYPE(NAME) \& 3)/
+entry_rules_guest_segments.def s/TYPE(NAME) < 8 && DPL(NAME) < RPL(NAME)/TYPE(NAME) < 8 \&\& (DPL(NAME) < RPL(NAME) || DPL(NAME) < DPL(SS))/
+entry_rules_guest_segments.def s/DPL(NAME) < RPL(NAME), \\$/(DPL(NAME) < RPL(NAME) || DPL(NAME) < DPL(SS)), \\/
+entry_rules_guest_segments.def s/!UNRESTRICTED && DPL(SS) != RPL(SS)/!UNRESTRICTED \&\& DPL(SS) > RPL(SS)/
+entry_rules_guest_segments.def s/BIT(11)) && DPL(CS) != DPL(SS)/BIT(11)) \&\& DPL(CS) > DPL(SS)/
+entry_rules_guest_state.def s/IN_STATE(HLT) && DPL(SS)/IN_STATE(HLT) \&\& DPL(SS) == 3/
+entry_rules_exit_entry.def s/EVENT_TYPE != EVENT_TYPE_HARDWARE_EXCEPTION &&$/!((BIT(3) | BIT(5) | BIT(7)) \& BIT(EVENT_TYPE)) \&\&/
 entry_rules_guest_registers.def s/F(GUEST_CR0) & CR0_PG && !(F(GUEST_CR0) & CR0_PE)/F(GUEST_CR0) \& CR0_PG \&\& !UNRESTRICTED/
 entry_rules_guest_registers.def s/CAPS.cr0_fixed0 & ~F(GUEST_CR0) & ~CR0_FREE/CAPS.cr0_fixed0 \& ~F(GUEST_CR0)/
 entry_rules_guest_registers.def s/F(GUEST_CR0) & ~CAPS.cr0_fixed1 & ~CR0_FREE/F(GUEST_CR0) \& ~CAPS.cr0_fixed1 \& ~CR0_FREE \& BITS(31, 0)/

@@ -259,7 +259,35 @@ static const char *bring_into_use(struct entry_scene *scene, u32 index)
 	return words ? words : leave_unloaded(in, index);
 }
 
-enum dress { PLAIN, ALL_CONTROLS, IN_USE, DRESSES };
+/*
+ * CPL, RPL and DPL count in company as well: a guest at CPL 2, in conforming code, with usable data
+ * segments. Their RPL and DPL are 1, so that smaller and greater ones tell what a processor
+ * compares with what.
+ */
+static const char *to_inner_privilege(struct entry_input *in, u32 index)
+{
+	const u32 to_rights = INDEX_GUEST_ES_ACCESS_RIGHTS - INDEX_GUEST_ES_SELECTOR;
+	u32 i;
+
+	if (V86 || REAL_MODE ||
+	    !(BETWEEN(GUEST_ES_SELECTOR, GUEST_GS_SELECTOR) ||
+	      BETWEEN(GUEST_ES_ACCESS_RIGHTS, GUEST_GS_ACCESS_RIGHTS) ||
+	      index == INDEX_GUEST_ACTIVITY_STATE))
+		return NULL;
+	TO_CPL(2);
+	SET_TYPE(CS, 15);
+	SET_DPL(CS, 0);
+	for (i = INDEX_GUEST_ES_SELECTOR; i <= INDEX_GUEST_GS_SELECTOR; i++) {
+		if (i == INDEX_GUEST_CS_SELECTOR || i == INDEX_GUEST_SS_SELECTOR)
+			continue;
+		entry_make_usable(in, i);
+		in->field[i] |= 1;
+		in->field[i + to_rights] |= 1 << 5;
+	}
+	return ", CPL 2";
+}
+
+enum dress { PLAIN, ALL_CONTROLS, IN_USE, PRIVILEGE, DRESSES };
 
 /* False: there is nothing to add. */
 static bool put_on(struct sweeping *sweeping, struct entry_scene *scene, enum dress dress)
@@ -270,6 +298,8 @@ static bool put_on(struct sweeping *sweeping, struct entry_scene *scene, enum dr
 		sweeping->dress = ", all controls";
 	} else if (dress == IN_USE) {
 		sweeping->dress = bring_into_use(scene, sweeping->sweep->index);
+	} else if (dress == PRIVILEGE) {
+		sweeping->dress = to_inner_privilege(&scene->in, sweeping->sweep->index);
 	}
 	return sweeping->dress;
 }

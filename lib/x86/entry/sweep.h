@@ -1,8 +1,9 @@
 /*
  * The sweep: every field of the VMCS takes many values (entry/sweep_values.def, and each of its
  * bits flipped) from every base state, once as the base state is, with few controls, once with all
- * controls that go together, and once with what brings the field into use; each is entered and the
- * processor compared with the model of VM entry. Of each base state the first entry that ends in
+ * controls that go together, once with what brings the field into use, and those that have to do
+ * with privilege levels once at CPL 2; each is entered and the processor compared with the model of
+ * VM entry. Of each base state the first entry that ends in
  * each stage is audited, too. SWEEP_CASE() makes a case of one field; x86/vmx/sweep-*.c say which.
  * What a value is is not asked: the model says whether the entry fails, and how. A few entries are
  * left out, because the image would not survive them (entry_hazard()); the case says how many.
