@@ -57,6 +57,11 @@ is "every rule is a fact of spec/paging.csv" "$(comm -23 "$tmp/cited" "$tmp/know
 rules entry entry_test "ENTRY_CHECKS=$top/spec/vm-entry-checks.csv"
 rules exit exit_test "HOST_AND_EXIT=$top/spec/host-and-exit.csv"
 
+run_cmd "$top/tests/models/mutate-vmx.sh" --check
+is "every mutation of mutate-vmx.sh still changes something" "$status" 0
+run_cmd "$top/tests/models/mutate-vmx.sh" --check '^nobody'
+is "a pattern that no mutation has: exit status 2" "$status" 2
+
 # --- contradictions ------------------------------------------------------------
 
 # fuzz NAME RUNS LENGTH: that many inputs of at most so many bytes, the same each time.

@@ -418,4 +418,5 @@ static void test_executes_nothing(void **unused)
 	prediction.executes_nothing = true;
 	assert_false(entry_accepts(&prediction, OUTCOME_EXIT(EXIT_CPUID)));
 	assert_true(entry_accepts(&prediction, OUTCOME_EXIT(EXIT_TRIPLE_FAULT)));
+	assert_true(entry_accepts(&prediction, OUTCOME_EXIT(EXIT_INIT_SIGNAL)));
 }

@@ -3,8 +3,9 @@
 # (copies) in one place after the other, each time builds the tests with it, and expects one to fail. The
 # paging models have mutate.sh beside this.
 #
-# usage: mutate-vmx.sh [PATTERN]
+# usage: mutate-vmx.sh [--check] [PATTERN]
 #
+# --check: only whether each still changes something; nothing is built.
 # PATTERN: only the mutations whose line matches this basic regular expression.
 #
 # Reads: CC (default: gcc).
@@ -18,8 +19,13 @@ case $0 in
 *) here=. ;;
 esac
 top=$(CDPATH='' cd -- "$here/../.." && pwd) || exit 2
+check=
+[ "${1-}" != --check ] || {
+	check=1
+	shift
+}
 [ $# -le 1 ] || {
-	echo "usage: mutate-vmx.sh [PATTERN]" >&2
+	echo "usage: mutate-vmx.sh [--check] [PATTERN]" >&2
 	exit 2
 }
 cc=${CC:-gcc}
@@ -344,23 +350,30 @@ exit_reason.c s/return !in->read(in->memory, bitmap/return in->read(in->memory, 
 END
 }
 
+# The models as they are: their objects, and tests that pass.
+build_original()
+{
+	compile "$top"/tests/models/entry_test.c "$top"/tests/models/entry_world.c "$top"/tests/models/exit_test.c \
+		"$top"/tests/models/exit_settle.c vmx/entry_rules.c vmx/entry_model.c vmx/entry_exits.c vmx/entry_scene.c \
+		vmx/exit_model.c vmx/exit_information.c vmx/exit_reason.c vmx/exit_lists.c vmx/exit_code.c \
+		vmx/exit_rules.c || exit 2
+	for model in entry exit; do
+		link "$model" || exit 2
+		passes "$model" || {
+			echo "the model of VM $model fails as it is" >&2
+			exit 2
+		}
+	done
+	mkdir original && cp ./*.o original || exit 2
+}
+
 cd "$tmp" || exit 2
 mutations | grep -e "${1:-.}" >list || {
 	echo "mutate-vmx.sh: no mutation has '$1'; without a pattern all are tried" >&2
 	exit 2
 }
 cp -r "$top/lib/x86/vmx" . || exit 2
-compile "$top"/tests/models/entry_test.c "$top"/tests/models/entry_world.c "$top"/tests/models/exit_test.c "$top"/tests/models/exit_settle.c \
-	vmx/entry_rules.c vmx/entry_model.c vmx/entry_exits.c vmx/entry_scene.c vmx/exit_model.c vmx/exit_information.c vmx/exit_reason.c \
-	vmx/exit_lists.c vmx/exit_code.c vmx/exit_rules.c || exit 2
-for model in entry exit; do
-	link "$model" || exit 2
-	passes "$model" || {
-		echo "the model of VM $model fails as it is" >&2
-		exit 2
-	}
-done
-mkdir original && cp ./*.o original || exit 2
+[ -n "$check" ] || build_original
 number=0
 survived=0
 broken=0
@@ -373,6 +386,8 @@ while read -r file mutation; do
 	if cmp -s "$top/lib/x86/vmx/$file" "vmx/$file"; then
 		echo "$file: changes nothing: $mutation"
 		broken=$((broken + 1))
+	elif [ -n "$check" ]; then
+		:
 	elif ! compile $sources || ! link "$model"; then
 		echo "$file: does not compile: $mutation"
 		broken=$((broken + 1))
@@ -381,7 +396,7 @@ while read -r file mutation; do
 		survived=$((survived + 1))
 	fi
 	cp "$top/lib/x86/vmx/$file" "vmx/$file"
-	cp original/*.o . || exit 2
+	[ -n "$check" ] || cp original/*.o . || exit 2
 done <list
 echo "$number mutations, $survived not noticed, $broken out of date"
 [ "$broken" -eq 0 ] || exit 2
