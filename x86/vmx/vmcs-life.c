@@ -349,3 +349,19 @@ CASE(vmxoff_unblocks_init, PROVES("vmx-instructions:vmxoff.success",
 	EXPECT_TRUE(smp_wait_for(&still_in_vmx_operation));
 	EXPECT_FALSE(smp_wait_for(&behind_vmxoff));
 }
+
+/* 27.2: software may write the VMX-abort indicator, and no processor asks it. */
+CASE(abort_indicator_controls_nothing, PROVES("field-formats:vmcs_region.abort_ignored"),
+     NEEDS(VMX))
+{
+	volatile u32 *region = (volatile u32 *)this_vmx()->vmcs_region;
+
+	REQUIRE(vmclear(first_region()), OUTCOME_DONE);
+	region[1] = 4;
+	REQUIRE(vmptrld(first_region()), OUTCOME_DONE);
+	EXPECT(enter(guest), GUEST_DONE);
+	REQUIRE(vmclear(first_region()), OUTCOME_DONE);
+	EXPECT_EQ(region[1], 4);
+	region[1] = 0;
+	REQUIRE(vmptrld(first_region()), OUTCOME_DONE);
+}
