@@ -618,3 +618,20 @@ CASE(init_before_nmi, PROVES("exceptions:priority.smi_init"), NEEDS(VMX, PIN(NMI
 {
 	EXPECT(enter_from_nmi_handler(true), OUTCOME_EXIT(EXIT_INIT_SIGNAL));
 }
+
+/* 30.1: an interrupt whose delivery exits is acknowledged as if it had been delivered. */
+CASE(interrupt_that_breaks_off_is_acknowledged, PROVES("host-and-exit:indirect.updates"),
+     NEEDS(VMX, EXTERNAL, APIC))
+{
+	guard_by_timer(BIT(24));
+	vmcs_clear_control(CONTROL_PIN_EXTERNAL_INTERRUPT_EXITING);
+	pend_interrupt();
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+	vmwrite(GUEST_IDTR_LIMIT, 0);
+	vmwrite(EXCEPTION_BITMAP, BIT(VECTOR_GP));
+	EXPECT(enter_at_instruction(&guest_nop), OUTCOME_EXIT(EXIT_EXCEPTION_OR_NMI));
+	EXPECT_EQ(vmread(ORIGINAL_EVENT_IDENTIFICATION), BIT(31) | IPI_VECTOR);
+	EXPECT_FALSE(apic_vector_bit(APIC_INTERRUPT_REQUEST, IPI_VECTOR));
+	EXPECT_TRUE(apic_vector_bit(APIC_IN_SERVICE, IPI_VECTOR));
+	apic_eoi();
+}
