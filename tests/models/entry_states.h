@@ -310,6 +310,11 @@ static void test_many_msrs(void **unused)
 		assert_true(entry_accepts(&prediction, MSR_FAILURE(i)));
 	assert_false(entry_accepts(&prediction, MSR_FAILURE(513)));
 	assert_false(entry_accepts(&prediction, machine_check));
+	/* Nothing is left of the longer list. */
+	F(VM_ENTRY_MSR_LOAD_COUNT) = 64;
+	entry_predict(in, &prediction);
+	assert_true(entry_accepts(&prediction, MSR_FAILURE(64)));
+	assert_false(entry_accepts(&prediction, MSR_FAILURE(65)));
 	F(VM_ENTRY_MSR_LOAD_COUNT) = 513;
 	entry_predict(in, &prediction);
 	assert_true(entry_accepts(&prediction, MSR_FAILURE(513)));
