@@ -97,7 +97,7 @@ others()
 }
 
 row 'sweeps' 'vmx/sweep-*'
-row 'random walks' vmx/random
+row 'random walks' --count 3000 vmx/random
 row 'vmx/entry-*, vmx/exit-*' 'vmx/entry-*' 'vmx/exit-*'
 # Names of images, without blanks.
 # shellcheck disable=SC2046
